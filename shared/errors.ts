@@ -1,0 +1,156 @@
+/**
+ * The one registry of errors. A code names a failure for good: retired codes are listed below and never used again.
+ *
+ * `status` is what an HTTP client sees, `fault` says who has to act, `ran` says whether the function may have run
+ * (and so whether a retry is safe), `message` takes its parameters in order at each `%s`.
+ * Match on `code`, never on `instanceof`: an error that crosses a thread or the link arrives as `{ code, params }`.
+ */
+export type Fault = 'client' | 'function' | 'platform' | 'overload'
+export type Ran = 'no' | 'maybe' | 'yes'
+
+export interface ErrorSpec {
+  readonly status: number
+  readonly fault: Fault
+  readonly ran: Ran
+  readonly message: string
+}
+
+export const ERRORS = {
+  // Requests that never reach a function.
+  ERR_FUNCTION_NOT_FOUND: { status: 404, fault: 'client', ran: 'no', message: 'No function named %s is deployed. Deploy it with: outpost deploy ENTRY --name %s' },
+  ERR_ROUTE_NOT_FOUND: { status: 404, fault: 'client', ran: 'no', message: 'Nothing is served at %s. Web endpoints are at /fn/NAME/ or http://NAME.localhost' },
+  ERR_BODY_TOO_LARGE: { status: 413, fault: 'client', ran: 'no', message: 'The request body is larger than %s bytes' },
+  ERR_REQUEST_FRAMING: { status: 400, fault: 'client', ran: 'no', message: 'The request has ambiguous or malformed framing: %s' },
+  ERR_REQUEST_HEADERS: { status: 431, fault: 'client', ran: 'no', message: 'The request headers are larger than %s bytes or more than %s' },
+  ERR_HOST_FORBIDDEN: { status: 403, fault: 'client', ran: 'no', message: 'Host %s may not use this path: development servers answer loopback names only' },
+
+  // Limits of a function. Each says which limit, its value and what was used.
+  ERR_LIMIT_CPU: { status: 503, fault: 'function', ran: 'yes', message: 'Exceeded the CPU limit of %s ms (used %s ms). Raise Limits.CpuMs or do less work' },
+  ERR_LIMIT_WALL: { status: 504, fault: 'function', ran: 'yes', message: 'Exceeded the wall time limit of %s ms (used %s ms). Raise Timeout' },
+  ERR_LIMIT_MEMORY: { status: 503, fault: 'function', ran: 'yes', message: 'Exceeded the memory limit of %s MiB (used %s MiB). Raise MemorySize' },
+  ERR_LIMIT_RESPONSE: { status: 502, fault: 'function', ran: 'yes', message: 'The response is larger than the limit of %s bytes (reached %s bytes)' },
+  ERR_LIMIT_SUBREQUESTS: { status: 503, fault: 'function', ran: 'yes', message: 'Exceeded the limit of %s subrequests (attempted %s)' },
+
+  // What a function did.
+  ERR_FUNCTION_EXCEPTION: { status: 500, fault: 'function', ran: 'yes', message: 'The function threw: %s' },
+  ERR_FUNCTION_HUNG: { status: 500, fault: 'function', ran: 'yes', message: 'The function awaits a promise that nothing can settle, so it would never answer' },
+  ERR_FUNCTION_NO_HANDLER: { status: 500, fault: 'function', ran: 'no', message: 'The module does not export a handler for %s' },
+  ERR_FUNCTION_BAD_RESPONSE: { status: 502, fault: 'function', ran: 'yes', message: 'The function gave a response that cannot be sent: %s' },
+  ERR_CANCELED: { status: 499, fault: 'client', ran: 'yes', message: 'The client went away' },
+
+  // Publishing.
+  ERR_BUNDLE_SYNTAX: { status: 400, fault: 'client', ran: 'no', message: 'The bundle does not compile: %s' },
+  ERR_BUNDLE_THROWS: { status: 400, fault: 'client', ran: 'yes', message: 'The top level of the bundle threw: %s' },
+  ERR_BUNDLE_ENTROPY: { status: 400, fault: 'client', ran: 'yes', message: 'The bundle reads randomness at top level, which every request would repeat: %s. Move it into the handler' },
+  ERR_BUNDLE_SECRET: { status: 400, fault: 'client', ran: 'yes', message: 'The bundle reads the secret %s at top level, which would put it into the image: %s. Read it in the handler' },
+  ERR_BUNDLE_HANDLE: { status: 400, fault: 'client', ran: 'yes', message: 'The bundle starts %s at top level, which no image can hold: %s. Start it in the handler' },
+  ERR_BUNDLE_LIMIT: { status: 400, fault: 'client', ran: 'yes', message: 'Building the image exceeded the %s limit of %s' },
+  ERR_BUNDLE_TOO_LARGE: { status: 413, fault: 'client', ran: 'no', message: 'The bundle is larger than %s bytes' },
+  ERR_BUNDLE_NO_HANDLER: { status: 400, fault: 'client', ran: 'yes', message: 'The bundle exports neither a default object with fetch() nor handler: %s' },
+  ERR_ZIP_INVALID: { status: 400, fault: 'client', ran: 'no', message: 'The zip cannot be used: %s' },
+  ERR_MODULE_REFUSED: { status: 400, fault: 'client', ran: 'no', message: 'The WebAssembly module is refused: %s (opcode %s at byte %s)' },
+  ERR_BUILD_FAILED: { status: 500, fault: 'platform', ran: 'no', message: 'The image builder failed: %s' },
+
+  // Control plane.
+  ERR_PARAMETER: { status: 400, fault: 'client', ran: 'no', message: '%s' },
+  ERR_CONFLICT: { status: 409, fault: 'client', ran: 'no', message: '%s' },
+  ERR_PRECONDITION: { status: 412, fault: 'client', ran: 'no', message: 'The RevisionId given does not match: %s' },
+  ERR_RESOURCE_NOT_FOUND: { status: 404, fault: 'client', ran: 'no', message: '%s' },
+  ERR_OPERATION_UNKNOWN: { status: 404, fault: 'client', ran: 'no', message: 'No such operation: %s' },
+  ERR_PAYLOAD_NOT_JSON: { status: 400, fault: 'client', ran: 'no', message: 'Could not parse request body into json: %s' },
+  ERR_SIGNATURE_MISSING: { status: 403, fault: 'client', ran: 'no', message: 'Missing Authentication Token: sign the request with AWS Signature Version 4' },
+  ERR_SIGNATURE_INCOMPLETE: { status: 403, fault: 'client', ran: 'no', message: 'The signature is incomplete: %s' },
+  ERR_SIGNATURE_UNKNOWN_KEY: { status: 403, fault: 'client', ran: 'no', message: 'The access key %s is not known here' },
+  ERR_SIGNATURE_INVALID: { status: 403, fault: 'client', ran: 'no', message: 'The request signature does not match: %s' },
+  ERR_SIGNATURE_EXPIRED: { status: 403, fault: 'client', ran: 'no', message: 'The request is signed for another time: %s' },
+
+  // Storage.
+  ERR_STORE_FULL: { status: 507, fault: 'platform', ran: 'no', message: 'The disk is full, nothing was published: %s' },
+  ERR_STORE_BLOCK: { status: 500, fault: 'platform', ran: 'no', message: 'Block %s is %s' },
+  ERR_STORE_FAILED: { status: 500, fault: 'platform', ran: 'no', message: 'The store failed: %s' },
+
+  // Capacity and life of a process.
+  ERR_QUEUE_FULL: { status: 503, fault: 'overload', ran: 'no', message: 'Too many invocations wait here (%s)' },
+  ERR_NO_CAPACITY: { status: 503, fault: 'overload', ran: 'no', message: 'No sandbox can be had within the memory budget of %s MiB' },
+  ERR_QUEUE_DEADLINE: { status: 504, fault: 'overload', ran: 'no', message: 'The invocation waited %s ms and was not started' },
+  ERR_ACCOUNT_LIMIT: { status: 429, fault: 'client', ran: 'no', message: 'The account runs %s invocations at once, which is its limit' },
+  ERR_DRAINING: { status: 503, fault: 'overload', ran: 'no', message: 'This host is shutting down' },
+  ERR_WORKER_LOST: { status: 502, fault: 'platform', ran: 'maybe', message: 'The worker that ran the invocation was lost: %s' },
+  ERR_SANDBOX_FAULT: { status: 500, fault: 'platform', ran: 'yes', message: 'The sandbox failed and was destroyed: %s' },
+  ERR_RESET_MISMATCH: { status: 500, fault: 'platform', ran: 'no', message: 'A reset sandbox differs from its image at page %s; it was destroyed' },
+  ERR_INTERNAL: { status: 500, fault: 'platform', ran: 'maybe', message: 'Internal error: %s' },
+
+  // POP, region and the link between them.
+  ERR_REGION_UNREACHABLE: { status: 502, fault: 'platform', ran: 'no', message: 'No region can be reached and %s is not hot here' },
+  ERR_REGION_LOST: { status: 502, fault: 'platform', ran: 'maybe', message: 'The region went away during the invocation' },
+  ERR_REGION_TIMEOUT: { status: 504, fault: 'platform', ran: 'maybe', message: 'The region gave no answer within %s ms' },
+  ERR_LINK_PROTOCOL: { status: 502, fault: 'platform', ran: 'maybe', message: 'The peer broke the link protocol: %s' },
+  ERR_LINK_IDENTITY: { status: 403, fault: 'client', ran: 'no', message: 'The peer may not use this link: %s' },
+  ERR_LINK_LOOP: { status: 508, fault: 'platform', ran: 'no', message: 'The invocation was already forwarded once' },
+
+  // Outbound requests of a function; they reject the guest's promise.
+  ERR_FETCH_FORBIDDEN: { status: 502, fault: 'function', ran: 'yes', message: 'fetch to %s is refused: %s' },
+  ERR_FETCH_FAILED: { status: 502, fault: 'function', ran: 'yes', message: 'fetch to %s failed: %s' },
+
+  // Command line and configuration.
+  ERR_CONFIG: { status: 400, fault: 'client', ran: 'no', message: '%s' },
+  ERR_ENVIRONMENT: { status: 500, fault: 'client', ran: 'no', message: '%s' },
+} as const satisfies Record<string, ErrorSpec>
+
+export type ErrorCode = keyof typeof ERRORS
+
+/** Codes that were once used. A test keeps them out of the registry. */
+export const RETIRED_ERROR_CODES: readonly string[] = []
+
+export type ErrorParams = readonly (string | number)[]
+
+/** An error as it travels between threads and over the link. */
+export interface CodedErrorData {
+  readonly code: ErrorCode
+  readonly params: ErrorParams
+}
+
+/** A failure with a code from the registry. `message` is the registry's text with its parameters filled in. */
+export class CodedError extends Error {
+  readonly code: ErrorCode
+  readonly params: ErrorParams
+
+  constructor(code: ErrorCode, params: ErrorParams = [], options?: ErrorOptions) {
+    super(formatMessage(code, params), options)
+    this.name = 'CodedError'
+    this.code = code
+    this.params = params
+  }
+
+  get status(): number {
+    return ERRORS[this.code].status
+  }
+
+  get ran(): Ran {
+    return ERRORS[this.code].ran
+  }
+
+  toData(): CodedErrorData {
+    return { code: this.code, params: this.params }
+  }
+
+  static fromData(data: CodedErrorData): CodedError {
+    return new CodedError(data.code, data.params)
+  }
+}
+
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(ERRORS, value)
+}
+
+/** Any thrown value as a coded error; what has no code becomes ERR_INTERNAL and keeps its cause. */
+export function toCodedError(error: unknown): CodedError {
+  if (error instanceof CodedError) return error
+  return new CodedError('ERR_INTERNAL', [error instanceof Error ? error.message : String(error)], { cause: error })
+}
+
+/** `parts` fill the `%s` of the registry's message in order; a missing one stays empty. */
+export function formatMessage(code: ErrorCode, params: ErrorParams): string {
+  let index = 0
+  return ERRORS[code].message.replace(/%s/g, () => String(params[index++] ?? params[0] ?? ''))
+}

@@ -1,0 +1,81 @@
+/**
+ * What the host and the code inside a microVM call of each other. Everything here is a promise between one image and
+ * one host binary: it is part of the engine build that keys every image.
+ *
+ * The prelude bundle is one script whose completion value is a function `install(host)`. The builder calls it once
+ * with an object that has one method per entry of HOST_CALLS; the prelude keeps that object in a closure and never
+ * puts it where a function's code can reach it. `install` returns an object with the methods of GuestEntry, whose
+ * handles the builder records in the image.
+ *
+ * Strings cross as strings, bytes as ArrayBuffer (host to guest) or ArrayBuffer/Uint8Array (guest to host).
+ * Host calls never throw into the guest unless their comment says so; then it is a TypeError-like object with `code`.
+ */
+
+/** Name, and the single character under which the engine's trampoline knows it. */
+export const HOST_CALLS = {
+  /** respond(status: number, headers: string, body: string | ArrayBuffer | Uint8Array | null, more: boolean): void. Once per invocation; a second call is ignored. */
+  respond: 'r',
+  /** write(chunk: string | ArrayBuffer | Uint8Array): boolean. False: wait for operation DRAIN before writing more. */
+  write: 'w',
+  /** end(): void. The streamed body is complete. */
+  end: 'e',
+  /** fail(name: string, message: string, stack: string): void. The handler threw or rejected. Once; ignored after respond, except that it is logged. */
+  fail: 'f',
+  /** done(): void. Handler and all waitUntil work have settled. */
+  done: 'd',
+  /** bodyText(): string. The whole buffered request body as UTF-8 text without BOM; '' for none. Only when the body is not streamed. */
+  bodyText: 't',
+  /** bodyBytes(): ArrayBuffer. The same as bytes. */
+  bodyBytes: 'b',
+  /** log(level: number, line: string): void. Levels: 0 debug, 1 info, 2 warn, 3 error. */
+  log: 'l',
+  /** random(byteCount: number): ArrayBuffer. Throws ERR_BUNDLE_ENTROPY while an image is built. At most 65536. */
+  random: 'n',
+  /** digest(algorithm: 'SHA-1' | 'SHA-256' | 'SHA-384' | 'SHA-512', data: ArrayBuffer | Uint8Array): ArrayBuffer. Stateless. */
+  digest: 'h',
+  /** secret(name: string): string | null. Throws ERR_BUNDLE_SECRET while an image is built. */
+  secret: 's',
+  /** remainingMs(): number. Time until the invocation's limit, whole milliseconds. */
+  remainingMs: 'm',
+  /** start(op: number, a, b): number. Begins an asynchronous operation of OPERATIONS and returns its id; the host later calls `settle`. Throws ERR_BUNDLE_HANDLE while an image is built. */
+  start: 'o',
+  /** cancel(id: number): void. Unknown ids are ignored. After it no settle for that id comes. */
+  cancel: 'c',
+  /** utf8Encode(text: string): ArrayBuffer and utf8Decode(bytes, fatal: boolean, ignoreBom: boolean): string | null are native and cheap. */
+  utf8Encode: 'E',
+  utf8Decode: 'D',
+  /** warn(kind: string): void. A build-time note: 'math-random' when Math.random ran at top level. */
+  warn: 'x',
+} as const
+
+export const OPERATIONS = {
+  /** start(TIMER, delayMs): settles with undefined after the delay. An interval is started anew by the prelude each time. */
+  TIMER: 1,
+  /**
+   * start(FETCH, head, body): head = `METHOD\nURL\nredirect\nname\nvalue...` with redirect follow|manual|error, body
+   * string | ArrayBuffer | Uint8Array | null. Settles with head = `status\nstatusText\nfinalUrl\nredirected 0|1\nname\nvalue...`;
+   * its body is read by READ. Rejects with { name, message }.
+   */
+  FETCH: 2,
+  /** start(READ, fetchId): settles with the next ArrayBuffer of that response's body, or null at its end. */
+  READ: 3,
+  /** start(BODY, 0): settles with the next ArrayBuffer of the request body, or null at its end. */
+  BODY: 4,
+  /** start(DRAIN, 0): settles with undefined when `write` may be called again. */
+  DRAIN: 5,
+} as const
+
+/**
+ * The functions that `install` returns.
+ *
+ * load(module): called by the builder with the module namespace of the bundle after its top level settled. Returns
+ *   'fetch', 'event', or '' if there is no handler. `env`: see `configure`.
+ * configure(json): called by the builder before the bundle is evaluated: `{ vars: {NAME: value}, secretNames: [..],
+ *   functionName, version, memoryMib, accountId, arn }`. `env` holds vars as properties and secrets as getters; same identity always.
+ * dispatch(kind, head, bodyState): kind 0 = http, 1 = event. head = `requestId\nclientIp\nMETHOD\nURL\nname\nvalue...`.
+ *   bodyState 0 none, 1 buffered (bodyText/bodyBytes give it), 2 streamed (operation BODY gives it).
+ *   Never throws; every failure goes to `fail`.
+ * settle(id, ok, value): settles an operation; ok 1 resolves, 0 rejects with value `{name, message, code}` given as `name\nmessage\ncode`.
+ * abort(): aborts `request.signal` (client gone) if the guest uses it; the host may go on running waitUntil work.
+ */
+export const GUEST_ENTRIES = ['configure', 'load', 'dispatch', 'settle', 'abort'] as const

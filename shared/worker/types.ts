@@ -1,0 +1,123 @@
+/**
+ * The face of a host's sandboxes towards a front door: what an invocation is, where its answer goes, and what the
+ * host can be asked. The same at a POP and at a region, so that both run functions by one mechanism.
+ */
+import type { BuildKey, ImageId, RequestId } from '../brand.ts'
+import type { CodedErrorData } from '../errors.ts'
+import type { FunctionLimits } from '../limits.ts'
+import type { Outcome, StartKind } from '../outcome.ts'
+
+/** What a module exports, found by the builder: `export default { fetch }` or `export const handler`. */
+export type HandlerKind = 'fetch' | 'event'
+
+/** A runnable build: everything a host needs to know besides the image's pages. */
+export interface BuildSpec {
+  readonly key: BuildKey
+  readonly imageId: ImageId
+  readonly handlerKind: HandlerKind
+  readonly account: string
+  readonly functionName: string
+  /** The Lambda version label: `$LATEST` or a number as text. */
+  readonly version: string
+  readonly limits: FunctionLimits
+  /** Secrets by name. They reach the guest only after restore and are never in an image. */
+  readonly secrets: Readonly<Record<string, string>>
+}
+
+/**
+ * `http`: a web request; a fetch handler gets it as a Request, an event handler as an HTTP event v2.0.
+ * `event`: a JSON payload (Invoke); an event handler gets it parsed, a fetch handler as a request made from it.
+ */
+export type InvocationKind = 'http' | 'event'
+
+export interface InvocationInput {
+  readonly requestId: RequestId
+  readonly build: BuildSpec
+  readonly kind: InvocationKind
+  /** Upper-case method; `POST` for events. */
+  readonly method: string
+  /** Absolute URL as the guest shall see it; for events the function's ARN as invoked. */
+  readonly url: string
+  /** `name\nvalue\nname\nvalue...`, names in lower case; values hold no CR, LF or NUL. Empty for none. */
+  readonly headers: string
+  /** The body that is there already. When `bodyMore`, the rest comes by `Invocation.write`. */
+  readonly body: Uint8Array | null
+  readonly bodyMore: boolean
+  readonly clientIp: string
+  /** Point in time after which nobody waits for the answer, ms of the host's clock. */
+  readonly deadlineAtMs: number
+  /** Collect log lines for the caller (Lambda's log tail), besides the host's log. */
+  readonly wantLogs: boolean
+}
+
+export interface InvocationResult {
+  readonly outcome: Outcome
+  /** Set whenever the outcome is not `ok`. */
+  readonly error: CodedErrorData | null
+  /** What the function threw, for the Lambda error payload and the log: never host paths. */
+  readonly exception: { readonly name: string; readonly message: string; readonly stack: string } | null
+  readonly startKind: StartKind
+  /** Time inside the guest, microseconds. */
+  readonly cpuUs: number
+  readonly wallUs: number
+  /** Pages of 4 KiB that the reset restored; 0 if the invocation never got a sandbox. */
+  readonly dirtyPages: number
+  readonly memoryBytes: number
+  /** Log lines, `level\ttext` each; empty unless asked for. */
+  readonly logs: readonly string[]
+}
+
+/**
+ * Where an answer goes. Called on the front door's thread in this order: `head` at most once, `data` any number of
+ * times, `end` exactly once, last. After `end` with an outcome that is not `ok` and no `head`, nothing was answered.
+ */
+export interface InvocationSink {
+  /** `headers` as in InvocationInput, unchecked: the front door applies HTTP hygiene. `last`: `body` is all there is. */
+  head(status: number, headers: string, body: Uint8Array | null, last: boolean): void
+  /** `chunk` is valid only during the call. Return false to ask for a pause until `Invocation.resume`. */
+  data(chunk: Uint8Array): boolean
+  /** For `ok` the body is complete; comes after `waitUntil` work has ended, so the body may have ended before. */
+  end(result: InvocationResult): void
+  /** The body is complete though `waitUntil` work may still run. Called before `end` whenever a head was sent. */
+  bodyEnd(): void
+}
+
+export interface Invocation {
+  /** More of the request body. Throws ERR_BODY_TOO_LARGE beyond the host's bound. */
+  write(chunk: Uint8Array): void
+  writeEnd(): void
+  /** The sink can take data again. */
+  resume(): void
+  /** Nobody wants the answer: the run is stopped and `end` comes with `canceled`. Idempotent. */
+  cancel(): void
+}
+
+export interface HostStats {
+  readonly workers: number
+  readonly slots: number
+  readonly slotsUsed: number
+  readonly queued: number
+  readonly running: number
+  readonly parked: number
+  /** Bytes of images, slots and caches counted against the memory budget. */
+  readonly residentBytes: number
+  readonly budgetBytes: number
+  readonly images: number
+}
+
+/** The sandboxes of one process. */
+export interface SandboxHost {
+  /** Starts workers, builds their pools and runs the warm-up function; a front door is not ready before. */
+  start(): Promise<void>
+  /** True if the image of this build is complete and applied in memory. */
+  hasImage(imageId: ImageId): boolean
+  /** Makes an image runnable. `pages` are verified by the caller; ancestors must be there. Throws ERR_NO_CAPACITY beyond the budget. */
+  addImage(encoded: Uint8Array): ImageId
+  /** Forgets an image once no invocation uses it. Idempotent. */
+  dropImage(imageId: ImageId): void
+  invoke(input: InvocationInput, sink: InvocationSink): Invocation
+  stats(): HostStats
+  /** Stops taking invocations, waits for those in flight (waitUntil work included) until the deadline, then stops them. Idempotent. */
+  drain(timeoutMs: number): Promise<void>
+  close(): Promise<void>
+}
