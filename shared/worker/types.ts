@@ -5,6 +5,7 @@
 import type { BuildKey, ImageId, RequestId } from '../brand.ts'
 import type { CodedErrorData } from '../errors.ts'
 import type { FunctionLimits } from '../limits.ts'
+import type { BlockId, ImageManifest } from '../microvm/manifest.ts'
 import type { Outcome, StartKind } from '../outcome.ts'
 
 /** What a module exports, found by the builder: `export default { fetch }` or `export const handler`. */
@@ -111,8 +112,8 @@ export interface SandboxHost {
   start(): Promise<void>
   /** True if the image of this build is complete and applied in memory. */
   hasImage(imageId: ImageId): boolean
-  /** Makes an image runnable. `pages` are verified by the caller; ancestors must be there. Throws ERR_NO_CAPACITY beyond the budget. */
-  addImage(encoded: Uint8Array): ImageId
+  /** Makes an image runnable; its parent must be there, and `block` gives the content of every block it names, verified. Throws ERR_NO_CAPACITY beyond the budget. */
+  addImage(imageId: ImageId, manifest: ImageManifest, block: (id: BlockId) => Uint8Array): void
   /** Forgets an image once no invocation uses it. Idempotent. */
   dropImage(imageId: ImageId): void
   invoke(input: InvocationInput, sink: InvocationSink): Invocation
