@@ -3,6 +3,7 @@
  * A POP opens streams; a region answers. Every field of a frame is always there, `null` for none.
  */
 import type { CodedErrorData } from '../errors.ts'
+import type { StartKind } from '../outcome.ts'
 import type { InvocationKind, InvocationResult } from '../worker/types.ts'
 
 /** What a POP asks a region to run for it. */
@@ -46,13 +47,14 @@ export type OpenFrame = OpenInvocation | OpenControl
 export interface LinkStreamSink {
   /** The region has begun to run the function: from here on a retry elsewhere is not safe. */
   started(): void
-  head(status: number, headers: string): void
+  /** `version` is the resolved Lambda version label; both null for control calls. */
+  head(status: number, headers: string, startKind: StartKind | null, version: string | null): void
   /** `chunk` is valid only during the call. Return false for a pause until `LinkStream.resume`. */
   data(chunk: Uint8Array): boolean
   /** The body is complete. `end` follows once the run has ended. */
   bodyEnd(): void
-  /** `executedVersion` is the resolved Lambda version label; null for control calls. */
-  end(result: InvocationResult | null, executedVersion: string | null): void
+  /** `version` is the resolved Lambda version label; both null for control calls. */
+  end(result: InvocationResult | null, version: string | null): void
   error(error: CodedErrorData): void
 }
 

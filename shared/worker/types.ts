@@ -73,8 +73,8 @@ export interface InvocationResult {
  * times, `end` exactly once, last. After `end` with an outcome that is not `ok` and no `head`, nothing was answered.
  */
 export interface InvocationSink {
-  /** `headers` as in InvocationInput, unchecked: the front door applies HTTP hygiene. `last`: `body` is all there is. */
-  head(status: number, headers: string, body: Uint8Array | null, last: boolean): void
+  /** `headers` as in InvocationInput, unchecked: the front door applies HTTP hygiene. `last`: `body` is all there is; it is valid only during the call. */
+  head(status: number, headers: string, startKind: StartKind, body: Uint8Array | null, last: boolean): void
   /** `chunk` is valid only during the call. Return false to ask for a pause until `Invocation.resume`. */
   data(chunk: Uint8Array): boolean
   /** For `ok` the body is complete; comes after `waitUntil` work has ended, so the body may have ended before. */
