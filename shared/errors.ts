@@ -49,12 +49,14 @@ export const ERRORS = {
   ERR_BUNDLE_NO_HANDLER: { status: 400, fault: 'client', ran: 'yes', message: 'The bundle exports neither a default object with fetch() nor handler: %s' },
   ERR_ZIP_INVALID: { status: 400, fault: 'client', ran: 'no', message: 'The zip cannot be used: %s' },
   ERR_MODULE_REFUSED: { status: 400, fault: 'client', ran: 'no', message: 'The WebAssembly module is refused: %s (opcode %s at byte %s)' },
+  ERR_BUILD_QUEUE_FULL: { status: 429, fault: 'overload', ran: 'no', message: 'Too many publishes wait here (%s). Try again in a moment' },
   ERR_BUILD_FAILED: { status: 500, fault: 'platform', ran: 'no', message: 'The image builder failed: %s' },
 
   // Control plane.
   ERR_PARAMETER: { status: 400, fault: 'client', ran: 'no', message: '%s' },
   ERR_CONFLICT: { status: 409, fault: 'client', ran: 'no', message: '%s' },
   ERR_PRECONDITION: { status: 412, fault: 'client', ran: 'no', message: 'The RevisionId given does not match: %s' },
+  ERR_QUOTA: { status: 402, fault: 'client', ran: 'no', message: 'The limit of %s %s is reached: delete some first' },
   ERR_RESOURCE_NOT_FOUND: { status: 404, fault: 'client', ran: 'no', message: '%s' },
   ERR_OPERATION_UNKNOWN: { status: 404, fault: 'client', ran: 'no', message: 'No such operation: %s' },
   ERR_PAYLOAD_NOT_JSON: { status: 400, fault: 'client', ran: 'no', message: 'Could not parse request body into json: %s' },
