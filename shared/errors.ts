@@ -88,6 +88,7 @@ export const ERRORS = {
   ERR_REGION_TIMEOUT: { status: 504, fault: 'platform', ran: 'maybe', message: 'The region gave no answer within %s ms' },
   ERR_LINK_PROTOCOL: { status: 502, fault: 'platform', ran: 'maybe', message: 'The peer broke the link protocol: %s' },
   ERR_LINK_IDENTITY: { status: 403, fault: 'client', ran: 'no', message: 'The peer may not use this link: %s' },
+  ERR_LINK_OVERLOAD: { status: 503, fault: 'overload', ran: 'maybe', message: 'The link to the region carries too much: %s' },
   ERR_LINK_LOOP: { status: 508, fault: 'platform', ran: 'no', message: 'The invocation was already forwarded once' },
 
   // Outbound requests of a function; they reject the guest's promise.
