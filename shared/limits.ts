@@ -78,3 +78,36 @@ export const CHANGE_TOMBSTONES_MAX = 10_000
 export const SIGNING_KEYS_CACHED_MAX = 1_000
 /** How far a signed request's time may be from ours. */
 export const SIGNATURE_SKEW_MAX_MS = 15 * 60 * 1000
+
+// The link between a POP and a region.
+/** Streams that one link carries at once; an open beyond it fails with ERR_LINK_OVERLOAD. About two seconds of a saturated POP's forwards at 500 us each. */
+export const LINK_STREAMS_MAX = 4096
+/** Bytes that one direction of a stream may send before the receiver has taken any: 64 blocks, and 200 Mbit/s at 10 ms. */
+export const LINK_CREDIT_BYTES = 256 * KIB
+/** Payload of one data frame. Larger ones would hold up the small frames of other streams. */
+export const LINK_DATA_MAX_BYTES = 64 * KIB
+/** Any frame, encoded. An open or head frame holds at most REQUEST_HEADERS_MAX_BYTES of headers, a URL and 64 KiB of body. */
+export const LINK_FRAME_MAX_BYTES = 128 * KIB
+/** One WebSocket message: the frames that were written in one turn of the event loop. Two of the largest frames. */
+export const LINK_MESSAGE_MAX_BYTES = 2 * LINK_FRAME_MAX_BYTES
+/** Unsent bytes at the socket above which streams wait; small frames still go. More only adds latency behind it. */
+export const LINK_SOCKET_HIGH_WATER_BYTES = 256 * KIB
+/** Unsent bytes at the socket at which the peer counts as stuck and the link is closed. */
+export const LINK_SOCKET_MAX_BYTES = 32 * MIB
+/** Bodies that one end of a link holds for slow readers, all streams together; beyond it the stream at hand fails with ERR_LINK_OVERLOAD. Room for two control bodies of CONTROL_BODY_MAX_BYTES. */
+export const LINK_BUFFERED_MAX_BYTES = 160 * MIB
+/** Small answers (describe, snapshot, report, manifest) as a whole. A manifest names up to 262,144 pages of about 75 bytes. */
+export const LINK_ANSWER_MAX_BYTES = 24 * MIB
+/** Log lines that travel with an outcome; the newest are kept. The Lambda API shows 4 KiB of them. */
+export const LINK_LOGS_MAX_BYTES = 32 * KIB
+/** Text of a thrown exception that travels: message and stack each. */
+export const LINK_EXCEPTION_MAX_CHARS = 8 * KIB
+/** A stream whose deadline has passed by this much and whose peer is silent is ended here. Covers the trip back. */
+export const LINK_DEADLINE_GRACE_MS = 2_000
+/** Functions that one snapshot request or report names: more than a POP's images fit in memory. */
+export const LINK_FUNCTIONS_MAX = 10_000
+/** Block ids in one request: 64 hex digits each, so about 33 KiB of a frame. */
+export const LINK_BLOCKS_PER_REQUEST_MAX = 512
+/** Links that a region accepts, and those of them that have not yet said who they are. */
+export const LINK_CONNECTIONS_MAX = 512
+export const LINK_HANDSHAKES_MAX = 64
