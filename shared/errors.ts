@@ -98,6 +98,14 @@ export const ERRORS = {
   // Command line and configuration.
   ERR_CONFIG: { status: 400, fault: 'client', ran: 'no', message: '%s' },
   ERR_ENVIRONMENT: { status: 500, fault: 'client', ran: 'no', message: '%s' },
+  ERR_USAGE: { status: 400, fault: 'client', ran: 'no', message: '%s' },
+  ERR_ENTRY_NOT_FOUND: { status: 404, fault: 'client', ran: 'no', message: 'There is no file %s' },
+  ERR_BUNDLE_IMPORT: { status: 400, fault: 'client', ran: 'no', message: 'Functions have no module %s, imported by way of: %s. Use a web API or a package made for the browser instead' },
+  ERR_ENDPOINT_UNREACHABLE: { status: 502, fault: 'platform', ran: 'maybe', message: 'Nothing answers at %s (%s). Start it with: outpost dev, or give another address with --endpoint or OUTPOST_ENDPOINT' },
+  ERR_ENDPOINT_ANSWER: { status: 502, fault: 'platform', ran: 'maybe', message: '%s does not answer like Outpost: %s. Check --endpoint or OUTPOST_ENDPOINT' },
+  ERR_PORT_IN_USE: { status: 500, fault: 'client', ran: 'no', message: 'Port %s is taken by another program. Stop it or give another port with %s' },
+  ERR_DATA_LOCKED: { status: 500, fault: 'client', ran: 'no', message: 'The data directory %s is in use by process %s. Stop it or give another directory with --data' },
+  ERR_PROCESS_FAILED: { status: 500, fault: 'platform', ran: 'no', message: 'The %s process ended before it was ready: %s' },
 } as const satisfies Record<string, ErrorSpec>
 
 export type ErrorCode = keyof typeof ERRORS
