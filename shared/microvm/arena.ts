@@ -1,0 +1,155 @@
+/**
+ * The images of one process, each page held once. The arena is one shared WebAssembly memory: the main thread
+ * allocates in it, worker threads only read. Pages are found by content, so functions built from the same libraries
+ * share them.
+ *
+ *   offset 0          never handed out: 0 in a page table means "a page of zeros"
+ *   frames of 4 KiB   page contents and page tables, each table a whole number of frames in a row
+ *
+ * A1  A frame is freed only when no image names it; an image only when no slot holds it (the host waits for that).
+ * A2  Offsets stay below 2^31, so that they are positive i32 everywhere.
+ */
+import type { ImageId } from '../brand.ts'
+import { CodedError } from '../errors.ts'
+import { MIB } from '../limits.ts'
+import { type BlockId, type ImageManifest, PAGE_BYTES, ZERO_BLOCK } from './manifest.ts'
+
+const WASM_PAGE_BYTES = 65_536
+const FRAMES_PER_WASM_PAGE = WASM_PAGE_BYTES / PAGE_BYTES
+
+/** An image as a slot uses it: plain numbers, so that it can be posted to a worker. */
+export interface ResidentImage {
+  readonly imageId: ImageId
+  /** Arena offset of its page table, and the table's length. */
+  readonly table: number
+  readonly count: number
+  /** memory.size of the guest in 64 KiB pages. */
+  readonly virtualPages: number
+  /** Mutable globals in the order of the engine's global list. */
+  readonly globals: readonly number[]
+}
+
+interface Entry {
+  readonly resident: ResidentImage
+  readonly blocks: readonly BlockId[]
+  readonly tableFrames: number
+  readonly parentId: ImageId | null
+  children: number
+}
+
+export class ImageArena {
+  readonly memory: WebAssembly.Memory
+  readonly maxBytes: number
+  #nextFrame = 1
+  readonly #freeFrames: number[] = []
+  readonly #freeTables = new Map<number, number[]>()
+  readonly #frameOf = new Map<BlockId, { offset: number; uses: number }>()
+  readonly #images = new Map<ImageId, Entry>()
+  #usedFrames = 1
+
+  /** `maxBytes`: what images may take at most, up to 2 GiB. */
+  constructor(maxBytes: number) {
+    this.maxBytes = Math.min(maxBytes, 2048 * MIB - WASM_PAGE_BYTES)
+    const maximum = Math.ceil(this.maxBytes / WASM_PAGE_BYTES)
+    this.memory = new WebAssembly.Memory({ initial: 1, maximum, shared: true })
+  }
+
+  get usedBytes(): number {
+    return this.#usedFrames * PAGE_BYTES
+  }
+
+  get imageCount(): number {
+    return this.#images.size
+  }
+
+  get(imageId: ImageId): ResidentImage | undefined {
+    return this.#images.get(imageId)?.resident
+  }
+
+  /** Adds an image whose parent is here. Throws ERR_NO_CAPACITY and leaves nothing behind when it does not fit. */
+  add(imageId: ImageId, manifest: ImageManifest, globals: readonly number[], block: (id: BlockId) => Uint8Array): ResidentImage {
+    const known = this.#images.get(imageId)
+    if (known !== undefined) return known.resident
+    const parent = manifest.parentId === null ? null : this.#images.get(manifest.parentId)
+    if (parent === undefined) throw new CodedError('ERR_STORE_BLOCK', [manifest.parentId ?? '', 'not here, though a child image needs it'])
+
+    const lastPage = manifest.pages.at(-1)?.[0] ?? -1
+    const count = Math.max(parent?.resident.count ?? 0, lastPage + 1)
+    const tableFrames = Math.max(1, Math.ceil((count * 4) / PAGE_BYTES))
+    const fresh = manifest.pages.filter(([, id]) => id !== ZERO_BLOCK && !this.#frameOf.has(id))
+    if ((this.#usedFrames + tableFrames + fresh.length) * PAGE_BYTES > this.maxBytes) {
+      throw new CodedError('ERR_NO_CAPACITY', [Math.floor(this.maxBytes / MIB)])
+    }
+
+    const table = this.#allocateTable(tableFrames)
+    if (parent !== null) {
+      new Int32Array(this.memory.buffer, table, count).set(new Int32Array(this.memory.buffer, parent.resident.table, parent.resident.count))
+    }
+    const blocks: BlockId[] = []
+    for (const [index, id] of manifest.pages) {
+      const offset = id === ZERO_BLOCK ? 0 : this.#hold(id, block)
+      if (id !== ZERO_BLOCK) blocks.push(id)
+      new Int32Array(this.memory.buffer, table, count)[index] = offset
+    }
+    if (parent !== null) parent.children++
+    const resident = { imageId, table, count, virtualPages: manifest.virtualPages, globals }
+    this.#images.set(imageId, { resident, blocks, tableFrames, parentId: manifest.parentId, children: 0 })
+    return resident
+  }
+
+  /** Frees an image that no slot holds. An image with children stays. Returns whether it is gone. */
+  remove(imageId: ImageId): boolean {
+    const entry = this.#images.get(imageId)
+    if (entry === undefined) return true
+    if (entry.children > 0) return false
+    this.#images.delete(imageId)
+    for (const id of entry.blocks) this.#release(id)
+    this.#freeTables.set(entry.tableFrames, [...(this.#freeTables.get(entry.tableFrames) ?? []), entry.resident.table])
+    new Uint8Array(this.memory.buffer, entry.resident.table, entry.tableFrames * PAGE_BYTES).fill(0)
+    this.#usedFrames -= entry.tableFrames
+    const parent = entry.parentId === null ? undefined : this.#images.get(entry.parentId)
+    if (parent !== undefined) parent.children--
+    return true
+  }
+
+  /** A copy of one page as the image has it. */
+  page(image: ResidentImage, index: number): Uint8Array {
+    const offset = index < image.count ? (new Int32Array(this.memory.buffer, image.table, image.count)[index] ?? 0) : 0
+    return offset === 0 ? new Uint8Array(PAGE_BYTES) : new Uint8Array(this.memory.buffer, offset, PAGE_BYTES).slice()
+  }
+
+  #hold(id: BlockId, block: (id: BlockId) => Uint8Array): number {
+    const held = this.#frameOf.get(id)
+    if (held !== undefined) {
+      held.uses++
+      return held.offset
+    }
+    const content = block(id)
+    const offset = this.#freeFrames.pop() ?? this.#allocateFrames(1)
+    this.#usedFrames++
+    new Uint8Array(this.memory.buffer, offset, PAGE_BYTES).set(content)
+    this.#frameOf.set(id, { offset, uses: 1 })
+    return offset
+  }
+
+  #release(id: BlockId): void {
+    const held = this.#frameOf.get(id)
+    if (held === undefined || --held.uses > 0) return
+    this.#frameOf.delete(id)
+    this.#freeFrames.push(held.offset)
+    this.#usedFrames--
+  }
+
+  #allocateTable(frames: number): number {
+    this.#usedFrames += frames
+    return this.#freeTables.get(frames)?.pop() ?? this.#allocateFrames(frames)
+  }
+
+  #allocateFrames(frames: number): number {
+    const offset = this.#nextFrame * PAGE_BYTES
+    this.#nextFrame += frames
+    const missing = Math.ceil(this.#nextFrame / FRAMES_PER_WASM_PAGE) - this.memory.buffer.byteLength / WASM_PAGE_BYTES
+    if (missing > 0) this.memory.grow(Math.max(missing, Math.min(16, this.maxBytes / WASM_PAGE_BYTES - this.memory.buffer.byteLength / WASM_PAGE_BYTES)))
+    return offset
+  }
+}

@@ -1,0 +1,211 @@
+/**
+ * The thin binding over the engine's C exports: strings, numbers and bytes in and out of a slot, calls of guest
+ * functions, the job queue. It allocates nothing on the host per call beyond what a caller keeps, and frees nothing
+ * inside: the reset does.
+ *
+ * Values are addresses of boxed engine values inside the guest. Addresses that come from the guest are only ever read
+ * through `bytes`, whose subarray is clamped to the guest's memory; the host writes only to `scratch` and to what the
+ * engine's allocator returned, each time marked (invariant S2 of slot.ts).
+ */
+import { CodedError } from '../errors.ts'
+import type { Slot } from './slot.ts'
+
+export type GuestValue = number
+
+/** Bytes of the scratch area that the prelude's image reserves for the binding. */
+export const SCRATCH_BYTES = 16_384
+const ARGUMENTS_MAX = 8
+const OUT = 64
+const STAGING = 128
+
+/** The guest has no memory left for what the host wants to hand in. */
+export class GuestOutOfMemory extends Error {}
+
+export class Binding {
+  readonly slot: Slot
+  readonly #scratch: number
+  readonly #undefined: GuestValue
+  readonly #encoder = new TextEncoder()
+  readonly #decoder = new TextDecoder()
+
+  /** `scratch`: SCRATCH_BYTES of the guest's heap; `undefinedValue`: a boxed undefined. Both from the prelude's image. */
+  constructor(slot: Slot, scratch: number, undefinedValue: GuestValue) {
+    this.slot = slot
+    this.#scratch = scratch
+    this.#undefined = undefinedValue
+  }
+
+  // -- into the guest
+
+  newNumber(value: number): GuestValue {
+    return this.#engine('qjs_new_number')(value)
+  }
+
+  /** A string from UTF-8 bytes. */
+  newStringFrom(utf8: Uint8Array): GuestValue {
+    return this.#withBytes(utf8, 'qjs_new_string')
+  }
+
+  newString(text: string): GuestValue {
+    return this.newStringFrom(this.#encoder.encode(text))
+  }
+
+  newArrayBuffer(content: Uint8Array): GuestValue {
+    return this.#withBytes(content, 'qjs_new_array_buffer')
+  }
+
+  get undefined(): GuestValue {
+    return this.#undefined
+  }
+
+  newUndefined(): GuestValue {
+    return this.#engine('qjs_get_undefined')()
+  }
+
+  newNull(): GuestValue {
+    return this.#engine('qjs_get_null')()
+  }
+
+  newBoolean(value: boolean): GuestValue {
+    return this.#engine(value ? 'qjs_get_true' : 'qjs_get_false')()
+  }
+
+  /** Throws inside the guest when a host function returns 0 after it. */
+  throwError(name: string, message: string, code: string): void {
+    const error = this.#engine('qjs_new_error')()
+    this.#setProperty(error, 'name', this.newString(name))
+    this.#setProperty(error, 'message', this.newString(message))
+    if (code !== '') this.#setProperty(error, 'code', this.newString(code))
+    this.#engine('qjs_throw')(error)
+  }
+
+  // -- out of the guest
+
+  isException(value: GuestValue): boolean {
+    return value === 0 || this.#engine('qjs_is_exception')(value) !== 0
+  }
+
+  isString(value: GuestValue): boolean {
+    return this.#engine('qjs_is_string')(value) !== 0
+  }
+
+  isNullish(value: GuestValue): boolean {
+    return this.#engine('qjs_is_null')(value) !== 0 || this.#engine('qjs_is_undefined')(value) !== 0
+  }
+
+  number(value: GuestValue): number {
+    return this.#engine('qjs_get_float64')(value)
+  }
+
+  boolean(value: GuestValue): boolean {
+    return this.#engine('qjs_get_bool')(value) !== 0
+  }
+
+  /** UTF-8 of a string, as a view: valid until the guest runs again. */
+  stringBytes(value: GuestValue): Uint8Array {
+    this.slot.markWrite(this.#scratch + OUT, 4)
+    const pointer = this.#engine('qjs_get_string_len')(value, this.#scratch + OUT) >>> 0
+    if (pointer === 0) throw new GuestOutOfMemory()
+    return this.slot.bytes.subarray(pointer, pointer + this.#out(0))
+  }
+
+  string(value: GuestValue): string {
+    return this.#decoder.decode(this.stringBytes(value))
+  }
+
+  /** Content of an ArrayBuffer or Uint8Array as a view, or null for anything else. Valid until the guest runs again. */
+  bytes(value: GuestValue): Uint8Array | null {
+    const out = this.#scratch + OUT
+    this.slot.markWrite(out, 16)
+    if (this.#engine('qjs_is_array_buffer')(value) !== 0) {
+      const pointer = this.#engine('qjs_get_array_buffer')(value, out) >>> 0
+      return this.slot.bytes.subarray(pointer, pointer + (pointer === 0 ? 0 : this.#out(0)))
+    }
+    const buffer = this.#engine('qjs_get_typed_array_buffer')(value, out, out + 4, out + 8)
+    if (this.isException(buffer)) {
+      this.#engine('qjs_get_exception')()
+      return null
+    }
+    const [offset, length] = [this.#out(0), this.#out(1)]
+    const pointer = this.#engine('qjs_get_array_buffer')(buffer, out) >>> 0
+    return this.slot.bytes.subarray(pointer + offset, pointer + offset + (pointer === 0 ? 0 : length))
+  }
+
+  /** The pending exception, taken, as plain text parts. Runs no guest code of the function: reads own string properties only. */
+  takeException(): { readonly name: string; readonly message: string; readonly stack: string } {
+    const exception = this.#engine('qjs_get_exception')()
+    if (this.#engine('qjs_is_error')(exception) === 0) return { name: 'Error', message: this.isString(exception) ? this.string(exception) : 'a value that is not an Error', stack: '' }
+    const text = (key: string): string => {
+      const value = this.#getProperty(exception, key)
+      return this.isString(value) ? this.string(value) : ''
+    }
+    return { name: text('name') || 'Error', message: text('message'), stack: text('stack') }
+  }
+
+  // -- running
+
+  call(callee: GuestValue, values: readonly GuestValue[]): GuestValue {
+    if (values.length > ARGUMENTS_MAX) throw new CodedError('ERR_INTERNAL', ['too many arguments for a guest call'])
+    const at = this.#scratch
+    this.slot.markWrite(at, 4 * ARGUMENTS_MAX)
+    const view = new DataView(this.slot.bytes.buffer, at, 4 * ARGUMENTS_MAX)
+    for (let index = 0; index < values.length; index++) view.setUint32(4 * index, values[index] ?? 0, true)
+    return this.#engine('qjs_call')(callee, this.#undefined, values.length, at)
+  }
+
+  /** Runs one pending job: 1 if it ran one, 0 if there was none, below 0 if it threw. */
+  runJob(): number {
+    return this.#engine('qjs_execute_pending_job')()
+  }
+
+  /** Argument `index` of a host call. */
+  argument(argvPtr: number, index: number): GuestValue {
+    const at = (argvPtr >>> 0) + 4 * index
+    const { bytes } = this.slot
+    return ((bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)) >>> 0
+  }
+
+  /** Writes 8 bytes, little-endian. */
+  writeU64(pointer: number, value: bigint): void {
+    this.slot.markWrite(pointer, 8)
+    new DataView(this.slot.bytes.buffer).setBigUint64(pointer >>> 0, value, true)
+  }
+
+  writeBytes(pointer: number, content: Uint8Array): void {
+    if (content.length === 0) return
+    this.slot.markWrite(pointer, content.length)
+    this.slot.bytes.set(content, pointer >>> 0)
+  }
+
+  #withBytes(content: Uint8Array, make: string): GuestValue {
+    const staged = content.length <= SCRATCH_BYTES - STAGING
+    const at = staged ? this.#scratch + STAGING : this.#engine('wasm_malloc')(content.length) >>> 0
+    if (at === 0) throw new GuestOutOfMemory()
+    this.writeBytes(at, content)
+    const value = this.#engine(make)(at, content.length)
+    if (!staged) this.#engine('wasm_free')(at)
+    if (this.isException(value)) throw new GuestOutOfMemory()
+    return value
+  }
+
+  #out(index: number): number {
+    return this.argument(this.#scratch + OUT, index)
+  }
+
+  #getProperty(object: GuestValue, key: string): GuestValue {
+    const bytes = this.#encoder.encode(`${key}\0`)
+    this.writeBytes(this.#scratch + STAGING, bytes)
+    return this.#engine('qjs_get_prop_string')(object, this.#scratch + STAGING)
+  }
+
+  #setProperty(object: GuestValue, key: string, value: GuestValue): void {
+    this.writeBytes(this.#scratch + STAGING, this.#encoder.encode(`${key}\0`))
+    this.#engine('qjs_set_prop_string')(object, this.#scratch + STAGING, value)
+  }
+
+  #engine(name: string): (...args: number[]) => number {
+    const found = this.slot.instance.engine[name]
+    if (found === undefined) throw new CodedError('ERR_INTERNAL', [`the engine does not export ${name}`])
+    return found
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * Turning the memory of a slot into an image: every page that differs from the parent's, found by comparing all of
+ * memory, never by the flags alone.
+ */
+import type { ImageId } from '../brand.ts'
+import type { ImageArena, ResidentImage } from './arena.ts'
+import type { BuiltImage } from './build-types.ts'
+import { type BlockId, blockIdOf, encodeManifest, imageIdOf, type ImageManifest, PAGE_BYTES, ZERO_BLOCK } from './manifest.ts'
+
+export interface Capture {
+  readonly manifest: ImageManifest
+  readonly built: BuiltImage
+}
+
+/** `parent` null: the base image, everything that is not zero. `bytes` is all of the guest's physical memory. */
+export function captureImage(
+  bytes: Uint8Array, globals: Readonly<Record<string, string>>, virtualPages: number,
+  parent: { readonly imageId: ImageId; readonly image: ResidentImage } | null, arena: ImageArena,
+  layer: ImageManifest['layer'], engineBuild: string, entries: Readonly<Record<string, number>>,
+): Capture {
+  const blocks = new Map<BlockId, Uint8Array>()
+  const pages: (readonly [number, BlockId])[] = []
+  const zeros = Buffer.alloc(PAGE_BYTES)
+  for (let index = 0; index * PAGE_BYTES < bytes.length; index++) {
+    const page = Buffer.from(bytes.buffer, bytes.byteOffset + index * PAGE_BYTES, PAGE_BYTES)
+    const before = parent === null ? zeros : arena.page(parent.image, index)
+    if (page.equals(before)) continue
+    if (page.equals(zeros)) {
+      pages.push([index, ZERO_BLOCK])
+      continue
+    }
+    const content = Uint8Array.from(page)
+    const id = blockIdOf(content)
+    blocks.set(id, content)
+    pages.push([index, id])
+  }
+  const manifest: ImageManifest = { format: 1, engineBuild, parentId: parent?.imageId ?? null, layer, virtualPages, globals, entries, pages }
+  const encodedManifest = encodeManifest(manifest)
+  return { manifest, built: { imageId: imageIdOf(encodedManifest), encodedManifest, blocks } }
+}

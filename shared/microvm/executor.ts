@@ -1,0 +1,495 @@
+/**
+ * The slots of one worker thread and the runs in them. One guest turn at a time: a turn enters the guest, drains its
+ * jobs, and leaves it either ended or waiting at an await with an empty wasm stack.
+ *
+ *   start ──> turn ──> ended ──> reset (after the answer has left)
+ *               └────> waiting ──> (parked when slots run short) ──> settle ──> turn ...
+ *
+ * X1  Every run starts from its function's image and its slot is reset after it, whatever ended it.
+ * X2  Between turns no slot runs, so any waiting machine may be parked and its slot given away.
+ * X3  The host grants fuel in slices; between slices it looks at CPU time, deadline and the cancel cell. Nothing a
+ *     guest does, native loops of the engine included, runs longer than a slice without that look.
+ * X4  A host exception that crossed guest frames, or a slot that fails the oracle, destroys the slot.
+ */
+import { randomFillSync } from 'node:crypto'
+import type { ResidentImage } from './arena.ts'
+import { Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
+import { handleHostCall, type HostCallContext, type HostCallPolicy, writeLog } from './host-calls.ts'
+import { Run, type RunOutput, type RunSpec } from './run.ts'
+import type { MachineRuntime } from './runtime.ts'
+import { Slot } from './slot.ts'
+import { TimerQueue } from './timer-queue.ts'
+
+/** Fuel of one slice: about 1 ms of guest time, so that a look costs well below 1 %. */
+const FUEL_SLICE = 200_000
+const MIB = 1_048_576
+
+export interface ExecutorOptions {
+  readonly runtime: MachineRuntime
+  readonly slotCount: number
+  /** What slots and parked machines of this executor may keep resident, bytes. */
+  readonly residentMaxBytes: number
+  readonly output: RunOutput
+  /** True when the run is to be stopped from outside; looked at once a slice. */
+  isCanceled(runId: number): boolean
+  /** Monotonic and epoch time, ms. */
+  nowMs(): number
+  epochMs(): number
+  /** CPU time of this thread, ms: what a limit counts, so that a guest does not pay for being descheduled. */
+  threadCpuMs(): number
+  /** A slot failed the oracle. */
+  incident(what: string, image: ResidentImage): void
+  readonly policy?: HostCallPolicy | null
+}
+
+export interface ExecutorCounts {
+  starts: number
+  warm: number
+  reimaged: number
+  resumed: number
+  parked: number
+  lateSettles: number
+  slotsDestroyed: number
+  scrubs: number
+}
+
+interface PooledSlot {
+  readonly slot: Slot
+  readonly binding: Binding
+  run: Run | null
+  lastUsedMs: number
+}
+
+export class Executor {
+  readonly counts: ExecutorCounts = { starts: 0, warm: 0, reimaged: 0, resumed: 0, parked: 0, lateSettles: 0, slotsDestroyed: 0, scrubs: 0 }
+  readonly #options: ExecutorOptions
+  readonly #runtime: MachineRuntime
+  readonly #pool: PooledSlot[] = []
+  readonly #bySlot = new Map<Slot, PooledSlot>()
+  readonly #runs = new Map<number, Run>()
+  readonly #timers = new TimerQueue()
+  readonly #rejections = new Map<number, GuestValue>()
+  #current: PooledSlot | null = null
+  #turnCpuStartMs = 0
+  #turnWallStartMs = 0
+  #nextOperationId = 1
+  #parkedBytes = 0
+  #missingSlots = 0
+  readonly #context: HostCallContext
+
+  constructor(options: ExecutorOptions) {
+    this.#options = options
+    this.#runtime = options.runtime
+    const self = this
+    this.#context = {
+      get run() {
+        return self.#runInGuest()
+      },
+      output: options.output,
+      policy: options.policy ?? null,
+      nextOperationId: () => this.#nextOperationId++,
+      startTimer: (run, id, delayMs) => this.#timers.add(options.nowMs() + delayMs, run.spec.id, id),
+      nowMs: () => options.nowMs(),
+    }
+    for (let index = 0; index < options.slotCount; index++) this.#createSlot()
+  }
+
+  get runCount(): number {
+    return this.#runs.size
+  }
+
+  get slotCount(): number {
+    return this.#pool.length
+  }
+
+  get parkedCount(): number {
+    let parked = 0
+    for (const run of this.#runs.values()) if (run.residence.kind === 'parked') parked++
+    return parked
+  }
+
+  get residentBytes(): number {
+    return this.#pool.reduce((sum, { slot }) => sum + slot.physicalBytes, 0) + this.#parkedBytes
+  }
+
+  /** When `runTimers` has work next, monotonic ms; Infinity for never. */
+  get nextTimerAtMs(): number {
+    return this.#timers.nextAtMs
+  }
+
+  /** Starts an invocation. `head` is copied into the guest during the call. */
+  start(spec: RunSpec, head: Uint8Array): void {
+    const run = new Run(spec, this.#options.nowMs())
+    this.#runs.set(spec.id, run)
+    this.counts.starts++
+    const pooled = this.#takeSlot(spec.image)
+    if (pooled === null) {
+      run.stop('loadShed', 'ERR_NO_CAPACITY', [Math.floor(this.#options.residentMaxBytes / MIB)])
+      this.#end(run, null)
+      return
+    }
+    if (pooled.slot.image.table === spec.image.table) this.counts.warm++
+    else {
+      pooled.slot.reimage(spec.image)
+      run.startKind = 'reimaged'
+      this.counts.reimaged++
+    }
+    this.#occupy(pooled, run)
+    pooled.slot.arm(this.#limitPages(run, pooled.slot))
+    this.#reseed(pooled)
+    this.#timers.add(spec.deadlineAtMs, spec.id, 0)
+    this.#turn(pooled, run, (binding) => {
+      const bodyState = spec.bodyStreamed ? 2 : spec.body === null ? 0 : 1
+      return binding.call(this.#runtime.entries.dispatch, [binding.newNumber(spec.kind), binding.newStringFrom(head), binding.newNumber(bodyState)])
+    })
+  }
+
+  /** Settles an operation. `make` builds the value inside the guest. Late settles are dropped and counted (R1). */
+  settle(runId: number, id: number, ok: boolean, make: (binding: Binding) => GuestValue): void {
+    const run = this.#runs.get(runId)
+    if (run === undefined || !run.operations.delete(id)) {
+      this.counts.lateSettles++
+      return
+    }
+    const pooled = this.#resume(run)
+    if (pooled === null) return
+    this.#turn(pooled, run, (binding) => binding.call(this.#runtime.entries.settle, [binding.newNumber(id), binding.newNumber(ok ? 1 : 0), make(binding)]))
+  }
+
+  /** A chunk of a streamed request body, or its end (null). */
+  body(runId: number, chunk: Uint8Array | null): void {
+    const run = this.#runs.get(runId)
+    if (run === undefined) return
+    if (chunk === null) run.bodyEnded = true
+    else run.bodyChunks.push(chunk)
+    this.#feedBody(run)
+  }
+
+  /** The sink takes data again. */
+  resume(runId: number): void {
+    const run = this.#runs.get(runId)
+    if (run === undefined || !run.paused) return
+    run.paused = false
+    for (const [id, operation] of run.operations) if (operation.kind === 'drain') this.settle(runId, id, true, (binding) => binding.newUndefined())
+  }
+
+  /** Ends a waiting run from outside; a running one sees it at its next slice. */
+  cancel(runId: number): void {
+    const run = this.#runs.get(runId)
+    if (run === undefined) return
+    run.stop('canceled', 'ERR_CANCELED', [])
+    this.#end(run, this.#pooledOf(run))
+  }
+
+  /** Settles due timers and ends runs past their deadline. */
+  runTimers(): void {
+    for (let due = this.#timers.takeDue(this.#options.nowMs()); due !== null; due = this.#timers.takeDue(this.#options.nowMs())) {
+      const run = this.#runs.get(due.runId)
+      if (run === undefined) continue
+      if (due.id !== 0) {
+        if (run.operations.has(due.id)) this.settle(due.runId, due.id, true, (binding) => binding.newUndefined())
+        continue
+      }
+      run.stop('exceededWall', 'ERR_LIMIT_WALL', [run.spec.limits.wallMs, Math.round(this.#options.nowMs() - run.startedAtMs)])
+      this.#end(run, this.#pooledOf(run))
+    }
+  }
+
+  /** No slot holds `image` any more when this returns: idle ones become blank; false if a run still uses it. */
+  forgetImage(image: ResidentImage): boolean {
+    for (const run of this.#runs.values()) if (run.spec.image.table === image.table) return false
+    for (const { slot } of this.#pool) if (slot.image.table === image.table) slot.reimage(this.#runtime.prelude)
+    return true
+  }
+
+  /** Work for an idle moment: replaces destroyed slots, checks one clean slot by the oracle. Returns whether more is left. */
+  idle(scrub: boolean): boolean {
+    if (this.#missingSlots > 0 && this.residentBytes < this.#options.residentMaxBytes) {
+      this.#missingSlots--
+      this.#createSlot()
+      return this.#missingSlots > 0
+    }
+    if (scrub) this.#scrub()
+    return false
+  }
+
+  // -- slots
+
+  #createSlot(): void {
+    const { engine, arena, bases, prelude, scratch, undefinedValue } = this.#runtime
+    const slot: Slot = new Slot(engine, arena, bases, prelude, {
+      hostCall: (namePtr, _nameLength, _thisPtr, argc, argvPtr) => handleHostCall(pooled.binding, this.#context, pooled.slot.bytes[namePtr >>> 0] ?? 0, argc, argvPtr),
+      refuel: () => this.#refuel(),
+      promiseRejection: (promisePtr, reasonPtr, isHandled) => this.#noteRejection(pooled, promisePtr, reasonPtr, isHandled !== 0),
+      clock: (_clockId, resultPtr) => {
+        pooled.binding.writeU64(resultPtr, BigInt(Math.round((pooled.run?.clockMs ?? 0) * 1000)) * 1000n)
+        return 0
+      },
+      random: (pointer, length) => {
+        pooled.binding.writeBytes(pointer, randomFillSync(new Uint8Array(Math.min(length >>> 0, 65_536))))
+        return 0
+      },
+    })
+    const pooled: PooledSlot = { slot, binding: new Binding(slot, scratch, undefinedValue), run: null, lastUsedMs: 0 }
+    this.#pool.push(pooled)
+    this.#bySlot.set(slot, pooled)
+  }
+
+  /** A clean slot: one that holds the image, else the one idle longest, else one whose waiting machine is parked. */
+  #takeSlot(image: ResidentImage): PooledSlot | null {
+    let idle: PooledSlot | null = null
+    let waiting: PooledSlot | null = null
+    for (const pooled of this.#pool) {
+      if (pooled.run === null) {
+        if (pooled.slot.image.table === image.table) return pooled
+        if (idle === null || pooled.lastUsedMs < idle.lastUsedMs) idle = pooled
+      } else if (waiting === null || pooled.lastUsedMs < waiting.lastUsedMs) waiting = pooled
+    }
+    if (idle !== null) return idle
+    if (waiting === null || !this.#park(waiting)) return null
+    return waiting
+  }
+
+  #park(pooled: PooledSlot): boolean {
+    const { run, slot } = pooled
+    if (run === null) return true
+    const state = slot.park()
+    if (this.residentBytes + state.pages.length > this.#options.residentMaxBytes) return false
+    this.#parkedBytes += state.pages.length
+    run.residence = { kind: 'parked', state }
+    pooled.run = null
+    this.counts.parked++
+    slot.reset()
+    return true
+  }
+
+  /** Brings a waiting run back into a slot. Null when there is no room: the run has ended then. */
+  #resume(run: Run): PooledSlot | null {
+    const { residence } = run
+    if (residence.kind === 'slot') return this.#pooledOf(run)
+    if (residence.kind === 'nowhere') return null
+    const pooled = this.#takeSlot(run.spec.image)
+    if (pooled === null) {
+      run.stop('loadShed', 'ERR_NO_CAPACITY', [Math.floor(this.#options.residentMaxBytes / MIB)])
+      this.#end(run, null)
+      return null
+    }
+    pooled.slot.reimage(run.spec.image)
+    this.#parkedBytes -= residence.state.pages.length
+    this.#occupy(pooled, run)
+    pooled.slot.arm(this.#limitPages(run, pooled.slot))
+    pooled.slot.unpark(residence.state)
+    run.startKind = 'resumed'
+    this.counts.resumed++
+    return pooled
+  }
+
+  #occupy(pooled: PooledSlot, run: Run): void {
+    pooled.run = run
+    pooled.lastUsedMs = this.#options.nowMs()
+    run.residence = { kind: 'slot', slot: pooled.slot }
+  }
+
+  #pooledOf(run: Run): PooledSlot | null {
+    return run.residence.kind === 'slot' ? (this.#bySlot.get(run.residence.slot) ?? null) : null
+  }
+
+  /** memory.grow's bound: the function's limit, and what the thread's budget has left beside this slot. */
+  #limitPages(run: Run, slot: Slot): number {
+    const budgetBytes = this.#options.residentMaxBytes - this.residentBytes + slot.physicalBytes
+    return Math.max(slot.image.virtualPages, Math.min(run.spec.limits.memoryMib * 16, Math.floor(budgetBytes / 65_536)))
+  }
+
+  #destroy(pooled: PooledSlot): void {
+    this.#pool.splice(this.#pool.indexOf(pooled), 1)
+    this.#bySlot.delete(pooled.slot)
+    this.#missingSlots++
+    this.counts.slotsDestroyed++
+  }
+
+  #scrub(): void {
+    const idle = this.#pool.filter((pooled) => pooled.run === null)
+    const pooled = idle[this.counts.scrubs++ % Math.max(1, idle.length)]
+    if (pooled === undefined) return
+    const difference = pooled.slot.verify()
+    if (difference === null) return
+    this.#options.incident(difference.what, pooled.slot.image)
+    this.#destroy(pooled)
+  }
+
+  /** Fresh randomness for a restored machine: the 8 bytes of Math.random's state. */
+  #reseed(pooled: PooledSlot): void {
+    const seed = nextSeed()
+    pooled.binding.writeU64(this.#runtime.randomState, seed === 0n ? 1n : seed)
+  }
+
+  // -- turns
+
+  #turn(pooled: PooledSlot, run: Run, enter: (binding: Binding) => GuestValue): void {
+    const { slot, binding } = pooled
+    this.#current = pooled
+    pooled.lastUsedMs = this.#turnWallStartMs = this.#options.nowMs()
+    run.clockMs = this.#options.epochMs()
+    this.#turnCpuStartMs = -1
+    slot.grantFuel(FUEL_SLICE)
+    let hostFault: unknown = null
+    try {
+      const result = enter(binding)
+      if (binding.isException(result)) this.#noteException(run, binding)
+      let ran = binding.runJob()
+      while (ran !== 0) {
+        if (ran < 0) this.#noteException(run, binding)
+        if (run.kill !== null) break
+        ran = binding.runJob()
+      }
+      if (this.#rejections.size > 0) this.#logRejections(run, binding)
+    } catch (error) {
+      slot.clearStrayFlags()
+      hostFault = this.#explainTrap(run, slot, error)
+    }
+    this.#rejections.clear()
+    this.#current = null
+    run.cpuUs += (this.#options.nowMs() - this.#turnWallStartMs) * 1000
+    if (hostFault !== null) {
+      run.stop('platformFault', 'ERR_SANDBOX_FAULT', [hostFault instanceof Error ? hostFault.message : 'unknown'])
+      this.#end(run, pooled)
+      this.#destroyAfter(pooled)
+      return
+    }
+    this.#afterTurn(pooled, run)
+  }
+
+  #afterTurn(pooled: PooledSlot, run: Run): void {
+    if (run.kill !== null || (run.done && (!run.responded || run.bodySent || run.failure !== null))) {
+      this.#end(run, pooled)
+      return
+    }
+    if (run.operations.size > 0) {
+      this.#feedBody(run)
+      return
+    }
+    if (run.failure === null && !run.responded) run.stop('hung', 'ERR_FUNCTION_HUNG', [])
+    this.#end(run, pooled)
+  }
+
+  /** Gives the guest the next chunk of a streamed body if it waits for one. */
+  #feedBody(run: Run): void {
+    for (const [id, operation] of run.operations) {
+      if (operation.kind !== 'body') continue
+      const chunk = run.bodyChunks.shift()
+      if (chunk !== undefined) this.settle(run.spec.id, id, true, (binding) => binding.newArrayBuffer(chunk))
+      else if (run.bodyEnded) this.settle(run.spec.id, id, true, (binding) => binding.newNull())
+      return
+    }
+  }
+
+  /** R2: the one place where a run ends. The answer leaves first, then the slot is reset. */
+  #end(run: Run, pooled: PooledSlot | null): void {
+    if (run.ended) return
+    run.ended = true
+    this.#runs.delete(run.spec.id)
+    for (const [id, operation] of run.operations) if (operation.kind === 'fetch') this.#options.output.fetchAbort(run, id)
+    run.operations.clear()
+    if (run.residence.kind === 'parked') this.#parkedBytes -= run.residence.state.pages.length
+    run.residence = { kind: 'nowhere' }
+    if (pooled !== null) run.memoryBytes = pooled.slot.virtualBytes
+    this.#options.output.end(run)
+    if (pooled === null) return
+    pooled.run = null
+    run.dirtyPages = pooled.slot.reset()
+    if (pooled.slot.tableWritten) this.#destroy(pooled)
+  }
+
+  #destroyAfter(pooled: PooledSlot): void {
+    if (this.#bySlot.has(pooled.slot)) this.#destroy(pooled)
+  }
+
+  /** X3. Returns 0 to go on with a new slice, 1 to stop. */
+  #refuel(): number {
+    const pooled = this.#current
+    const run = pooled?.run
+    if (pooled === null || run === null || run === undefined) return 1
+    if (run.kill !== null) return 1
+    const nowMs = this.#options.nowMs()
+    const { limits } = run.spec
+    if (this.#options.isCanceled(run.spec.id)) run.stop('canceled', 'ERR_CANCELED', [])
+    else if (nowMs > run.spec.deadlineAtMs) run.stop('exceededWall', 'ERR_LIMIT_WALL', [limits.wallMs, Math.round(nowMs - run.startedAtMs)])
+    else if (this.#turnCpuMs(nowMs) + run.cpuUs / 1000 > limits.cpuMs) {
+      run.stop('exceededCpu', 'ERR_LIMIT_CPU', [limits.cpuMs, Math.round(this.#turnCpuMs(nowMs) + run.cpuUs / 1000)])
+    } else {
+      pooled.slot.grantFuel(FUEL_SLICE)
+      return 0
+    }
+    return 1
+  }
+
+  /**
+   * CPU time of this turn. Reading the thread's CPU clock is a system call, so it is first read one slice into a turn;
+   * what came before counts as wall time.
+   */
+  #turnCpuMs(nowMs: number): number {
+    if (this.#turnCpuStartMs < 0) this.#turnCpuStartMs = this.#options.threadCpuMs() - Math.min(nowMs - this.#turnWallStartMs, 2)
+    return this.#options.threadCpuMs() - this.#turnCpuStartMs
+  }
+
+  /** What a trap means for the run; returns the error when it is a fault of the platform, else null. */
+  #explainTrap(run: Run, slot: Slot, error: unknown): unknown {
+    if (run.kill !== null && error instanceof WebAssembly.RuntimeError) return null
+    if (error instanceof GuestOutOfMemory) {
+      run.stop('exceededMemory', 'ERR_LIMIT_MEMORY', [run.spec.limits.memoryMib, Math.ceil(slot.virtualBytes / MIB)])
+      return null
+    }
+    // V8's own stack limit: the guest recursed deeper than the engine's check saw.
+    if (error instanceof RangeError && error.message.includes('call stack')) {
+      run.failure ??= { name: 'RangeError', message: 'Maximum call stack size exceeded', stack: '' }
+      return null
+    }
+    if (error instanceof WebAssembly.RuntimeError) {
+      run.failure ??= { name: 'RuntimeError', message: error.message, stack: '' }
+      run.stop('exception', 'ERR_FUNCTION_EXCEPTION', [error.message])
+      return null
+    }
+    return error
+  }
+
+  #noteException(run: Run, binding: Binding): void {
+    const exception = binding.takeException()
+    if (isOutOfMemory(exception)) run.stop('exceededMemory', 'ERR_LIMIT_MEMORY', [run.spec.limits.memoryMib, Math.ceil(binding.slot.virtualBytes / MIB)])
+    run.failure ??= exception
+  }
+
+  #noteRejection(pooled: PooledSlot, promisePtr: number, reasonPtr: number, isHandled: boolean): void {
+    const key = pooled.slot.instance.engine['qjs_get_value_ptr']?.(promisePtr) ?? 0
+    if (isHandled) this.#rejections.delete(key)
+    else this.#rejections.set(key, reasonPtr)
+  }
+
+  #logRejections(run: Run, binding: Binding): void {
+    for (const reason of this.#rejections.values()) {
+      const message = binding.stringBytes(reason)
+      writeLog(run, this.#options.output, 3, Buffer.from(`Uncaught (in promise) ${Buffer.from(message).toString()}`))
+    }
+  }
+
+  #runInGuest(): Run {
+    const run = this.#current?.run
+    if (run === null || run === undefined) throw new Error('a host call outside a turn')
+    return run
+  }
+}
+
+function isOutOfMemory(exception: { readonly name: string; readonly message: string }): boolean {
+  return exception.name === 'InternalError' && exception.message === 'out of memory'
+}
+
+const seeds = new BigUint64Array(512)
+let seedIndex = seeds.length
+
+/** 64 random bits; refills 4 KiB from the host's CSPRNG at a time, which a single small read would cost. */
+function nextSeed(): bigint {
+  if (seedIndex === seeds.length) {
+    randomFillSync(seeds)
+    seedIndex = 0
+  }
+  return seeds[seedIndex++] ?? 1n
+}

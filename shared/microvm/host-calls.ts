@@ -1,0 +1,229 @@
+/**
+ * What a guest asks of the host, by HOST_CALLS of guest/abi.ts. Each call reads its arguments through the binding,
+ * acts on the run, and returns a boxed value; it never throws through guest frames: 0 after `throwError` is how the
+ * guest sees an exception.
+ */
+import { createHash, randomFillSync } from 'node:crypto'
+import { formatMessage, type ErrorCode, type ErrorParams } from '../errors.ts'
+import { HOST_CALLS, OPERATIONS } from '../guest/abi.ts'
+import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
+import type { Run, RunOutput } from './run.ts'
+
+const RANDOM_MAX_BYTES = 65_536
+const LOG_LINE_MAX_BYTES = 16_384
+const TIMER_MAX_MS = 2_147_483_647
+/** Operations of one run at the same time; more are refused with an error in the guest. */
+const OPERATIONS_MAX = 10_000
+const HASHES: Readonly<Record<string, string>> = { 'SHA-1': 'sha1', 'SHA-256': 'sha256', 'SHA-384': 'sha384', 'SHA-512': 'sha512' }
+
+const CODE = Object.fromEntries(Object.entries(HOST_CALLS).map(([name, character]) => [name, character.charCodeAt(0)])) as Record<keyof typeof HOST_CALLS, number>
+
+/** What differs between serving and building: while an image is built most calls are refused. */
+export interface HostCallPolicy {
+  /** Null while serving; while building, what a refused call does. */
+  refuse(call: 'entropy' | 'secret' | 'handle' | 'answer', detail: string): void
+  warn(kind: string): void
+}
+
+export interface HostCallContext {
+  readonly run: Run
+  readonly output: RunOutput
+  readonly policy: HostCallPolicy | null
+  nextOperationId(): number
+  startTimer(run: Run, id: number, delayMs: number): void
+  nowMs(): number
+}
+
+/** Returns the boxed result, or 0 after an exception was thrown into the guest. */
+export function handleHostCall(binding: Binding, context: HostCallContext, call: number, argc: number, argvPtr: number): GuestValue {
+  try {
+    return dispatch(binding, context, call, argc, argvPtr)
+  } catch (error) {
+    if (!(error instanceof GuestOutOfMemory)) throw error
+    context.run.stop('exceededMemory', 'ERR_LIMIT_MEMORY', [context.run.spec.limits.memoryMib, Math.ceil(binding.slot.virtualBytes / 1_048_576)])
+    return 0
+  }
+}
+
+function dispatch(binding: Binding, context: HostCallContext, call: number, argc: number, argvPtr: number): GuestValue {
+  const { run, output, policy } = context
+  const argument = (index: number): GuestValue => (index < argc ? binding.argument(argvPtr, index) : binding.undefined)
+  const refused = (what: 'entropy' | 'secret' | 'handle' | 'answer', detail: string, code: ErrorCode): GuestValue => {
+    policy?.refuse(what, detail)
+    return fail(binding, code, what === 'secret' ? [detail, ''] : [detail, ''])
+  }
+  switch (call) {
+    case CODE.respond: {
+      if (policy !== null) policy.refuse('answer', 'a response')
+      else respond(binding, run, output, argument(0), argument(1), argument(2), binding.boolean(argument(3)))
+      return binding.newUndefined()
+    }
+    case CODE.write: {
+      const value = argument(0)
+      const chunk = binding.isString(value) ? binding.stringBytes(value) : binding.bytes(value)
+      if (chunk === null || !run.responded || run.bodySent) return binding.newBoolean(true)
+      run.responseBytes += chunk.length
+      if (run.responseBytes > run.spec.limits.responseMaxBytes) {
+        run.stop('exceededResponse', 'ERR_LIMIT_RESPONSE', [run.spec.limits.responseMaxBytes, run.responseBytes])
+        return fail(binding, 'ERR_LIMIT_RESPONSE', [run.spec.limits.responseMaxBytes, run.responseBytes])
+      }
+      if (!output.data(run, chunk)) run.paused = true
+      return binding.newBoolean(!run.paused)
+    }
+    case CODE.end: {
+      if (run.responded && !run.bodySent) {
+        run.bodySent = true
+        output.bodyEnd(run)
+      }
+      return binding.newUndefined()
+    }
+    case CODE.fail: {
+      run.failure ??= { name: binding.string(argument(0)), message: binding.string(argument(1)), stack: binding.string(argument(2)) }
+      return binding.newUndefined()
+    }
+    case CODE.done: {
+      run.done = true
+      return binding.newUndefined()
+    }
+    case CODE.bodyText: {
+      const { body } = run.spec
+      if (body === null) return binding.newStringFrom(new Uint8Array(0))
+      const marked = body.length >= 3 && body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf
+      return binding.newStringFrom(marked ? body.subarray(3) : body)
+    }
+    case CODE.bodyBytes:
+      return binding.newArrayBuffer(run.spec.body ?? new Uint8Array(0))
+    case CODE.log: {
+      writeLog(run, output, binding.number(argument(0)), binding.stringBytes(argument(1)))
+      return binding.newUndefined()
+    }
+    case CODE.random: {
+      if (policy !== null) return refused('entropy', 'crypto', 'ERR_BUNDLE_ENTROPY')
+      const length = binding.number(argument(0))
+      if (!(length >= 0 && length <= RANDOM_MAX_BYTES)) return fail(binding, 'ERR_PARAMETER', [`at most ${RANDOM_MAX_BYTES} random bytes at once`])
+      return binding.newArrayBuffer(randomFillSync(new Uint8Array(length)))
+    }
+    case CODE.digest: {
+      const algorithm = HASHES[binding.string(argument(0))]
+      const data = binding.bytes(argument(1))
+      if (algorithm === undefined || data === null) return fail(binding, 'ERR_PARAMETER', ['digest: unknown algorithm or not bytes'])
+      return binding.newArrayBuffer(createHash(algorithm).update(data).digest())
+    }
+    case CODE.secret: {
+      const name = binding.string(argument(0))
+      if (policy !== null) return refused('secret', name, 'ERR_BUNDLE_SECRET')
+      const value = Object.hasOwn(run.spec.secrets, name) ? run.spec.secrets[name] : undefined
+      return value === undefined ? binding.newNull() : binding.newString(value)
+    }
+    case CODE.remainingMs:
+      return binding.newNumber(Math.max(0, Math.floor(run.spec.deadlineAtMs - context.nowMs())))
+    case CODE.start:
+      if (policy !== null) return refused('handle', operationName(binding.number(argument(0))), 'ERR_BUNDLE_HANDLE')
+      return startOperation(binding, context, binding.number(argument(0)), argument(1), argument(2))
+    case CODE.cancel: {
+      const id = binding.number(argument(0))
+      const operation = run.operations.get(id)
+      run.operations.delete(id)
+      if (operation?.kind === 'fetch') output.fetchAbort(run, id)
+      return binding.newUndefined()
+    }
+    case CODE.utf8Encode:
+      return binding.newArrayBuffer(binding.stringBytes(argument(0)))
+    case CODE.utf8Decode:
+      return decodeUtf8(binding, argument(0), binding.boolean(argument(1)), binding.boolean(argument(2)))
+    case CODE.warn: {
+      policy?.warn(binding.string(argument(0)))
+      return binding.newUndefined()
+    }
+    default:
+      return fail(binding, 'ERR_INTERNAL', [`unknown host call ${call}`])
+  }
+}
+
+function respond(binding: Binding, run: Run, output: RunOutput, status: GuestValue, headers: GuestValue, body: GuestValue, more: boolean): void {
+  if (run.responded) return
+  const content = binding.isString(body) ? binding.stringBytes(body) : binding.isNullish(body) ? null : binding.bytes(body)
+  run.responseBytes += content?.length ?? 0
+  if (run.responseBytes > run.spec.limits.responseMaxBytes) {
+    run.stop('exceededResponse', 'ERR_LIMIT_RESPONSE', [run.spec.limits.responseMaxBytes, run.responseBytes])
+    return
+  }
+  run.responded = true
+  run.bodySent = !more
+  output.head(run, binding.number(status), binding.stringBytes(headers), content, !more)
+}
+
+function startOperation(binding: Binding, context: HostCallContext, kind: number, a: GuestValue, b: GuestValue): GuestValue {
+  const { run, output } = context
+  if (run.operations.size >= OPERATIONS_MAX) return fail(binding, 'ERR_PARAMETER', [`at most ${OPERATIONS_MAX} operations at once`])
+  const id = context.nextOperationId()
+  switch (kind) {
+    case OPERATIONS.TIMER: {
+      const delayMs = Math.min(Math.max(0, Math.trunc(binding.number(a)) || 0), TIMER_MAX_MS)
+      run.operations.set(id, { kind: 'timer', dueAtMs: context.nowMs() + delayMs })
+      context.startTimer(run, id, delayMs)
+      break
+    }
+    case OPERATIONS.FETCH: {
+      run.subrequests++
+      if (run.subrequests > run.spec.limits.subrequestMax) return fail(binding, 'ERR_LIMIT_SUBREQUESTS', [run.spec.limits.subrequestMax, run.subrequests])
+      const body = binding.isNullish(b) ? null : binding.isString(b) ? binding.stringBytes(b).slice() : (binding.bytes(b)?.slice() ?? null)
+      run.operations.set(id, { kind: 'fetch' })
+      output.fetch(run, id, binding.string(a), body)
+      break
+    }
+    case OPERATIONS.READ: {
+      const fetchId = binding.number(a)
+      run.operations.set(id, { kind: 'read', fetchId })
+      output.fetchRead(run, fetchId)
+      break
+    }
+    case OPERATIONS.BODY:
+      run.operations.set(id, { kind: 'body' })
+      break
+    case OPERATIONS.DRAIN:
+      run.operations.set(id, { kind: 'drain' })
+      break
+    default:
+      return fail(binding, 'ERR_INTERNAL', [`unknown operation ${kind}`])
+  }
+  return binding.newNumber(id)
+}
+
+/** A line of a guest's log; what is beyond the function's limit is dropped and the log marked. */
+export function writeLog(run: Run, output: RunOutput, level: number, line: Uint8Array): void {
+  const cut = line.subarray(0, Math.min(line.length, LOG_LINE_MAX_BYTES))
+  run.logBytes += cut.length
+  if (run.logBytes > run.spec.limits.logMaxBytes) {
+    if (!run.logsTruncated) emitLog(run, output, 2, `log truncated at ${run.spec.limits.logMaxBytes} bytes`)
+    run.logsTruncated = true
+    return
+  }
+  emitLog(run, output, level, Buffer.from(cut.buffer, cut.byteOffset, cut.length).toString())
+}
+
+function emitLog(run: Run, output: RunOutput, level: number, line: string): void {
+  if (run.spec.wantLogs) run.logs.push(`${level}\t${line}`)
+  output.log(run, level, line)
+}
+
+function decodeUtf8(binding: Binding, value: GuestValue, fatal: boolean, ignoreBom: boolean): GuestValue {
+  const bytes = binding.bytes(value)
+  if (bytes === null) return binding.newNull()
+  try {
+    return binding.newString(new TextDecoder('utf-8', { fatal, ignoreBOM: ignoreBom }).decode(bytes))
+  } catch (error) {
+    if (error instanceof GuestOutOfMemory) throw error
+    // The decoder's one other failure: not UTF-8 though `fatal` asks for it.
+    return binding.newNull()
+  }
+}
+
+function fail(binding: Binding, code: ErrorCode, params: ErrorParams): GuestValue {
+  binding.throwError('Error', formatMessage(code, params), code)
+  return 0
+}
+
+function operationName(kind: number): string {
+  return kind === OPERATIONS.TIMER ? 'a timer' : kind === OPERATIONS.FETCH ? 'a fetch' : 'an operation'
+}

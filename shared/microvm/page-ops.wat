@@ -1,0 +1,94 @@
+;; The page operations of a slot: copying an image's pages into a guest's memory and comparing the two.
+;; Three memories: the arena that holds every image of the process, the guest's memory, and the flags that the
+;; rewritten stores set, one byte for each 4 KiB page. page-ops.ts holds this file's binary; a test keeps them equal.
+;;
+;; A page table is an array of i32 in the arena, one for each page of an image: the arena offset of the page's
+;; content, 0 for a page of zeros. Pages past the table's end are zeros too.
+(module
+  (import "outpost" "arena" (memory $arena 1 65536 shared))
+  (import "outpost" "memory" (memory $guest 1 65536))
+  (import "outpost" "flags" (memory $flags 17 17))
+
+  ;; Where page $page of the image lies in the arena, 0 for zeros.
+  (func $source (param $table i32) (param $count i32) (param $page i32) (result i32)
+    (if (result i32) (i32.lt_u (local.get $page) (local.get $count))
+      (then (i32.load $arena (i32.add (local.get $table) (i32.shl (local.get $page) (i32.const 2)))))
+      (else (i32.const 0))))
+
+  (func $restorePage (param $table i32) (param $count i32) (param $page i32) (param $pages i32)
+    (local $from i32)
+    (local.set $from (call $source (local.get $table) (local.get $count) (local.get $page)))
+    (if (local.get $from)
+      (then (memory.copy $guest $arena (i32.shl (local.get $page) (i32.const 12)) (local.get $from) (i32.const 4096)))
+      (else (memory.fill $guest (i32.shl (local.get $page) (i32.const 12)) (i32.const 0) (i32.const 4096))))
+    ;; A store that straddles the page's end marked only this page: put back the first 16 bytes of the next one.
+    (local.set $page (i32.add (local.get $page) (i32.const 1)))
+    (if (i32.lt_u (local.get $page) (local.get $pages))
+      (then
+        (local.set $from (call $source (local.get $table) (local.get $count) (local.get $page)))
+        (local.set $page (i32.shl (local.get $page) (i32.const 12)))
+        (if (local.get $from)
+          (then
+            (i64.store $guest (local.get $page) (i64.load $arena (local.get $from)))
+            (i64.store $guest offset=8 (local.get $page) (i64.load $arena offset=8 (local.get $from))))
+          (else
+            (i64.store $guest (local.get $page) (i64.const 0))
+            (i64.store $guest offset=8 (local.get $page) (i64.const 0)))))))
+
+  ;; Restores every flagged page from the image and clears the flags. $pages: physical size of the guest's memory in
+  ;; 4 KiB pages, a multiple of 8. Returns how many pages were restored.
+  (func (export "reset") (param $table i32) (param $count i32) (param $pages i32) (result i32)
+    (local $page i32) (local $end i32) (local $restored i32)
+    (loop $words
+      (if (i64.ne (i64.load $flags (local.get $page)) (i64.const 0))
+        (then
+          (local.set $end (i32.add (local.get $page) (i32.const 8)))
+          (loop $bytes
+            (if (i32.load8_u $flags (local.get $page))
+              (then
+                (call $restorePage (local.get $table) (local.get $count) (local.get $page) (local.get $pages))
+                (local.set $restored (i32.add (local.get $restored) (i32.const 1)))))
+            (br_if $bytes (i32.lt_u (local.tee $page (i32.add (local.get $page) (i32.const 1))) (local.get $end))))
+          (i64.store $flags (i32.sub (local.get $page) (i32.const 8)) (i64.const 0)))
+        (else (local.set $page (i32.add (local.get $page) (i32.const 8)))))
+      (br_if $words (i32.lt_u (local.get $page) (local.get $pages))))
+    (local.get $restored))
+
+  ;; Turns a clean memory that equals the image at $fromTable into the one at $toTable: copies where the tables
+  ;; differ. Returns how many pages were copied.
+  (func (export "reimage") (param $fromTable i32) (param $fromCount i32) (param $toTable i32) (param $toCount i32) (param $pages i32) (result i32)
+    (local $page i32) (local $end i32) (local $copied i32)
+    (local.set $end (select (local.get $fromCount) (local.get $toCount) (i32.gt_u (local.get $fromCount) (local.get $toCount))))
+    (if (i32.gt_u (local.get $end) (local.get $pages)) (then (local.set $end (local.get $pages))))
+    (if (i32.eqz (local.get $end)) (then (return (i32.const 0))))
+    (loop $each
+      (if (i32.ne
+            (call $source (local.get $fromTable) (local.get $fromCount) (local.get $page))
+            (call $source (local.get $toTable) (local.get $toCount) (local.get $page)))
+        (then
+          (call $restorePage (local.get $toTable) (local.get $toCount) (local.get $page) (local.get $pages))
+          (local.set $copied (i32.add (local.get $copied) (i32.const 1)))))
+      (br_if $each (i32.lt_u (local.tee $page (i32.add (local.get $page) (i32.const 1))) (local.get $end))))
+    (local.get $copied))
+
+  ;; The first page at which memory differs from the image, or a flag is set; -1 if there is none.
+  (func (export "verify") (param $table i32) (param $count i32) (param $pages i32) (result i32)
+    (local $page i32) (local $from i32) (local $at i32) (local $end i32)
+    (loop $each
+      (if (i32.load8_u $flags (local.get $page)) (then (return (local.get $page))))
+      (local.set $from (call $source (local.get $table) (local.get $count) (local.get $page)))
+      (local.set $at (i32.shl (local.get $page) (i32.const 12)))
+      (local.set $end (i32.add (local.get $at) (i32.const 4096)))
+      (if (local.get $from)
+        (then
+          (loop $words
+            (if (i64.ne (i64.load $guest (local.get $at)) (i64.load $arena (local.get $from)))
+              (then (return (local.get $page))))
+            (local.set $from (i32.add (local.get $from) (i32.const 8)))
+            (br_if $words (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (local.get $end)))))
+        (else
+          (loop $zeros
+            (if (i64.ne (i64.load $guest (local.get $at)) (i64.const 0)) (then (return (local.get $page))))
+            (br_if $zeros (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (local.get $end))))))
+      (br_if $each (i32.lt_u (local.tee $page (i32.add (local.get $page) (i32.const 1))) (local.get $pages))))
+    (i32.const -1)))

@@ -1,0 +1,119 @@
+/**
+ * One invocation inside a worker: its limits, what it used, its operations and what it answered. A run outlives the
+ * slot it runs in: while it waits it may be parked and go on in another.
+ *
+ * R1  Operation ids are given out by the host and never used twice in a process; a settle names (run, id). Both die
+ *     with the run, so a settle that comes late finds nothing and is dropped and counted.
+ * R2  A run ends once: `ended` is set in one place, by the executor.
+ */
+import type { CodedErrorData } from '../errors.ts'
+import type { FunctionLimits } from '../limits.ts'
+import type { Outcome, StartKind } from '../outcome.ts'
+import type { InvocationResult } from '../worker/types.ts'
+import type { ResidentImage } from './arena.ts'
+import type { PrivateState, Slot } from './slot.ts'
+
+export interface RunSpec {
+  /** Never used twice in a worker. */
+  readonly id: number
+  readonly image: ResidentImage
+  /** 0 http, 1 event. */
+  readonly kind: number
+  readonly limits: FunctionLimits
+  readonly secrets: Readonly<Record<string, string>>
+  readonly account: string
+  /** The request body that is there; the run's own copy. */
+  readonly body: Uint8Array | null
+  readonly bodyStreamed: boolean
+  /** Monotonic, ms. */
+  readonly deadlineAtMs: number
+  readonly wantLogs: boolean
+}
+
+export type Operation =
+  | { readonly kind: 'timer'; readonly dueAtMs: number }
+  | { readonly kind: 'fetch' }
+  | { readonly kind: 'read'; readonly fetchId: number }
+  | { readonly kind: 'body' }
+  | { readonly kind: 'drain' }
+
+/** Where the machine is: in a slot, or parked with what it wrote. */
+export type Residence =
+  | { readonly kind: 'slot'; readonly slot: Slot }
+  | { readonly kind: 'parked'; readonly state: PrivateState }
+  | { readonly kind: 'nowhere' }
+
+/** Why the host stopped the guest; the first reason stays. */
+export interface Kill {
+  readonly outcome: Outcome
+  readonly error: CodedErrorData
+}
+
+export class Run {
+  readonly spec: RunSpec
+  residence: Residence = { kind: 'nowhere' }
+  startKind: StartKind = 'warm'
+  readonly operations = new Map<number, Operation>()
+  /** Chunks of a streamed request body that the guest has not asked for yet. */
+  readonly bodyChunks: Uint8Array[] = []
+  bodyEnded = false
+  kill: Kill | null = null
+  failure: { readonly name: string; readonly message: string; readonly stack: string } | null = null
+  responded = false
+  /** The response body is complete. */
+  bodySent = false
+  /** Handler and waitUntil work have settled. */
+  done = false
+  ended = false
+  /** The sink asked for a pause of the response body. */
+  paused = false
+  cpuUs = 0
+  dirtyPages = 0
+  memoryBytes = 0
+  responseBytes = 0
+  subrequests = 0
+  readonly startedAtMs: number
+  /** What the guest's clock shows, ms since the epoch; moves only between turns. */
+  clockMs = 0
+  logBytes = 0
+  logsTruncated = false
+  readonly logs: string[] = []
+
+  constructor(spec: RunSpec, startedAtMs: number) {
+    this.spec = spec
+    this.startedAtMs = startedAtMs
+  }
+
+  stop(outcome: Outcome, code: CodedErrorData['code'], params: CodedErrorData['params']): void {
+    this.kill ??= { outcome, error: { code, params } }
+  }
+
+  result(nowMs: number): InvocationResult {
+    const failed = this.failure === null ? null : { outcome: 'exception' as const, error: { code: 'ERR_FUNCTION_EXCEPTION' as const, params: [this.failure.message] } }
+    const ending = this.kill ?? (this.responded ? null : failed)
+    return {
+      outcome: ending?.outcome ?? 'ok',
+      error: ending?.error ?? null,
+      exception: this.failure,
+      startKind: this.startKind,
+      cpuUs: Math.round(this.cpuUs),
+      wallUs: Math.round((nowMs - this.startedAtMs) * 1000),
+      dirtyPages: this.dirtyPages,
+      memoryBytes: this.memoryBytes,
+      logs: this.logs,
+    }
+  }
+}
+
+/** Where a run's answer and its outbound requests go. Views of guest memory are valid only during the call. */
+export interface RunOutput {
+  head(run: Run, status: number, headers: Uint8Array, body: Uint8Array | null, last: boolean): void
+  /** False: the reader is slow, `Executor.resume` tells when it goes on. */
+  data(run: Run, chunk: Uint8Array): boolean
+  bodyEnd(run: Run): void
+  end(run: Run): void
+  log(run: Run, level: number, line: string): void
+  fetch(run: Run, id: number, head: string, body: Uint8Array | null): void
+  fetchRead(run: Run, fetchId: number): void
+  fetchAbort(run: Run, fetchId: number): void
+}

@@ -1,0 +1,181 @@
+/**
+ * A slot: one pooled wasm instance that holds one machine at a time. It knows pages, flags, globals and limits, and
+ * nothing of JavaScript or invocations.
+ *
+ * S1  Between machines a slot is clean: memory equals its image bit for bit (zeros beyond), no flag is set, globals are
+ *     the image's, the function table is as it was linked. `verify` is the proof, `reset` the way there.
+ * S2  Whatever writes guest memory sets the flag of the page first: rewritten stores inside, `markWrite` outside.
+ * S3  No view of guest memory outlives the call that took it: growth detaches views and a reset changes what is under
+ *     them. `bytes` is the one accessor.
+ */
+import type { ResidentImage } from './arena.ts'
+import type { Engine } from './engine.ts'
+import { type ExtensionBase, type HostImports, type LinkedInstance, linkInstance } from './instance.ts'
+import { PAGE_BYTES } from './manifest.ts'
+import { CONTROL_OFFSET } from './rewrite/layout.ts'
+
+const WASM_PAGE_BYTES = 65_536
+const FUEL = 0
+const VIRTUAL_PAGES = 1
+const LIMIT_PAGES = 2
+const TABLE_WRITTEN = 3
+const EMPTY_IMAGE = { table: 0, count: 0 }
+
+/** The private state of a parked machine: what it wrote over its image. */
+export interface PrivateState {
+  readonly pageIndexes: Uint32Array
+  readonly pages: Uint8Array
+  readonly globals: readonly number[]
+  readonly virtualPages: number
+}
+
+export class Slot {
+  readonly instance: LinkedInstance
+  #image: ResidentImage
+  /** Physical size in 4 KiB pages as of the last look; grows only. */
+  #pages: number
+  #bytes: Uint8Array
+  readonly #control: Int32Array
+  readonly #flags: Uint8Array
+
+  /** Links a new instance and applies `image`. Costs milliseconds: never on a request path. */
+  constructor(engine: Engine, arena: WebAssembly.Memory, bases: readonly ExtensionBase[], image: ResidentImage, host: HostImports) {
+    this.instance = linkInstance(engine, arena, image.virtualPages, host, (_extension, _exports, _table, index) => bases[index] ?? { memory: 0, table: 0 })
+    this.#flags = new Uint8Array(this.instance.flags.buffer, 0, CONTROL_OFFSET)
+    this.#control = new Int32Array(this.instance.flags.buffer, CONTROL_OFFSET, 16)
+    this.#bytes = new Uint8Array(this.instance.memory.buffer)
+    this.#pages = this.#bytes.length / PAGE_BYTES
+    this.#image = image
+    this.instance.pageOps.reimage(EMPTY_IMAGE.table, EMPTY_IMAGE.count, image.table, image.count, this.#pages)
+    this.#restoreGlobals(image.globals)
+  }
+
+  get image(): ResidentImage {
+    return this.#image
+  }
+
+  /** All of guest memory, valid until the guest runs again or the slot is reset. */
+  get bytes(): Uint8Array {
+    if (this.#bytes.length === 0) this.#refresh()
+    return this.#bytes
+  }
+
+  /** Physical bytes: what the slot keeps resident at most, and keeps even after a reset. */
+  get physicalBytes(): number {
+    if (this.#bytes.length === 0) this.#refresh()
+    return this.#bytes.length
+  }
+
+  get virtualBytes(): number {
+    return (this.#control[VIRTUAL_PAGES] ?? 0) * WASM_PAGE_BYTES
+  }
+
+  /** The slot's function table was written, which no reset undoes: retire it. */
+  get tableWritten(): boolean {
+    return this.#control[TABLE_WRITTEN] !== 0
+  }
+
+  /** Marks `length` bytes from `ptr` as about to be written by the host (S2). */
+  markWrite(ptr: number, length: number): void {
+    const last = (ptr + length - 1) >>> 12
+    for (let page = ptr >>> 12; page <= last; page++) this.#flags[page] = 1
+  }
+
+  /** Fuel units until the guest must ask; about one per loop turn. */
+  grantFuel(units: number): void {
+    this.#control[FUEL] = units
+  }
+
+  /** Makes a clean slot ready for a run: `limitPages` bounds memory.grow, in 64 KiB pages. */
+  arm(limitPages: number): void {
+    this.#control[VIRTUAL_PAGES] = this.#image.virtualPages
+    this.#control[LIMIT_PAGES] = limitPages
+  }
+
+  /** A store that traps may have set a flag beyond the physical memory, where no reset looks. Call after a trap, before `reset`. */
+  clearStrayFlags(): void {
+    this.#refresh()
+    for (let at = this.#flags.indexOf(1, this.#pages); at !== -1; at = this.#flags.indexOf(1, at + 1)) this.#flags[at] = 0
+  }
+
+  /** Back to the image (S1). Returns the number of pages restored. */
+  reset(): number {
+    this.#refresh()
+    const restored = this.instance.pageOps.reset(this.#image.table, this.#image.count, this.#pages)
+    this.#clearControl()
+    this.#restoreGlobals(this.#image.globals)
+    return restored
+  }
+
+  /** Turns a clean slot into another image. Returns the number of pages copied. */
+  reimage(to: ResidentImage): number {
+    const from = this.#image
+    if (from.table === to.table) return 0
+    const missing = to.virtualPages - this.#bytes.length / WASM_PAGE_BYTES
+    if (missing > 0) this.instance.memory.grow(missing)
+    this.#refresh()
+    const copied = this.instance.pageOps.reimage(from.table, from.count, to.table, to.count, this.#pages)
+    this.#image = to
+    this.#restoreGlobals(to.globals)
+    return copied
+  }
+
+  /** The oracle. Null when S1 holds, else what differs; `page` is -1 when it is not a page. */
+  verify(): { readonly page: number; readonly what: string } | null {
+    this.#refresh()
+    const page = this.instance.pageOps.verify(this.#image.table, this.#image.count, this.#pages)
+    if (page !== -1) return { page, what: `page ${page}` }
+    const global = this.instance.globals.findIndex((each, index) => Number(each.value) !== this.#image.globals[index])
+    if (global !== -1) return { page: -1, what: `global ${global}` }
+    if (this.#control.some((value) => value !== 0)) return { page: -1, what: 'control block' }
+    return null
+  }
+
+  /** Copies out what the machine wrote, so that the slot can be reset and serve another. The guest must be idle. */
+  park(): PrivateState {
+    this.#refresh()
+    const dirty: number[] = []
+    for (let page = 0; page < this.#pages; page++) if (this.#flags[page] !== 0) dirty.push(page)
+    // A store that straddles a page end flags only the first page: its successor belongs to the private state too.
+    const indexes = [...new Set(dirty.flatMap((page) => (page + 1 < this.#pages ? [page, page + 1] : [page])))].sort((a, b) => a - b)
+    const pages = new Uint8Array(indexes.length * PAGE_BYTES)
+    indexes.forEach((page, at) => pages.set(this.#bytes.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES), at * PAGE_BYTES))
+    return {
+      pageIndexes: Uint32Array.from(indexes), pages,
+      globals: this.instance.globals.map((global) => Number(global.value)), virtualPages: this.#control[VIRTUAL_PAGES] ?? 0,
+    }
+  }
+
+  /** Puts a parked machine of the slot's present image back. The slot must be clean and armed. */
+  unpark(state: PrivateState): void {
+    const missing = state.virtualPages - this.#bytes.length / WASM_PAGE_BYTES
+    if (missing > 0) this.instance.memory.grow(missing)
+    this.#refresh()
+    state.pageIndexes.forEach((page, at) => {
+      this.#flags[page] = 1
+      this.#bytes.set(state.pages.subarray(at * PAGE_BYTES, (at + 1) * PAGE_BYTES), page * PAGE_BYTES)
+    })
+    this.#control[VIRTUAL_PAGES] = state.virtualPages
+    this.#restoreGlobals(state.globals)
+  }
+
+  #refresh(): void {
+    const { buffer } = this.instance.memory
+    if (this.#bytes.buffer === buffer) return
+    this.#bytes = new Uint8Array(buffer)
+    this.#pages = this.#bytes.length / PAGE_BYTES
+  }
+
+  #clearControl(): void {
+    this.#control.fill(0)
+  }
+
+  #restoreGlobals(values: readonly number[]): void {
+    const { globals } = this.instance
+    for (let index = 0; index < globals.length; index++) {
+      const global = globals[index]
+      const value = values[index] ?? 0
+      if (global !== undefined && global.value !== value) global.value = value
+    }
+  }
+}
