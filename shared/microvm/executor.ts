@@ -142,6 +142,8 @@ export class Executor {
       const bodyState = spec.bodyStreamed ? 2 : spec.body === null ? 0 : 1
       return binding.call(this.#runtime.entries.dispatch, [binding.newNumber(spec.kind), binding.newStringFrom(head), binding.newNumber(bodyState)])
     })
+    // The caller's buffer is used again after this call.
+    if (!run.ended && run.body !== null) run.body = run.body.slice()
   }
 
   /** Settles an operation. `make` builds the value inside the guest. Late settles are dropped and counted (R1). */
@@ -393,11 +395,14 @@ export class Executor {
     if (run.residence.kind === 'parked') this.#parkedBytes -= run.residence.state.pages.length
     run.residence = { kind: 'nowhere' }
     if (pooled !== null) run.memoryBytes = pooled.slot.virtualBytes
+    this.#options.output.flush()
+    if (pooled !== null) {
+      pooled.run = null
+      const { tableWritten } = pooled.slot
+      run.dirtyPages = pooled.slot.reset()
+      if (tableWritten) this.#destroy(pooled)
+    }
     this.#options.output.end(run)
-    if (pooled === null) return
-    pooled.run = null
-    run.dirtyPages = pooled.slot.reset()
-    if (pooled.slot.tableWritten) this.#destroy(pooled)
   }
 
   #destroyAfter(pooled: PooledSlot): void {

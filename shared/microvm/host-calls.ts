@@ -20,10 +20,12 @@ const CODE = Object.fromEntries(Object.entries(HOST_CALLS).map(([name, character
 
 /** What differs between serving and building: while an image is built most calls are refused. */
 export interface HostCallPolicy {
-  /** Null while serving; while building, what a refused call does. */
-  refuse(call: 'entropy' | 'secret' | 'handle' | 'answer', detail: string): void
+  /** Takes note of a call that no image may make. */
+  refused(call: RefusedCall, detail: string): void
   warn(kind: string): void
 }
+
+export type RefusedCall = 'entropy' | 'secret' | 'handle'
 
 export interface HostCallContext {
   readonly run: Run
@@ -48,14 +50,13 @@ export function handleHostCall(binding: Binding, context: HostCallContext, call:
 function dispatch(binding: Binding, context: HostCallContext, call: number, argc: number, argvPtr: number): GuestValue {
   const { run, output, policy } = context
   const argument = (index: number): GuestValue => (index < argc ? binding.argument(argvPtr, index) : binding.undefined)
-  const refused = (what: 'entropy' | 'secret' | 'handle' | 'answer', detail: string, code: ErrorCode): GuestValue => {
-    policy?.refuse(what, detail)
-    return fail(binding, code, what === 'secret' ? [detail, ''] : [detail, ''])
+  const refused = (what: RefusedCall, detail: string, code: ErrorCode): GuestValue => {
+    policy?.refused(what, detail)
+    return fail(binding, code, [detail, ''])
   }
   switch (call) {
     case CODE.respond: {
-      if (policy !== null) policy.refuse('answer', 'a response')
-      else respond(binding, run, output, argument(0), argument(1), argument(2), binding.boolean(argument(3)))
+      respond(binding, run, output, argument(0), argument(1), argument(2), binding.boolean(argument(3)))
       return binding.newUndefined()
     }
     case CODE.write: {
@@ -86,13 +87,13 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       return binding.newUndefined()
     }
     case CODE.bodyText: {
-      const { body } = run.spec
+      const { body } = run
       if (body === null) return binding.newStringFrom(new Uint8Array(0))
       const marked = body.length >= 3 && body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf
       return binding.newStringFrom(marked ? body.subarray(3) : body)
     }
     case CODE.bodyBytes:
-      return binding.newArrayBuffer(run.spec.body ?? new Uint8Array(0))
+      return binding.newArrayBuffer(run.body ?? new Uint8Array(0))
     case CODE.log: {
       writeLog(run, output, binding.number(argument(0)), binding.stringBytes(argument(1)))
       return binding.newUndefined()

@@ -22,7 +22,7 @@ export interface RunSpec {
   readonly limits: FunctionLimits
   readonly secrets: Readonly<Record<string, string>>
   readonly account: string
-  /** The request body that is there; the run's own copy. */
+  /** The request body that is there; valid during `Executor.start`, which makes the run's own copy if it goes on. */
   readonly body: Uint8Array | null
   readonly bodyStreamed: boolean
   /** Monotonic, ms. */
@@ -51,6 +51,7 @@ export interface Kill {
 
 export class Run {
   readonly spec: RunSpec
+  body: Uint8Array | null
   residence: Residence = { kind: 'nowhere' }
   startKind: StartKind = 'warm'
   readonly operations = new Map<number, Operation>()
@@ -81,6 +82,7 @@ export class Run {
 
   constructor(spec: RunSpec, startedAtMs: number) {
     this.spec = spec
+    this.body = spec.body
     this.startedAtMs = startedAtMs
   }
 
@@ -111,6 +113,8 @@ export interface RunOutput {
   /** False: the reader is slow, `Executor.resume` tells when it goes on. */
   data(run: Run, chunk: Uint8Array): boolean
   bodyEnd(run: Run): void
+  /** Sends what was written so far: the slot is about to be reset. */
+  flush(): void
   end(run: Run): void
   log(run: Run, level: number, line: string): void
   fetch(run: Run, id: number, head: string, body: Uint8Array | null): void

@@ -199,9 +199,9 @@ function findRandomState(binding: Binding, call: EngineCall): number {
   throw new CodedError('ERR_INTERNAL', ['the state of Math.random was not found in the engine'])
 }
 
-type EngineCall = (name: string, ...values: number[]) => number
+export type EngineCall = (name: string, ...values: number[]) => number
 
-function engineCaller(exports: EngineExports): EngineCall {
+export function engineCaller(exports: EngineExports): EngineCall {
   return (name, ...values) => {
     const found = exports[name]
     if (found === undefined) throw new CodedError('ERR_INTERNAL', [`the engine does not export ${name}`])
@@ -233,7 +233,7 @@ function capture(
   return captureImage(bytes, globals, bytes.length / 65_536, parent, arena, layer, engineBuild, entries)
 }
 
-function blockOf(built: BuiltImage): (id: Parameters<BuiltImage['blocks']['get']>[0]) => Uint8Array {
+export function blockOf(built: BuiltImage): (id: Parameters<BuiltImage['blocks']['get']>[0]) => Uint8Array {
   return (id) => {
     const block = built.blocks.get(id)
     if (block === undefined) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])

@@ -92,6 +92,11 @@ export class Slot {
     this.#control[LIMIT_PAGES] = limitPages
   }
 
+  /** memory.grow fails from here on. */
+  capGrowth(): void {
+    this.#control[LIMIT_PAGES] = this.#control[VIRTUAL_PAGES] ?? 0
+  }
+
   /** A store that traps may have set a flag beyond the physical memory, where no reset looks. Call after a trap, before `reset`. */
   clearStrayFlags(): void {
     this.#refresh()

@@ -1,0 +1,225 @@
+/**
+ * A slot as the builder drives it: evaluates code, runs synthetic requests, and refuses what no image may hold. It
+ * serves one build and is thrown away with it.
+ */
+import type { CodedErrorData } from '../errors.ts'
+import type { FunctionLimits } from '../limits.ts'
+import type { ResidentImage } from './arena.ts'
+import { Binding, GuestOutOfMemory, type GuestValue, SCRATCH_BYTES } from './binding.ts'
+import { handleHostCall, type RefusedCall } from './host-calls.ts'
+import { Run, type RunOutput } from './run.ts'
+import { allocateText, type EngineCall, engineCaller, type MachineRuntime } from './runtime.ts'
+import { Slot } from './slot.ts'
+
+/** The clock of every build: a constant, so that equal sources give equal images. */
+const BUILD_CLOCK_MS = 1_700_000_000_000
+const FUEL_SLICE = 500_000
+const SEED = 0x9e37_79b9_7f4a_7c15n
+const MODULE = 1
+const STRIP_SOURCE = 1 << 4
+
+export interface Refusal {
+  readonly call: RefusedCall
+  readonly detail: string
+  /** Where the guest was, innermost frame first; '' if it could not be told. */
+  readonly stack: string
+}
+
+export interface ProbeAnswer {
+  /** What a client would see, as one comparable text; null if the guest did not answer. */
+  readonly text: string | null
+  readonly refusals: readonly Refusal[]
+  readonly problem: string | null
+}
+
+export class BuildMachine {
+  readonly slot: Slot
+  readonly binding: Binding
+  readonly call: EngineCall
+  readonly refusals: Refusal[] = []
+  readonly warnings: { readonly kind: string; readonly stack: string }[] = []
+  readonly #runtime: MachineRuntime
+  readonly #limits: FunctionLimits
+  #run: Run
+  #deadlineAtMs = 0
+  #answer: string | null = null
+  #budgetMs = 0
+
+  constructor(runtime: MachineRuntime, limits: FunctionLimits, image: ResidentImage = runtime.prelude) {
+    this.#runtime = runtime
+    this.#limits = limits
+    this.#run = this.#newRun()
+    const slot: Slot = new Slot(runtime.engine, runtime.arena, runtime.bases, image, {
+      hostCall: (namePtr, _nameLength, _thisPtr, argc, argvPtr) => handleHostCall(this.binding, {
+        run: this.#run, output: this.#output, policy: { refused: (call, detail) => this.#noteRefusal(call, detail), warn: (kind) => this.#noteWarning(kind) },
+        nextOperationId: () => 0, startTimer: () => undefined, nowMs: () => performance.now(),
+      }, slot.bytes[namePtr >>> 0] ?? 0, argc, argvPtr),
+      refuel: () => {
+        if (performance.now() > this.#deadlineAtMs) {
+          this.#run.stop('exceededCpu', 'ERR_BUNDLE_LIMIT', ['time', `${this.#budgetMs} ms`])
+          return 1
+        }
+        slot.grantFuel(FUEL_SLICE)
+        return 0
+      },
+      promiseRejection: () => undefined,
+      clock: (_id, resultPtr) => {
+        this.binding.writeU64(resultPtr, BigInt(BUILD_CLOCK_MS) * 1_000_000n)
+        return 0
+      },
+      random: (pointer, length) => {
+        this.binding.writeBytes(pointer, new Uint8Array(Math.min(length >>> 0, 65_536)).fill(0x5a))
+        return 0
+      },
+    })
+    this.slot = slot
+    this.binding = new Binding(slot, runtime.scratch, runtime.undefinedValue)
+    this.call = engineCaller(slot.instance.engine)
+    this.#prepare()
+  }
+
+  /** Why the guest was stopped, if it was. */
+  get stopped(): CodedErrorData | null {
+    return this.#run.kill?.error ?? null
+  }
+
+  /** Runs `work` under a time limit. A trap is null; `stopped` or a pending exception tells why. */
+  within<T>(budgetMs: number, work: () => T): T | null {
+    this.#budgetMs = budgetMs
+    this.#deadlineAtMs = performance.now() + budgetMs
+    this.slot.grantFuel(FUEL_SLICE)
+    try {
+      return work()
+    } catch (error) {
+      this.slot.clearStrayFlags()
+      if (error instanceof GuestOutOfMemory) this.#run.stop('exceededMemory', 'ERR_BUNDLE_LIMIT', ['memory', `${this.#limits.memoryMib} MiB`])
+      else if (error instanceof RangeError) this.#run.stop('exception', 'ERR_BUNDLE_THROWS', ['RangeError: Maximum call stack size exceeded'])
+      else if (!(error instanceof WebAssembly.RuntimeError)) throw error
+      else this.#run.stop('exception', 'ERR_BUNDLE_THROWS', [error.message])
+      return null
+    }
+  }
+
+  /** Bytecode of a module, without its source but with its line tables; null when it does not compile. */
+  compile(source: string, fileName: string): Uint8Array | null {
+    const code = allocateText(this.binding, this.call, source)
+    const file = allocateText(this.binding, this.call, fileName)
+    const lengthAt = allocateText(this.binding, this.call, '    ')
+    const at = this.call('qjs_compile', code, Buffer.byteLength(source), file, MODULE, STRIP_SOURCE, lengthAt) >>> 0
+    if (at === 0) return null
+    return this.slot.bytes.slice(at, at + this.binding.argument(lengthAt, 0))
+  }
+
+  /** Evaluates module bytecode: the boxed promise of its namespace. */
+  evaluate(bytecode: Uint8Array): GuestValue {
+    const at = this.call('wasm_malloc', bytecode.length) >>> 0
+    if (at === 0) throw new GuestOutOfMemory()
+    this.binding.writeBytes(at, bytecode)
+    const promise = this.call('qjs_eval_bytecode', at, bytecode.length)
+    this.call('wasm_free', at)
+    this.drainJobs()
+    return promise
+  }
+
+  drainJobs(): void {
+    while (this.binding.runJob() !== 0);
+  }
+
+  /** One synthetic request in the machine as it is: `GET` and the like, no body. */
+  request(budgetMs: number, method: string, url: string, headers: string): ProbeAnswer {
+    this.#run = this.#newRun()
+    this.#answer = null
+    const refusalsBefore = this.refusals.length
+    const head = `00000000-0000-4000-8000-000000000000\n127.0.0.1\n${method}\n${url}${headers === '' ? '' : `\n${headers}`}`
+    this.within(budgetMs, () => {
+      this.binding.call(this.#runtime.entries.dispatch, [this.binding.newNumber(0), this.binding.newString(head), this.binding.newNumber(0)])
+      this.drainJobs()
+    })
+    const { failure, done, bodySent, kill } = this.#run
+    const refusals = this.refusals.slice(refusalsBefore)
+    const problem = kill !== null ? kill.outcome : failure !== null ? `${failure.name}: ${failure.message}` : done && bodySent ? null : 'it did not come to an end'
+    return { text: this.#answer, refusals, problem }
+  }
+
+  /** The machine back at `image`, as a live restore would make it but with pinned randomness. */
+  restore(image: ResidentImage): void {
+    this.slot.reset()
+    this.slot.reimage(image)
+    this.#prepare()
+  }
+
+  /**
+   * Removes what a build leaves in memory besides live values: collects garbage, zeroes the freed heap, the scratch
+   * area and the bytes past the heap, and pins the seed. Freed memory is reached by allocating all of it.
+   */
+  tidy(): void {
+    this.drainJobs()
+    this.slot.grantFuel(0x7fff_ffff)
+    this.call('qjs_run_gc')
+    const held: number[] = []
+    this.slot.capGrowth()
+    for (let size = 1 << 20; size >= 16; size >>= 1) {
+      for (let at = this.call('wasm_malloc', size) >>> 0; at !== 0; at = this.call('wasm_malloc', size) >>> 0) {
+        this.slot.markWrite(at, size)
+        this.slot.bytes.fill(0, at, at + size)
+        held.push(at)
+      }
+    }
+    for (const at of held) this.call('wasm_free', at)
+    this.slot.markWrite(this.#runtime.scratch, SCRATCH_BYTES)
+    this.slot.bytes.fill(0, this.#runtime.scratch, this.#runtime.scratch + SCRATCH_BYTES)
+    this.binding.writeU64(this.#runtime.randomState, SEED)
+  }
+
+  #prepare(): void {
+    this.slot.arm(this.#limits.memoryMib * 16)
+    this.slot.grantFuel(FUEL_SLICE)
+    this.binding.writeU64(this.#runtime.randomState, SEED)
+  }
+
+  #newRun(): Run {
+    return new Run({
+      id: 1, image: this.#runtime.prelude, kind: 0, limits: this.#limits, secrets: {}, account: '', body: null, bodyStreamed: false,
+      deadlineAtMs: performance.now() + this.#limits.wallMs, wantLogs: false,
+    }, performance.now())
+  }
+
+  /** The guest's stack at a host call. Evaluating inside the call sees the frames that led to it. */
+  #stackHere(): string {
+    const code = allocateText(this.binding, this.call, 'new Error().stack')
+    const file = allocateText(this.binding, this.call, 'outpost:stack')
+    const value = this.call('qjs_eval', code, 17, file, 0)
+    return this.binding.isString(value) ? userFrames(this.binding.string(value)) : ''
+  }
+
+  #noteRefusal(call: RefusedCall, detail: string): void {
+    if (this.refusals.length < 20) this.refusals.push({ call, detail, stack: this.#stackHere() })
+  }
+
+  #noteWarning(kind: string): void {
+    if (this.warnings.length < 20) this.warnings.push({ kind, stack: this.#stackHere() })
+  }
+
+  readonly #output: RunOutput = {
+    head: (_run, status, headers, body) => {
+      this.#answer = `${status}\n${Buffer.from(headers).toString('latin1')}\n\n${body === null ? '' : Buffer.from(body).toString('latin1')}`
+    },
+    data: (_run, chunk) => {
+      this.#answer = (this.#answer ?? '') + Buffer.from(chunk).toString('latin1')
+      return true
+    },
+    bodyEnd: () => undefined,
+    flush: () => undefined,
+    end: () => undefined,
+    log: () => undefined,
+    fetch: () => undefined,
+    fetchRead: () => undefined,
+    fetchAbort: () => undefined,
+  }
+}
+
+/** The frames of the function's own code, in one line. */
+function userFrames(stack: string): string {
+  const frames = stack.split('\n').map((line) => line.trim()).filter((line) => line.startsWith('at ') && !line.includes('outpost:') && !line.includes('(native)'))
+  return frames.slice(0, 3).join(' ')
+}

@@ -1,0 +1,169 @@
+/**
+ * Building a function's image: bundle -> bytecode -> top level -> priming -> capture.
+ *
+ * B1  No entropy, no secret and no handle may be in an image: a bundle that asks for one at top level is refused with
+ *     its line, even if it catches the error.
+ * B2  A primed image is kept only if it answers the probe requests exactly as the unprimed one; whatever goes wrong in
+ *     priming keeps the image of before, and the report says why.
+ * B3  Equal requests give equal images: the clock and randomness are pinned.
+ */
+import type { CodedErrorData } from '../errors.ts'
+import type { HandlerKind } from '../worker/types.ts'
+import type { ImageArena, ResidentImage } from './arena.ts'
+import { BuildMachine, type ProbeAnswer, type Refusal } from './build-machine.ts'
+import type { BuildRequest, BuildResult, BuiltImage } from './build-types.ts'
+import { captureImage } from './capture.ts'
+import { blockOf, globalValues, type RuntimeImages } from './runtime.ts'
+
+/** What top-level code may take; Workers allow 1 s of start-up, but ours is paid once at publish. */
+const TOP_LEVEL_MAX_MS = 10_000
+const PRIME_MAX_MS = 1_000
+const PROMISE_FULFILLED = 1
+const PROMISE_REJECTED = 2
+
+/** Requests on which a primed and an unprimed image must agree. */
+const PROBES: readonly (readonly [method: string, url: string, headers: string])[] = [
+  ['GET', 'http://localhost/', ''],
+  ['GET', 'http://other.example/', 'accept\ntext/html'],
+  ['POST', 'http://localhost/', 'content-type\napplication/json'],
+  ['GET', 'http://localhost/probe/a?b=c', 'x-probe\n1\ncookie\na=b'],
+  ['HEAD', 'http://third.example:8080/', 'authorization\nBearer probe'],
+  ['DELETE', 'http://localhost/probe', ''],
+]
+
+export function buildImage(images: RuntimeImages, arena: ImageArena, request: BuildRequest): BuildResult {
+  const startedAtMs = performance.now()
+  const refuse = (code: CodedErrorData['code'], ...params: (string | number)[]): BuildResult => ({ kind: 'refused', error: { code, params } })
+  const compiled = compileBundle(images, request)
+  if ('code' in compiled) return { kind: 'refused', error: compiled }
+
+  const machine = new BuildMachine(images.runtime, request.limits)
+  const loaded = load(machine, images, request, compiled.bytecode)
+  const refusal = machine.refusals[0]
+  if (refusal !== undefined) return { kind: 'refused', error: refusalError(refusal) }
+  if ('code' in loaded) return { kind: 'refused', error: loaded }
+
+  machine.tidy()
+  const unprimed = capture(machine, images, arena)
+  const priming = prime(machine, images, arena, unprimed, request, loaded.handlerKind)
+  const chosen = priming.image ?? unprimed
+  const leaked = findSecret(machine, images, arena, chosen, request)
+  release(arena, [unprimed, priming.image])
+  if (leaked !== null) return refuse('ERR_BUNDLE_SECRET', leaked, 'its value was found in the image')
+  const warnings = machine.warnings.map(({ kind, stack }) => (kind === 'math-random' ? `Math.random at top level gives every request the same values: ${stack}` : `${kind} ${stack}`))
+  return {
+    kind: 'built', images: [images.base, images.prelude, chosen.built], handlerKind: loaded.handlerKind,
+    report: { primed: priming.image !== null, primeNote: priming.note, warnings, buildMs: Math.round(performance.now() - startedAtMs), pages: chosen.pages },
+  }
+}
+
+/** Compiled apart: the parser's garbage would stay in the image. */
+function compileBundle(images: RuntimeImages, request: BuildRequest): { readonly bytecode: Uint8Array } | CodedErrorData {
+  const machine = new BuildMachine(images.runtime, { ...request.limits, memoryMib: 512 })
+  const bytecode = machine.within(TOP_LEVEL_MAX_MS, () => machine.compile(request.source, request.fileName))
+  if (bytecode !== null) return { bytecode }
+  if (machine.stopped !== null) return machine.stopped
+  const { name, message, stack } = machine.binding.takeException()
+  return { code: 'ERR_BUNDLE_SYNTAX', params: [`${name}: ${message} ${stack.trim()}`] }
+}
+
+function load(machine: BuildMachine, images: RuntimeImages, request: BuildRequest, bytecode: Uint8Array): { readonly handlerKind: HandlerKind } | CodedErrorData {
+  const { binding, call } = machine
+  const { entries } = images.runtime
+  const thrown = (): CodedErrorData => {
+    const { name, message, stack } = binding.takeException()
+    return { code: 'ERR_BUNDLE_THROWS', params: [`${name}: ${message} ${stack.trim()}`] }
+  }
+  const loaded = machine.within(TOP_LEVEL_MAX_MS, (): { readonly handlerKind: HandlerKind } | CodedErrorData => {
+    const configuration = JSON.stringify({
+      vars: request.vars, secretNames: Object.keys(request.secrets), functionName: request.functionName, version: request.version,
+      memoryMib: request.limits.memoryMib, accountId: request.account, arn: request.arn, handlerExport: request.handlerExport,
+    })
+    if (binding.isException(binding.call(entries.configure, [binding.newString(configuration)]))) return thrown()
+    const promise = machine.evaluate(bytecode)
+    if (binding.isException(promise)) return thrown()
+    const state = call('qjs_promise_state', promise)
+    if (state === PROMISE_REJECTED) {
+      call('qjs_throw', call('qjs_promise_result', promise))
+      return thrown()
+    }
+    if (state !== PROMISE_FULFILLED) return { code: 'ERR_BUNDLE_HANDLE', params: ['a promise that never settles', 'top-level await'] }
+    const kind = binding.call(entries.load, [call('qjs_promise_result', promise)])
+    if (binding.isException(kind)) return thrown()
+    machine.drainJobs()
+    const handlerKind = binding.string(kind)
+    if (handlerKind !== 'fetch' && handlerKind !== 'event') return { code: 'ERR_BUNDLE_NO_HANDLER', params: [request.handlerExport ?? request.fileName] }
+    return { handlerKind }
+  })
+  return machine.stopped ?? loaded ?? { code: 'ERR_BUILD_FAILED', params: ['the top level trapped'] }
+}
+
+interface Candidate {
+  readonly built: BuiltImage
+  readonly image: ResidentImage
+  readonly pages: number
+}
+
+function capture(machine: BuildMachine, images: RuntimeImages, arena: ImageArena): Candidate {
+  const { runtime, preludeId } = images
+  const { slot } = machine
+  const globals = Object.fromEntries(runtime.globalNames.map((name, index) => [name, String(slot.instance.globals[index]?.value)]))
+  const { manifest, built } = captureImage(slot.bytes, globals, slot.virtualBytes / 65_536, { imageId: preludeId, image: runtime.prelude }, arena, 'function', runtime.engineBuild, {})
+  const image = arena.add(built.imageId, manifest, globalValues(manifest, runtime.globalNames), blockOf(built))
+  return { built, image, pages: manifest.pages.length }
+}
+
+/** B2. */
+function prime(
+  machine: BuildMachine, images: RuntimeImages, arena: ImageArena, unprimed: Candidate, request: BuildRequest, handlerKind: HandlerKind,
+): { readonly image: Candidate | null; readonly note: string } {
+  const paths = request.prime ?? (handlerKind === 'fetch' ? ['/'] : [])
+  if (paths.length === 0) return { image: null, note: request.prime === null ? 'not primed: no synthetic request is known for an event handler' : 'not primed: switched off' }
+  machine.restore(unprimed.image)
+  for (const path of paths) {
+    const answer = machine.request(PRIME_MAX_MS, 'GET', `http://localhost${path.startsWith('/') ? path : `/${path}`}`, '')
+    const problem = describeProblem(answer)
+    if (problem !== null) return { image: null, note: `not primed: GET ${path}: ${problem}` }
+  }
+  machine.tidy()
+  const primed = capture(machine, images, arena)
+  const differing = PROBES.find(([method, url, headers]) => {
+    const [before, after] = [unprimed, primed].map(({ image }) => {
+      machine.restore(image)
+      const answer = machine.request(PRIME_MAX_MS, method, url, headers)
+      return JSON.stringify([answer.text, answer.problem, answer.refusals.map(({ call, detail }) => `${call} ${detail}`)])
+    })
+    return before !== after
+  })
+  if (differing === undefined) return { image: primed, note: `primed with GET ${paths.join(', GET ')}` }
+  release(arena, [primed.image.imageId === unprimed.image.imageId ? null : primed])
+  return { image: null, note: `not primed: after it ${differing[0]} ${differing[1]} answers differently` }
+}
+
+function describeProblem(answer: ProbeAnswer): string | null {
+  const refusal = answer.refusals[0]
+  if (refusal !== undefined) return `it uses ${refusal.call} (${refusal.detail}) ${refusal.stack}`
+  return answer.problem
+}
+
+/** A secret whose value stands in the image, by name. Values below 4 bytes would be found by chance. */
+function findSecret(machine: BuildMachine, images: RuntimeImages, arena: ImageArena, candidate: Candidate, request: BuildRequest): string | null {
+  const secrets = Object.entries(request.secrets).filter(([, value]) => value.length >= 4)
+  if (secrets.length === 0) return null
+  machine.restore(candidate.image)
+  const memory = Buffer.from(machine.slot.bytes)
+  const found = secrets.find(([, value]) => memory.includes(Buffer.from(value, 'utf8')) || memory.includes(Buffer.from(value, 'utf16le')))
+  return found?.[0] ?? null
+}
+
+function release(arena: ImageArena, candidates: readonly (Candidate | null)[]): void {
+  for (const candidate of candidates) if (candidate !== null) arena.remove(candidate.image.imageId)
+}
+
+function refusalError({ call, detail, stack }: Refusal): CodedErrorData {
+  switch (call) {
+    case 'entropy': return { code: 'ERR_BUNDLE_ENTROPY', params: [stack] }
+    case 'secret': return { code: 'ERR_BUNDLE_SECRET', params: [detail, stack] }
+    case 'handle': return { code: 'ERR_BUNDLE_HANDLE', params: [detail, stack] }
+  }
+}
