@@ -54,6 +54,8 @@ export const BUNDLE_MAX_BYTES = 10 * MIB
 
 /** Body of a management call: a zip of ZIP_MAX_BYTES in base64, and 2 MiB for the rest of the JSON. */
 export const CONTROL_BODY_MAX_BYTES = Math.ceil(ZIP_MAX_BYTES / 3) * 4 + 2 * MIB
+/** Sources esbuild may read for one bundle; what it does not need of them is dropped from the result. */
+export const BUNDLE_INPUT_MAX_BYTES = 64 * MIB
 /** Time esbuild may take to bundle one zip; real applications need less than one second. */
 export const BUNDLE_TIME_MAX_MS = 20_000
 /** Variables of one function, and its secrets: names and values together. Lambda allows 4 KiB, others 5 KiB a value. */
@@ -80,7 +82,7 @@ export const SIGNING_KEYS_CACHED_MAX = 1_000
 export const SIGNATURE_SKEW_MAX_MS = 15 * 60 * 1000
 
 // The link between a POP and a region.
-/** Streams that one link carries at once; an open beyond it fails with ERR_LINK_OVERLOAD. About two seconds of a saturated POP's forwards at 500 us each. */
+/** Streams that one link carries at once; an open beyond it fails with ERR_QUEUE_FULL. About two seconds of a saturated POP's forwards at 500 us each. */
 export const LINK_STREAMS_MAX = 4096
 /** Bytes that one direction of a stream may send before the receiver has taken any: 64 blocks, and 200 Mbit/s at 10 ms. */
 export const LINK_CREDIT_BYTES = 256 * KIB

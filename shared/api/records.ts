@@ -17,6 +17,8 @@ export interface CodeRecord {
   readonly zipBytes: number
   /** Shown in stack traces. */
   readonly fileName: string
+  /** The `Handler` the module was made for: another one may name another file of the zip. */
+  readonly handler: string
   /** Export the builder looks for; null: `default.fetch`, else `handler`. */
   readonly handlerExport: string | null
 }

@@ -1,0 +1,253 @@
+/**
+ * From a zip to the one ES module an image is built of: finds the entry that `Handler` names and lets esbuild join it
+ * with what it imports. esbuild sees files of the zip only: every import goes through our resolver and every file
+ * comes from the archive in memory.
+ *
+ * A zip whose entry is a single ES module without imports is used as it is, so its line numbers stay the client's.
+ */
+import { context, stop, type BuildContext, type BuildOptions, type BuildResult, type Loader, type Message, type Plugin } from 'esbuild'
+import type { Clock } from '../clock.ts'
+import { CodedError, toCodedError } from '../errors.ts'
+import { BUNDLE_INPUT_MAX_BYTES, BUNDLE_MAX_BYTES, BUNDLE_TIME_MAX_MS } from '../limits.ts'
+import { removeComputedImports } from './computed-imports.ts'
+import { ZipResolver } from './zip-resolver.ts'
+import type { ZipArchive } from './zip.ts'
+
+export interface BundleRequest {
+  readonly archive: ZipArchive
+  /** Lambda's `Handler`: `file.export`. */
+  readonly handler: string
+  /** False when `handler` is the default: then a fetch handler is looked for first. */
+  readonly handlerGiven: boolean
+}
+
+export interface Bundle {
+  readonly source: string
+  readonly fileName: string
+  /** As in BuildRequest. */
+  readonly handlerExport: string | null
+}
+
+const NAMESPACE = 'zip'
+const EMPTY_NAMESPACE = 'empty'
+const ENTRY_POINT = 'main'
+const WRAPPER = 'outpost-entry.js'
+const MODULE_EXTENSIONS = ['.mjs', '.js', '.ts', '.mts', '.cjs', '.cts', '.tsx', '.jsx']
+const PLAIN_EXTENSIONS: ReadonlySet<string> = new Set(['.mjs', '.js'])
+const LOADERS: Readonly<Record<string, Loader>> = {
+  '.mjs': 'js', '.js': 'js', '.cjs': 'js', '.jsx': 'jsx', '.ts': 'ts', '.mts': 'ts', '.cts': 'ts', '.tsx': 'tsx',
+  '.json': 'json', '.txt': 'text', '.html': 'text', '.md': 'text', '.sql': 'text', '.css': 'text', '.bin': 'binary', '.data': 'binary',
+}
+const SCRIPT_LOADERS: ReadonlySet<string> = new Set(['js', 'jsx', 'ts', 'tsx'])
+const MESSAGES_SHOWN_MAX = 5
+
+/** Throws ERR_ZIP_INVALID, ERR_BUNDLE_SYNTAX, ERR_BUNDLE_LIMIT, ERR_BUNDLE_TOO_LARGE, ERR_BUILD_FAILED. */
+export async function bundleZip(request: BundleRequest, clock: Clock): Promise<Bundle> {
+  const handler = parseHandler(request.handler)
+  const entry = findEntry(request.archive, handler.file, request.handlerGiven)
+  const first = await runEsbuild(request.archive, entry, null, clock)
+  const input = first.metafile.inputs[`${NAMESPACE}:${entry}`]
+  if (input?.format === 'cjs' || handler.path.length > 1) return await bundleWrapped(request, entry, handler.path, clock)
+  const exported = Object.values(first.metafile.outputs)[0]?.exports ?? []
+  const name = handler.path[0] ?? null
+  const handlerExport = !request.handlerGiven || name === null || (!exported.includes(name) && exported.includes('default')) ? null : name
+  const plain = input?.format === 'esm' && input.imports.length === 0 && PLAIN_EXTENSIONS.has(extensionOf(entry))
+  const source = plain ? decodeSource(entry, await request.archive.read(entry)) : outputOf(first)
+  return { source: checkSize(source), fileName: entry, handlerExport }
+}
+
+/**
+ * CommonJS has no exports that can be known beforehand, and a nested handler has no export of its own: a small module
+ * in front gives both one.
+ */
+async function bundleWrapped(request: BundleRequest, entry: string, path: readonly string[], clock: Clock): Promise<Bundle> {
+  const access = path.map((part) => `?.[${JSON.stringify(part)}]`).join('')
+  const wrapper = `import * as main from ${JSON.stringify(`./${entry}`)}\nexport const handler = main${access}\nexport default main.default\n`
+  const result = await runEsbuild(request.archive, WRAPPER, wrapper, clock)
+  const onlyHandler = path.length === 1 && path[0] === 'handler'
+  return { source: checkSize(outputOf(result)), fileName: entry, handlerExport: request.handlerGiven && !onlyHandler ? 'handler' : null }
+}
+
+type EsbuildResult = BuildResult<BuildOptions & { metafile: true; write: false }>
+
+/**
+ * A source nested deep enough ends esbuild's process by exhausting its stack, and with it every other bundle that is
+ * being made. A second try tells the one from the others.
+ */
+async function runEsbuild(archive: ZipArchive, entry: string, wrapper: string | null, clock: Clock): Promise<EsbuildResult> {
+  try {
+    return await tryEsbuild(archive, entry, wrapper, clock)
+  } catch (error) {
+    if (toCodedError(error).code !== 'ERR_BUILD_FAILED') throw error
+  }
+  try {
+    return await tryEsbuild(archive, entry, wrapper, clock)
+  } catch (error) {
+    if (toCodedError(error).code !== 'ERR_BUILD_FAILED') throw error
+    throw new CodedError('ERR_BUNDLE_SYNTAX', ['esbuild stops when it reads it; is it nested very deeply?'], { cause: error })
+  }
+}
+
+async function tryEsbuild(archive: ZipArchive, entry: string, wrapper: string | null, clock: Clock): Promise<EsbuildResult> {
+  const failure: { error: CodedError | null } = { error: null }
+  const options = {
+    // Not the file's own name: esbuild looks on the disk for an entry whose name holds `*`.
+    entryPoints: [ENTRY_POINT],
+    bundle: true,
+    write: false,
+    metafile: true,
+    format: 'esm',
+    platform: 'neutral',
+    target: 'es2023',
+    charset: 'utf8',
+    legalComments: 'none',
+    logLevel: 'silent',
+    tsconfigRaw: '{}',
+    define: { 'process.env.NODE_ENV': '"production"', global: 'globalThis' },
+    plugins: [zipPlugin(archive, entry, wrapper, (error) => (failure.error ??= error))],
+  } satisfies BuildOptions
+  let building: BuildContext<typeof options> | null = null
+  const timeout = { reached: false }
+  const cancelTimer = clock.after(BUNDLE_TIME_MAX_MS, () => {
+    timeout.reached = true
+    // A cancel that fails has nothing left to stop; the rebuild below rejects either way.
+    building?.cancel().catch(() => undefined)
+  })
+  try {
+    building = await context(options)
+    return checkInputs(await building.rebuild())
+  } catch (error) {
+    if (timeout.reached) throw new CodedError('ERR_BUNDLE_LIMIT', ['time', `${BUNDLE_TIME_MAX_MS} ms`])
+    throw failure.error ?? toBundleError(error)
+  } finally {
+    cancelTimer()
+    // The context holds the last result inside esbuild's process; if that process is gone, so is it.
+    building?.dispose().catch(() => undefined)
+  }
+}
+
+/** Whatever esbuild learns to look for on a disk one day must not get out. */
+function checkInputs(result: EsbuildResult): EsbuildResult {
+  const foreign = Object.keys(result.metafile.inputs).some((name) => !name.startsWith(`${NAMESPACE}:`) && !name.startsWith(`${EMPTY_NAMESPACE}:`))
+  if (foreign) throw new CodedError('ERR_BUNDLE_SYNTAX', ['it imports files outside of the zip'])
+  return result
+}
+
+function zipPlugin(archive: ZipArchive, entry: string, wrapper: string | null, fail: (error: CodedError) => void): Plugin {
+  const resolver = new ZipResolver(archive)
+  let inputBytes = 0
+  return {
+    name: 'zip',
+    setup(build) {
+      build.onResolve({ filter: /.*/ }, async ({ path, importer, kind, namespace }) => {
+        if (kind === 'entry-point') return { path: entry, namespace: NAMESPACE }
+        if (namespace !== NAMESPACE) return { errors: [{ text: `Could not resolve ${JSON.stringify(path)}` }] }
+        try {
+          const from = importer === WRAPPER ? '' : importer
+          const found = await resolver.resolve(path, from, kind === 'require-call' || kind === 'require-resolve' ? 'require' : 'import')
+          if (found.kind === 'file') return { path: found.path, namespace: NAMESPACE }
+          if (found.kind === 'empty') return { path, namespace: EMPTY_NAMESPACE }
+          // Left to esbuild, which has no folder to look in: it refuses, or inside `try` lets the call throw when it runs.
+          if (kind === 'require-call' && /^[a-zA-Z@]/.test(path)) return undefined
+          return { errors: [{ text: unresolved(path) }] }
+        } catch (error) {
+          if (error instanceof CodedError) fail(error)
+          throw error
+        }
+      })
+      build.onLoad({ filter: /.*/, namespace: EMPTY_NAMESPACE }, () => ({ contents: 'module.exports = {}', loader: 'js' }))
+      build.onLoad({ filter: /.*/, namespace: NAMESPACE }, async ({ path }) => {
+        if (wrapper !== null && path === WRAPPER) return { contents: wrapper, loader: 'js' }
+        const loader = LOADERS[extensionOf(path)]
+        if (loader === undefined) return { errors: [{ text: `${path} cannot be imported: no way to load ${extensionOf(path) || 'such files'} is known` }] }
+        try {
+          const contents = await archive.read(path)
+          inputBytes += contents.byteLength
+          if (inputBytes > BUNDLE_INPUT_MAX_BYTES) throw new CodedError('ERR_BUNDLE_TOO_LARGE', [BUNDLE_INPUT_MAX_BYTES])
+          if (!SCRIPT_LOADERS.has(loader)) return { contents, loader }
+          const source = decodeSource(path, contents)
+          return { contents: await removeComputedImports(source, loader, path), loader }
+        } catch (error) {
+          if (error instanceof CodedError) fail(error)
+          const messages = esbuildMessages(error)
+          if (messages.length === 0) throw error
+          return { errors: messages.map(({ text, location }) => ({ text, location: location === null ? null : { ...location, namespace: NAMESPACE } })) }
+        }
+      })
+    },
+  }
+}
+
+function unresolved(path: string): string {
+  if (/^(node:|bun:|cloudflare:)/.test(path) || NODE_MODULES.has(path.split('/')[0] ?? '')) {
+    return `Could not resolve ${JSON.stringify(path)}: functions run without Node's modules; use web APIs`
+  }
+  return `Could not resolve ${JSON.stringify(path)}: it is not in the zip`
+}
+
+/** `file.export[.nested]`; dots in folders do not count. Throws ERR_PARAMETER. */
+function parseHandler(handler: string): { readonly file: string; readonly path: readonly string[] } {
+  const slash = handler.lastIndexOf('/') + 1
+  const match = /^([^.]+)\.(.+)$/.exec(handler.slice(slash))
+  const path = match?.[2]?.split('.') ?? []
+  if (match === null || path.some((part) => part === '')) throw new CodedError('ERR_PARAMETER', [`Handler must be like index.handler, not ${JSON.stringify(handler.slice(0, 128))}`])
+  return { file: handler.slice(0, slash) + (match[1] ?? ''), path }
+}
+
+function findEntry(archive: ZipArchive, file: string, handlerGiven: boolean): string {
+  const stem = file.replace(/^(\.\/)+/, '')
+  for (const extension of MODULE_EXTENSIONS) if (archive.names.has(stem + extension)) return stem + extension
+  const modules = [...archive.names].filter((name) => MODULE_EXTENSIONS.includes(extensionOf(name)) && !name.includes('node_modules/'))
+  if (!handlerGiven && modules.length === 1 && modules[0] !== undefined) return modules[0]
+  const held = modules.length === 0 ? 'it holds no module at all' : `it holds ${modules.slice(0, 5).join(', ')}`
+  throw new CodedError('ERR_ZIP_INVALID', [`it has no ${stem}.mjs, ${stem}.js or ${stem}.ts, which the handler names; ${held}`])
+}
+
+function toBundleError(error: unknown): CodedError {
+  if (error instanceof CodedError) return error
+  const messages = esbuildMessages(error)
+  if (messages.length === 0) {
+    // esbuild's process is gone or confused: the next bundle starts a new one.
+    void stop()
+    return new CodedError('ERR_BUILD_FAILED', [`esbuild: ${error instanceof Error ? error.message : String(error)}`], { cause: error })
+  }
+  if (messages.some(({ location }) => location !== null && location.namespace !== NAMESPACE)) return new CodedError('ERR_BUNDLE_SYNTAX', ['it imports files outside of the zip'])
+  const shown = messages.slice(0, MESSAGES_SHOWN_MAX).map(({ text, location }) => {
+    const file = location?.file.replace(/^zip:/, '')
+    return location === null || file === undefined ? text : `${file}:${location.line}:${location.column}: ${text}`
+  })
+  const more = messages.length > shown.length ? ` (and ${messages.length - shown.length} more)` : ''
+  return new CodedError('ERR_BUNDLE_SYNTAX', [shown.join('; ') + more])
+}
+
+function esbuildMessages(error: unknown): readonly Message[] {
+  return error instanceof Error && 'errors' in error && Array.isArray(error.errors) ? (error.errors as Message[]) : []
+}
+
+function outputOf(result: EsbuildResult): string {
+  return result.outputFiles[0]?.text ?? ''
+}
+
+function checkSize(source: string): string {
+  if (Buffer.byteLength(source) > BUNDLE_MAX_BYTES) throw new CodedError('ERR_BUNDLE_TOO_LARGE', [BUNDLE_MAX_BYTES])
+  return source
+}
+
+function decodeSource(name: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    throw new CodedError('ERR_BUNDLE_SYNTAX', [`${name} is not UTF-8`])
+  }
+}
+
+function extensionOf(path: string): string {
+  const dot = path.lastIndexOf('.')
+  return dot <= path.lastIndexOf('/') ? '' : path.slice(dot)
+}
+
+const NODE_MODULES: ReadonlySet<string> = new Set([
+  'assert', 'async_hooks', 'buffer', 'child_process', 'cluster', 'console', 'constants', 'crypto', 'dgram', 'dns', 'domain', 'events', 'fs', 'http',
+  'http2', 'https', 'module', 'net', 'os', 'path', 'perf_hooks', 'process', 'punycode', 'querystring', 'readline', 'repl', 'stream',
+  'string_decoder', 'sys', 'timers', 'tls', 'tty', 'url', 'util', 'v8', 'vm', 'wasi', 'worker_threads', 'zlib',
+])
