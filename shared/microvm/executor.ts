@@ -158,6 +158,30 @@ export class Executor {
     this.#turn(pooled, run, (binding) => binding.call(this.#runtime.entries.settle, [binding.newNumber(id), binding.newNumber(ok ? 1 : 0), make(binding)]))
   }
 
+  /** Settles the guest's pending read of an outbound response's body. */
+  settleRead(runId: number, fetchId: number, chunk: Uint8Array | null): void {
+    const run = this.#runs.get(runId)
+    if (chunk === null) run?.fetches.delete(fetchId)
+    for (const [id, operation] of run?.operations ?? []) {
+      if (operation.kind !== 'read' || operation.fetchId !== fetchId) continue
+      this.settle(runId, id, true, (binding) => (chunk === null ? binding.newNull() : binding.newArrayBuffer(chunk)))
+      return
+    }
+    this.counts.lateSettles++
+  }
+
+  /** An outbound request failed: rejects it, or the read of its body. `reason`: `name\nmessage\ncode`. */
+  failFetch(runId: number, fetchId: number, reason: string): void {
+    const run = this.#runs.get(runId)
+    run?.fetches.delete(fetchId)
+    for (const [id, operation] of run?.operations ?? []) {
+      if (id !== fetchId && (operation.kind !== 'read' || operation.fetchId !== fetchId)) continue
+      this.settle(runId, id, false, (binding) => binding.newString(reason))
+      return
+    }
+    this.counts.lateSettles++
+  }
+
   /** A chunk of a streamed request body, or its end (null). */
   body(runId: number, chunk: Uint8Array | null): void {
     const run = this.#runs.get(runId)
@@ -167,10 +191,12 @@ export class Executor {
     this.#feedBody(run)
   }
 
-  /** The sink takes data again. */
-  resume(runId: number): void {
+  /** The reader has taken `bytes` of the response body; below `windowBytes` the guest may go on writing. */
+  acknowledge(runId: number, bytes: number, windowBytes: number): void {
     const run = this.#runs.get(runId)
-    if (run === undefined || !run.paused) return
+    if (run === undefined) return
+    run.unacknowledgedBytes -= bytes
+    if (!run.paused || run.unacknowledgedBytes >= windowBytes) return
     run.paused = false
     for (const [id, operation] of run.operations) if (operation.kind === 'drain') this.settle(runId, id, true, (binding) => binding.newUndefined())
   }
@@ -390,7 +416,8 @@ export class Executor {
     if (run.ended) return
     run.ended = true
     this.#runs.delete(run.spec.id)
-    for (const [id, operation] of run.operations) if (operation.kind === 'fetch') this.#options.output.fetchAbort(run, id)
+    for (const id of run.fetches) this.#options.output.fetchAbort(run, id)
+    run.fetches.clear()
     run.operations.clear()
     if (run.residence.kind === 'parked') this.#parkedBytes -= run.residence.state.pages.length
     run.residence = { kind: 'nowhere' }

@@ -123,9 +123,8 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       return startOperation(binding, context, binding.number(argument(0)), argument(1), argument(2))
     case CODE.cancel: {
       const id = binding.number(argument(0))
-      const operation = run.operations.get(id)
       run.operations.delete(id)
-      if (operation?.kind === 'fetch') output.fetchAbort(run, id)
+      if (run.fetches.delete(id)) output.fetchAbort(run, id)
       return binding.newUndefined()
     }
     case CODE.utf8Encode:
@@ -170,6 +169,7 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       if (run.subrequests > run.spec.limits.subrequestMax) return fail(binding, 'ERR_LIMIT_SUBREQUESTS', [run.spec.limits.subrequestMax, run.subrequests])
       const body = binding.isNullish(b) ? null : binding.isString(b) ? binding.stringBytes(b).slice() : (binding.bytes(b)?.slice() ?? null)
       run.operations.set(id, { kind: 'fetch' })
+      run.fetches.add(id)
       output.fetch(run, id, binding.string(a), body)
       break
     }

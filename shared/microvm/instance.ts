@@ -41,16 +41,23 @@ export interface LinkedInstance {
 const WASI_BADF = 8
 const WASI_NOSYS = 52
 
-/**
- * Links the engine over new memories of `initialPages`. `bases` null: the base image is being built, so extensions
- * get their places from `place`, called before each is instantiated.
- */
+export interface GuestMemories {
+  readonly memory: WebAssembly.Memory
+  readonly flags: WebAssembly.Memory
+}
+
+export function createMemories(initialPages: number): GuestMemories {
+  return {
+    memory: new WebAssembly.Memory({ initial: initialPages, maximum: GUEST_MEMORY_MAX_PAGES }),
+    flags: new WebAssembly.Memory({ initial: FLAGS_PAGES, maximum: FLAGS_PAGES }),
+  }
+}
+
+/** Links the engine over `memories`. `place` says where each extension's data and table entries go, before it is instantiated. */
 export function linkInstance(
-  engine: Engine, arena: WebAssembly.Memory, initialPages: number, host: HostImports,
+  engine: Engine, arena: WebAssembly.Memory, { memory, flags }: GuestMemories, host: HostImports,
   place: (extension: EngineModule, engineExports: EngineExports, table: WebAssembly.Table, index: number) => ExtensionBase,
 ): LinkedInstance {
-  const memory = new WebAssembly.Memory({ initial: initialPages, maximum: GUEST_MEMORY_MAX_PAGES })
-  const flags = new WebAssembly.Memory({ initial: FLAGS_PAGES, maximum: FLAGS_PAGES })
   const outpost = { memory, flags, refuel: () => host.refuel() }
   const wasi = {
     clock_time_get: (clockId: number, _precision: bigint, resultPtr: number) => host.clock(clockId, resultPtr),

@@ -55,6 +55,8 @@ export class Run {
   residence: Residence = { kind: 'nowhere' }
   startKind: StartKind = 'warm'
   readonly operations = new Map<number, Operation>()
+  /** Outbound requests whose response has not been read to its end. */
+  readonly fetches = new Set<number>()
   /** Chunks of a streamed request body that the guest has not asked for yet. */
   readonly bodyChunks: Uint8Array[] = []
   bodyEnded = false
@@ -68,6 +70,8 @@ export class Run {
   ended = false
   /** The sink asked for a pause of the response body. */
   paused = false
+  /** Bytes of the response body sent and not yet taken by the reader. */
+  unacknowledgedBytes = 0
   cpuUs = 0
   dirtyPages = 0
   memoryBytes = 0

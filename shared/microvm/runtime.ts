@@ -13,9 +13,9 @@ import { Binding, type GuestValue, SCRATCH_BYTES } from './binding.ts'
 import type { BuiltImage } from './build-types.ts'
 import { captureImage } from './capture.ts'
 import type { Engine } from './engine.ts'
-import { type EngineExports, type ExtensionBase, type HostImports, linkInstance, type LinkedInstance } from './instance.ts'
+import { createMemories, type EngineExports, type ExtensionBase, type GuestMemories, type HostImports, linkInstance, type LinkedInstance } from './instance.ts'
 import type { ImageManifest } from './manifest.ts'
-import { INIT_DATA_EXPORT, START_EXPORT } from './rewrite/layout.ts'
+import { CONTROL_OFFSET, INIT_DATA_EXPORT, START_EXPORT } from './rewrite/layout.ts'
 import { Slot } from './slot.ts'
 
 export type GuestEntryName = (typeof GUEST_ENTRIES)[number]
@@ -50,25 +50,31 @@ const GC_THRESHOLD_NEVER = 0x7fff_ffff
 const FULL_FUEL = 0x7fff_ffff
 const BUILD_CLOCK_NS = 1_700_000_000_000_000_000n
 const EVAL_GLOBAL = 0
+/** 128 MiB, far above what base and prelude take. */
+const BUILD_LIMIT_PAGES = 2048
 
 /** Refuses what needs a run: nothing in base or prelude may ask the host for anything. */
-function quietHost(instance: () => LinkedInstance, onHostCall: () => number): HostImports {
+function quietHost(memories: () => GuestMemories): HostImports {
   return {
-    hostCall: onHostCall,
+    hostCall: () => 0,
     refuel: () => {
-      new Int32Array(instance().flags.buffer, 0x100000, 1)[0] = FULL_FUEL
+      control(memories())[0] = FULL_FUEL
       return 0
     },
     promiseRejection: () => undefined,
     clock: (_id, resultPtr) => {
-      new DataView(instance().memory.buffer).setBigUint64(resultPtr >>> 0, BUILD_CLOCK_NS, true)
+      new DataView(memories().memory.buffer).setBigUint64(resultPtr >>> 0, BUILD_CLOCK_NS, true)
       return 0
     },
     random: (pointer, length) => {
-      new Uint8Array(instance().memory.buffer, pointer >>> 0, length >>> 0).fill(0x5a)
+      new Uint8Array(memories().memory.buffer, pointer >>> 0, length >>> 0).fill(0x5a)
       return 0
     },
   }
+}
+
+function control({ flags }: GuestMemories): Int32Array {
+  return new Int32Array(flags.buffer, CONTROL_OFFSET, 4)
 }
 
 /** Builds base and prelude into `arena`. Takes some hundred milliseconds, once per process. */
@@ -79,11 +85,8 @@ export function createRuntime(engine: Engine, preludeSource: string, arena: Imag
   const base = capture(instance, globalNames, null, arena, 'base', engineBuild, {})
   const baseResident = arena.add(base.built.imageId, base.manifest, globalValues(base.manifest, globalNames), blockOf(base.built))
 
-  let slotInstance: LinkedInstance | null = null
-  const current = (): LinkedInstance => slotInstance ?? instance
-  const slot = new Slot(engine, arena.memory, bases, baseResident, quietHost(current, () => 0))
-  slotInstance = slot.instance
-  slot.arm(2048)
+  const slot: Slot = new Slot(engine, arena.memory, bases, baseResident, quietHost(() => slot.instance))
+  slot.arm(BUILD_LIMIT_PAGES)
   slot.grantFuel(FULL_FUEL)
   const call = engineCaller(slot.instance.engine)
   const scratch = call('wasm_malloc', SCRATCH_BYTES)
@@ -109,17 +112,12 @@ export function globalValues(manifest: ImageManifest, names: readonly string[]):
 }
 
 function bootEngine(engine: Engine, arena: ImageArena): { instance: LinkedInstance; bases: ExtensionBase[] } {
-  let instance: LinkedInstance | null = null
   const bases: ExtensionBase[] = []
-  let memoryOfEngine: WebAssembly.Memory | null = null
-  const partial = (): LinkedInstance => instance ?? ({ memory: memoryOfEngine } as LinkedInstance)
-  const linked = linkInstance(engine, arena.memory, engine.main.initialPages, {
-    ...quietHost(partial, () => 0),
-    // Before linking is complete there is no handle on the flags memory, and nothing here runs for long: fuel starts full below.
-  }, (extension, exports, table, index) => {
+  const memories = createMemories(engine.main.initialPages)
+  control(memories).set([FULL_FUEL, engine.main.initialPages, BUILD_LIMIT_PAGES])
+  const linked = linkInstance(engine, arena.memory, memories, quietHost(() => memories), (extension, exports, table, index) => {
     const call = engineCaller(exports)
     if (index === 0) {
-      memoryOfEngine = exports['memory'] as unknown as WebAssembly.Memory
       call(INIT_DATA_EXPORT)
       call('_initialize')
       if (call('qjs_init') !== 0) throw new CodedError('ERR_INTERNAL', ['the engine does not start'])
@@ -131,7 +129,6 @@ function bootEngine(engine: Engine, arena: ImageArena): { instance: LinkedInstan
     bases.push({ memory, table: table.length })
     return { memory, table: table.length }
   })
-  instance = linked
   linked.extensions.forEach((exports, index) => {
     for (const name of [INIT_DATA_EXPORT, START_EXPORT, '__wasm_apply_data_relocs', '__wasm_call_ctors']) exports[name]?.()
     const call = engineCaller(linked.engine)
@@ -230,7 +227,8 @@ function capture(
 ): ReturnType<typeof captureImage> {
   const globals = Object.fromEntries(names.map((name, index) => [name, String(instance.globals[index]?.value)]))
   const bytes = new Uint8Array(instance.memory.buffer)
-  return captureImage(bytes, globals, bytes.length / 65_536, parent, arena, layer, engineBuild, entries)
+  const virtualPages = control(instance)[1] ?? 0
+  return captureImage(bytes, globals, virtualPages, parent, arena, layer, engineBuild, entries)
 }
 
 export function blockOf(built: BuiltImage): (id: Parameters<BuiltImage['blocks']['get']>[0]) => Uint8Array {

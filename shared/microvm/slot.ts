@@ -10,7 +10,7 @@
  */
 import type { ResidentImage } from './arena.ts'
 import type { Engine } from './engine.ts'
-import { type ExtensionBase, type HostImports, type LinkedInstance, linkInstance } from './instance.ts'
+import { createMemories, type ExtensionBase, type HostImports, type LinkedInstance, linkInstance } from './instance.ts'
 import { PAGE_BYTES } from './manifest.ts'
 import { CONTROL_OFFSET } from './rewrite/layout.ts'
 
@@ -40,7 +40,7 @@ export class Slot {
 
   /** Links a new instance and applies `image`. Costs milliseconds: never on a request path. */
   constructor(engine: Engine, arena: WebAssembly.Memory, bases: readonly ExtensionBase[], image: ResidentImage, host: HostImports) {
-    this.instance = linkInstance(engine, arena, image.virtualPages, host, (_extension, _exports, _table, index) => bases[index] ?? { memory: 0, table: 0 })
+    this.instance = linkInstance(engine, arena, createMemories(image.virtualPages), host, (_extension, _exports, _table, index) => bases[index] ?? { memory: 0, table: 0 })
     this.#flags = new Uint8Array(this.instance.flags.buffer, 0, CONTROL_OFFSET)
     this.#control = new Int32Array(this.instance.flags.buffer, CONTROL_OFFSET, 16)
     this.#bytes = new Uint8Array(this.instance.memory.buffer)

@@ -42,7 +42,21 @@ const FREE = 0
 const READY = 1
 const CLAIMED = 2
 
+/**
+ * Kinds of records, with their three numbers and their bytes.
+ *   HEAD      status, start kind + flags, length of the headers: headers, body
+ *   DATA      -: a chunk of the body
+ *   BODY_END  -
+ *   END       outcome, start kind: four float64 (CPU us, wall us, dirty pages, memory bytes), then JSON if there is more to say
+ *   LOG       level: a line
+ */
 export const RECORD = { SKIP: 0, HEAD: 1, DATA: 2, BODY_END: 3, END: 4, LOG: 5 } as const
+export const HEAD_START_KIND_MASK = 0xff
+export const HEAD_LAST = 0x100
+export const HEAD_HAS_BODY = 0x200
+export const END_NUMBERS_BYTES = 32
+/** Bytes of a streamed response that may be on their way to a front door unacknowledged. */
+export const RESPONSE_WINDOW_BYTES = 256 * 1024
 
 export interface ChannelMemory {
   readonly control: SharedArrayBuffer
@@ -162,7 +176,7 @@ export class HostChannel {
   }
 
   /** Reads records until there are none or `max` were read. `bytes` is valid only during the call. Returns how many. */
-  poll(max: number, onRecord: (type: number, runId: number, a: number, b: number, bytes: Uint8Array) => void): number {
+  poll(max: number, onRecord: (type: number, runId: number, a: number, b: number, c: number, bytes: Uint8Array) => void): number {
     const write = Atomics.load(this.control, ANSWER_WRITE) >>> 0
     let count = 0
     while (this.#read !== write && count < max) {
@@ -172,7 +186,7 @@ export class HostChannel {
       const length = records[cell + 1] ?? 0
       const type = records[cell] ?? 0
       if (type !== RECORD.SKIP) {
-        onRecord(type, records[cell + 2] ?? 0, records[cell + 3] ?? 0, records[cell + 4] ?? 0, this.#answers.subarray(at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + length))
+        onRecord(type, records[cell + 2] ?? 0, records[cell + 3] ?? 0, records[cell + 4] ?? 0, records[cell + 5] ?? 0, this.#answers.subarray(at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + length))
         count++
       }
       this.#read = (this.#read + recordBytes(length)) >>> 0
@@ -294,7 +308,7 @@ export class WorkerChannel {
   }
 
   /** Writes a record; `first` and `second` are joined. Waits while the ring is full: the front door is slower than this thread. */
-  write(type: number, runId: number, a: number, b: number, first: Uint8Array | null, second: Uint8Array | null): void {
+  write(type: number, runId: number, a: number, b: number, c: number, first: Uint8Array | null, second: Uint8Array | null): void {
     const length = (first?.length ?? 0) + (second?.length ?? 0)
     if (length > RECORD_MAX_BYTES) throw new CodedError('ERR_INTERNAL', ['a record is larger than the answer ring takes'])
     const needed = recordBytes(length)
@@ -315,6 +329,7 @@ export class WorkerChannel {
     records[cell + 2] = runId
     records[cell + 3] = a
     records[cell + 4] = b
+    records[cell + 5] = c
     if (first !== null) this.#answers.set(first, at + RECORD_HEADER_BYTES)
     if (second !== null) this.#answers.set(second, at + RECORD_HEADER_BYTES + (first?.length ?? 0))
     this.#write = (this.#write + needed) >>> 0

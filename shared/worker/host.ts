@@ -1,0 +1,577 @@
+/**
+ * The sandboxes of one process: an arena of images, worker threads that hold slots, and the hand-over between them and
+ * the front door's thread.
+ *
+ * H1  Pull, not push: at most UNSTARTED_MAX invocations wait at a worker, the rest in one queue here, bounded; the
+ *     worker that is free takes next. A worker that stays inside one guest loses its unstarted ones to the queue.
+ * H2  Every invocation ends exactly once, also when its worker is lost: then with ERR_WORKER_LOST.
+ * H3  An image is freed only when every worker has said that no slot holds it.
+ * H4  A worker that does not come back after a run's deadline is replaced.
+ */
+import { MessageChannel, type MessagePort } from 'node:worker_threads'
+import { Piscina } from 'piscina'
+import type { ImageId } from '../brand.ts'
+import type { Clock } from '../clock.ts'
+import { CodedError, type CodedErrorData } from '../errors.ts'
+import { KIB, MIB, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
+import type { Log } from '../log.ts'
+import { ImageArena, type ResidentImage } from '../microvm/arena.ts'
+import { loadEngine } from '../microvm/engine.ts'
+import type { BlockId, ImageManifest } from '../microvm/manifest.ts'
+import { createRuntime, globalValues, type RuntimeImages } from '../microvm/runtime.ts'
+import { siblingModule } from '../module-url.ts'
+import { OUTCOMES, START_KINDS } from '../outcome.ts'
+import { createChannelMemory, END_NUMBERS_BYTES, FLAG_BODY_MORE, FLAG_BODY_POSTED, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
+import type { FromWorker, ToWorker, WorkerStats, WorkerTask } from './messages.ts'
+import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from './types.ts'
+
+export interface SandboxHostOptions {
+  readonly workers: number
+  readonly slotsPerWorker: number
+  /** All slots, images and parked machines together, bytes. */
+  readonly memoryBudgetBytes: number
+  /** Invocations that may wait for a worker. */
+  readonly queueMax: number
+  readonly preludeSource: string
+  readonly clock: Clock
+  readonly log: Log
+  /** One port per worker to the thread that makes outbound requests. */
+  egressPort(workerIndex: number, control: Int32Array): MessagePort
+  /** A line that a function logged. */
+  onLogLine?(build: BuildSpec, requestId: string, level: number, line: string): void
+}
+
+const STACK_SIZE_MB = 8
+const SPIN_US = 30
+/** Polls of the answer rings in a row before the front door's thread waits to be woken. */
+const IDLE_POLLS = 20
+const POLL_BATCH = 64
+const WATCH_EVERY_MS = 100
+/** What a worker may take past a run's deadline before it counts as lost. */
+const WATCHDOG_GRACE_MS = 2_000
+const BASE_SLOT_BYTES = 2 * MIB
+
+interface ActiveRun {
+  readonly id: number
+  readonly input: InvocationInput
+  readonly sink: InvocationSink
+  readonly enqueuedAtMs: number
+  worker: WorkerHandle | null
+  /** Chunks of the request body that came before the invocation was handed over. */
+  chunks: Uint8Array[] | null
+  chunksEnded: boolean
+  bodyBytes: number
+  headSent: boolean
+  bodyEnded: boolean
+  /** Bytes of the response passed on and not yet acknowledged to the worker. */
+  passedBytes: number
+  sinkPaused: boolean
+  canceled: boolean
+}
+
+interface WorkerHandle {
+  readonly index: number
+  readonly channel: HostChannel
+  readonly port: MessagePort
+  readonly abort: AbortController
+  readonly runs: Map<number, ActiveRun>
+  /** Builds that the worker knows, by key. */
+  readonly builds: Map<string, number>
+  sleeping: boolean
+  lastTurns: number
+  stuckSinceMs: number
+  lost: boolean
+}
+
+export class WorkerThreadHost implements SandboxHost {
+  readonly #options: SandboxHostOptions
+  readonly #arena: ImageArena
+  readonly #slotsPerWorker: number
+  #images: RuntimeImages | null = null
+  #pools: Piscina[] = []
+  #workers: WorkerHandle[] = []
+  readonly #runs = new Map<number, ActiveRun>()
+  readonly #queue: ActiveRun[] = []
+  readonly #replies = new Map<number, (message: FromWorker) => void>()
+  readonly #usesOfImage = new Map<ImageId, number>()
+  #nextRunId = 1
+  #nextBuild = 1
+  #nextReply = 1
+  #idlePolls = 0
+  #pollScheduled = false
+  #state: 'new' | 'serving' | 'draining' | 'closed' = 'new'
+  #stopWatch: () => void = () => undefined
+  #whenIdle: (() => void)[] = []
+  #lastStats: WorkerStats[] = []
+  readonly counts = { incidents: 0, workersLost: 0, takenBack: 0 }
+
+  constructor(options: SandboxHostOptions) {
+    this.#options = options
+    // Half of the budget for images, half for slots and parked machines.
+    this.#arena = new ImageArena(Math.floor(options.memoryBudgetBytes / 2))
+    const slotBudget = Math.floor(options.memoryBudgetBytes / 2 / options.workers)
+    this.#slotsPerWorker = Math.max(1, Math.min(options.slotsPerWorker, Math.floor(slotBudget / BASE_SLOT_BYTES)))
+  }
+
+  get engineBuild(): string {
+    return this.#runtime().runtime.engineBuild
+  }
+
+  get runtimeImages(): RuntimeImages {
+    return this.#runtime()
+  }
+
+  async start(): Promise<void> {
+    this.#images = createRuntime(loadEngine(), this.#options.preludeSource, this.#arena)
+    this.#workers = await Promise.all(Array.from({ length: this.#options.workers }, (_, index) => this.#startWorker(index)))
+    this.#state = 'serving'
+    this.#watch()
+  }
+
+  hasImage(imageId: ImageId): boolean {
+    return this.#arena.get(imageId) !== undefined
+  }
+
+  addImage(imageId: ImageId, manifest: ImageManifest, block: (id: BlockId) => Uint8Array): void {
+    const { runtime } = this.#runtime()
+    if (manifest.engineBuild !== runtime.engineBuild) throw new CodedError('ERR_STORE_BLOCK', [imageId, `of engine build ${manifest.engineBuild}, not ${runtime.engineBuild}`])
+    this.#arena.add(imageId, manifest, globalValues(manifest, runtime.globalNames), block)
+  }
+
+  dropImage(imageId: ImageId): void {
+    const image = this.#arena.get(imageId)
+    if (image === undefined || (this.#usesOfImage.get(imageId) ?? 0) > 0) return
+    void this.#forgetEverywhere(image).then((gone) => {
+      if (gone && (this.#usesOfImage.get(imageId) ?? 0) === 0) this.#arena.remove(imageId)
+    })
+  }
+
+  invoke(input: InvocationInput, sink: InvocationSink): Invocation {
+    const run: ActiveRun = {
+      id: this.#nextRunId, input, sink, enqueuedAtMs: this.#options.clock.monotonicMs(), worker: null, chunks: null, chunksEnded: false,
+      bodyBytes: input.body?.length ?? 0, headSent: false, bodyEnded: false, passedBytes: 0, sinkPaused: false, canceled: false,
+    }
+    this.#nextRunId = (this.#nextRunId % 0x7fff_fff0) + 1
+    const refusal = this.#refusal(input)
+    if (refusal !== null) {
+      sink.end(failedResult('loadShed', refusal))
+      return new RunInvocation(this, run)
+    }
+    this.#runs.set(run.id, run)
+    this.#use(input.build.imageId, 1)
+    if (this.#queue.length > 0 || !this.#handOver(run)) this.#queue.push(run)
+    this.#schedulePoll()
+    return new RunInvocation(this, run)
+  }
+
+  stats(): HostStats {
+    const slots = this.#lastStats.reduce((sum, each) => sum + each.slots, 0)
+    const residentBytes = this.#arena.usedBytes + this.#lastStats.reduce((sum, each) => sum + each.residentBytes, 0)
+    return {
+      workers: this.#workers.length, slots, slotsUsed: Math.min(slots, this.#runs.size - this.#queue.length), queued: this.#queue.length,
+      running: this.#runs.size - this.#queue.length, parked: this.#lastStats.reduce((sum, each) => sum + each.parked, 0),
+      residentBytes, budgetBytes: this.#options.memoryBudgetBytes, images: this.#arena.imageCount,
+    }
+  }
+
+  /** Asks every worker for its numbers; `stats` shows them from then on. */
+  async refreshStats(): Promise<readonly WorkerStats[]> {
+    const answers = await Promise.all(this.#workers.map((worker) => this.#ask(worker, (reply) => ({ kind: 'stats', reply }))))
+    this.#lastStats = answers.flatMap((answer) => (answer?.kind === 'stats' ? [answer.stats] : []))
+    return this.#lastStats
+  }
+
+  async drain(timeoutMs: number): Promise<void> {
+    if (this.#state === 'serving') this.#state = 'draining'
+    if (this.#runs.size === 0) return
+    await new Promise<void>((resolve) => {
+      const stop = this.#options.clock.after(timeoutMs, () => {
+        for (const run of [...this.#runs.values()]) this.cancel(run)
+        resolve()
+      })
+      this.#whenIdle.push(() => {
+        stop()
+        resolve()
+      })
+    })
+  }
+
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    this.#stopWatch()
+    for (const worker of this.#workers) this.#post(worker, { kind: 'close' })
+    for (const run of [...this.#runs.values()]) this.#finish(run, failedResult('platformFault', { code: 'ERR_WORKER_LOST', params: ['the host closed'] }))
+    await Promise.all(this.#pools.map((pool) => pool.destroy()))
+    for (const worker of this.#workers) worker.port.close()
+  }
+
+  // -- what an Invocation does
+
+  write(run: ActiveRun, chunk: Uint8Array): void {
+    run.bodyBytes += chunk.length
+    if (run.bodyBytes > REQUEST_BODY_MAX_BYTES) throw new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
+    if (run.worker === null) (run.chunks ??= []).push(chunk.slice())
+    else this.#post(run.worker, { kind: 'body', runId: run.id, chunk: chunk.slice() })
+  }
+
+  writeEnd(run: ActiveRun): void {
+    if (run.worker === null) run.chunksEnded = true
+    else this.#post(run.worker, { kind: 'body', runId: run.id, chunk: null })
+  }
+
+  sinkResumed(run: ActiveRun): void {
+    run.sinkPaused = false
+    this.#acknowledge(run)
+  }
+
+  cancel(run: ActiveRun): void {
+    if (!this.#runs.has(run.id) || run.canceled) return
+    run.canceled = true
+    if (run.worker === null) {
+      const at = this.#queue.indexOf(run)
+      if (at !== -1) this.#queue.splice(at, 1)
+      this.#finish(run, failedResult('canceled', { code: 'ERR_CANCELED', params: [] }))
+      return
+    }
+    run.worker.channel.cancel(run.id)
+    this.#post(run.worker, { kind: 'cancel', runId: run.id })
+  }
+
+  // -- hand-over
+
+  #refusal(input: InvocationInput): CodedErrorData | null {
+    if (this.#state !== 'serving') return { code: 'ERR_DRAINING', params: [] }
+    if (this.#queue.length >= this.#options.queueMax) return { code: 'ERR_QUEUE_FULL', params: [this.#queue.length] }
+    if (!this.hasImage(input.build.imageId)) return { code: 'ERR_INTERNAL', params: ['the image is not here'] }
+    return null
+  }
+
+  /** Gives the run to the least busy worker that takes it; among equals to one that knows the build. */
+  #handOver(run: ActiveRun): boolean {
+    let best: WorkerHandle | null = null
+    let bestLoad = Infinity
+    for (const worker of this.#workers) {
+      if (worker.lost) continue
+      const unstarted = worker.channel.unstarted
+      if (unstarted >= UNSTARTED_MAX) continue
+      const load = unstarted * 2 + (worker.channel.currentRun === 0 ? 0 : 2) - (worker.builds.has(run.input.build.key) ? 1 : 0)
+      if (load < bestLoad) {
+        best = worker
+        bestLoad = load
+      }
+    }
+    return best !== null && this.#sendTo(best, run)
+  }
+
+  #sendTo(worker: WorkerHandle, run: ActiveRun): boolean {
+    const { input } = run
+    const build = worker.builds.get(input.build.key) ?? this.#introduce(worker, input.build)
+    const kind = input.kind === 'http' ? 0 : 1
+    const flags = (input.bodyMore ? FLAG_BODY_MORE : 0) | (input.wantLogs ? FLAG_LOGS : 0)
+    const head = `${input.requestId}\n${input.clientIp}\n${input.method}\n${input.url}${input.headers === '' ? '' : `\n${input.headers}`}`
+    const deadlineAtMs = input.deadlineAtMs
+    const sent = worker.channel.send(run.id, build, kind, flags, deadlineAtMs, head, input.body)
+    if (sent === 'full') return false
+    if (sent === 'large') {
+      const body = input.body?.slice() ?? null
+      this.#post(worker, { kind: 'start', runId: run.id, build, invocationKind: kind, flags: flags | FLAG_BODY_POSTED, deadlineAtMs, head, body })
+    }
+    run.worker = worker
+    worker.runs.set(run.id, run)
+    if (run.chunks !== null) for (const chunk of run.chunks) this.#post(worker, { kind: 'body', runId: run.id, chunk })
+    if (run.chunksEnded) this.#post(worker, { kind: 'body', runId: run.id, chunk: null })
+    run.chunks = null
+    return true
+  }
+
+  #introduce(worker: WorkerHandle, build: BuildSpec): number {
+    const image = this.#arena.get(build.imageId)
+    if (image === undefined) throw new CodedError('ERR_INTERNAL', ['the image is not here'])
+    const index = this.#nextBuild++
+    worker.builds.set(build.key, index)
+    this.#post(worker, { kind: 'build', index, image, limits: build.limits, secrets: build.secrets, account: build.account })
+    return index
+  }
+
+  #post(worker: WorkerHandle, message: ToWorker): void {
+    worker.port.postMessage(message)
+    worker.channel.messagePosted()
+  }
+
+  #refill(): void {
+    while (this.#queue.length > 0) {
+      const run = this.#queue[0]
+      if (run === undefined || !this.#handOver(run)) return
+      this.#queue.shift()
+    }
+  }
+
+  // -- answers
+
+  #schedulePoll(): void {
+    this.#idlePolls = 0
+    if (this.#pollScheduled) return
+    this.#pollScheduled = true
+    setImmediate(this.#poll)
+  }
+
+  readonly #poll = (): void => {
+    let records = 0
+    for (const worker of this.#workers) records += worker.channel.poll(POLL_BATCH, (type, runId, a, b, c, bytes) => this.#onRecord(worker, type, runId, a, b, c, bytes))
+    if (this.#queue.length > 0) this.#refill()
+    this.#idlePolls = records > 0 ? 0 : this.#idlePolls + 1
+    if (this.#runs.size > 0 && this.#idlePolls < IDLE_POLLS) {
+      setImmediate(this.#poll)
+      return
+    }
+    this.#pollScheduled = false
+    for (const worker of this.#workers) this.#sleepOn(worker)
+  }
+
+  /** Waits for a worker's next record without spinning. */
+  #sleepOn(worker: WorkerHandle): void {
+    if (worker.sleeping || worker.lost) return
+    const woken = worker.channel.sleep()
+    if (woken === null) {
+      this.#schedulePoll()
+      return
+    }
+    worker.sleeping = true
+    void woken.then(() => {
+      worker.sleeping = false
+      worker.channel.awake()
+      if (!this.#pollScheduled) this.#poll()
+    })
+  }
+
+  #onRecord(worker: WorkerHandle, type: number, runId: number, a: number, b: number, c: number, bytes: Uint8Array): void {
+    const run = worker.runs.get(runId)
+    if (run === undefined) return
+    switch (type) {
+      case RECORD.HEAD: {
+        const last = (b & HEAD_LAST) !== 0
+        run.headSent = true
+        run.bodyEnded = last
+        const headers = c === 0 ? '' : Buffer.from(bytes.buffer, bytes.byteOffset, c).toString('latin1')
+        run.sink.head(a, headers, START_KINDS[b & HEAD_START_KIND_MASK] ?? 'warm', (b & HEAD_HAS_BODY) === 0 ? null : bytes.subarray(c), last)
+        if (last) run.sink.bodyEnd()
+        return
+      }
+      case RECORD.DATA:
+        run.passedBytes += bytes.length
+        if (!run.sink.data(bytes)) run.sinkPaused = true
+        this.#acknowledge(run)
+        return
+      case RECORD.BODY_END:
+        run.bodyEnded = true
+        run.sink.bodyEnd()
+        return
+      case RECORD.END:
+        this.#finish(run, readResult(a, b, bytes))
+        return
+      case RECORD.LOG:
+        this.#options.onLogLine?.(run.input.build, run.input.requestId, a, Buffer.from(bytes).toString())
+        return
+    }
+  }
+
+  #acknowledge(run: ActiveRun): void {
+    if (run.sinkPaused || run.passedBytes < RESPONSE_WINDOW_BYTES / 2 || run.worker === null) return
+    this.#post(run.worker, { kind: 'acknowledge', runId: run.id, bytes: run.passedBytes })
+    run.passedBytes = 0
+  }
+
+  /** H2. */
+  #finish(run: ActiveRun, result: InvocationResult): void {
+    if (!this.#runs.delete(run.id)) return
+    run.worker?.runs.delete(run.id)
+    this.#use(run.input.build.imageId, -1)
+    if (run.headSent && !run.bodyEnded && result.outcome === 'ok') run.sink.bodyEnd()
+    run.sink.end(result)
+    if (this.#runs.size === 0 && this.#whenIdle.length > 0) {
+      const waiting = this.#whenIdle
+      this.#whenIdle = []
+      for (const resolve of waiting) resolve()
+    }
+  }
+
+  #use(imageId: ImageId, by: number): void {
+    const uses = (this.#usesOfImage.get(imageId) ?? 0) + by
+    if (uses === 0) this.#usesOfImage.delete(imageId)
+    else this.#usesOfImage.set(imageId, uses)
+  }
+
+  // -- workers
+
+  async #startWorker(index: number): Promise<WorkerHandle> {
+    const { runtime } = this.#runtime()
+    const memory = createChannelMemory()
+    const channel = new HostChannel(memory)
+    const ports = new MessageChannel()
+    const pool = new Piscina({
+      filename: siblingModule(import.meta.url, './worker-main').href, minThreads: 1, maxThreads: 1, maxQueue: 1, idleTimeout: Infinity,
+      atomics: 'disabled', resourceLimits: { stackSizeMb: STACK_SIZE_MB }, execArgv: ['--disable-warning=ExperimentalWarning', '--stack-size=7000'],
+    })
+    this.#pools[index] = pool
+    const handle: WorkerHandle = { index, channel, port: ports.port1, abort: new AbortController(), runs: new Map(), builds: new Map(), sleeping: false, lastTurns: 0, stuckSinceMs: 0, lost: false }
+    const egress = this.#options.egressPort(index, channel.control)
+    const task: WorkerTask = {
+      index, runtime, channel: memory, slotCount: this.#slotsPerWorker, port: ports.port2, egress, spinUs: SPIN_US,
+      residentMaxBytes: Math.floor(this.#options.memoryBudgetBytes / 2 / this.#options.workers),
+    }
+    const ready = new Promise<void>((resolve, reject) => {
+      ports.port1.on('message', (message: FromWorker) => {
+        if (message.kind === 'ready') resolve()
+        else this.#onMessage(message)
+      })
+      pool.run(task, { transferList: [ports.port2, egress], signal: handle.abort.signal }).then(
+        () => this.#onWorkerGone(handle, 'it ended'),
+        (error: unknown) => {
+          reject(error instanceof Error ? error : new Error(String(error)))
+          this.#onWorkerGone(handle, error instanceof Error ? error.message : String(error))
+        },
+      )
+    })
+    await ready
+    return handle
+  }
+
+  #onMessage(message: FromWorker): void {
+    if (message.kind === 'incident') {
+      this.counts.incidents++
+      this.#options.log.error('a reset sandbox differs from its image; it was destroyed', { what: message.what, image: message.imageId })
+    } else if (message.kind !== 'ready') {
+      this.#replies.get(message.reply)?.(message)
+      this.#replies.delete(message.reply)
+    }
+  }
+
+  #onWorkerGone(worker: WorkerHandle, why: string): void {
+    if (worker.lost || this.#state === 'closed') return
+    worker.lost = true
+    this.counts.workersLost++
+    this.#options.log.error('a worker was lost', { worker: worker.index, why })
+    worker.channel.poll(Infinity, (type, runId, a, b, c, bytes) => this.#onRecord(worker, type, runId, a, b, c, bytes))
+    for (const runId of worker.channel.takeBack()) this.#requeue(worker, runId)
+    for (const run of [...worker.runs.values()]) this.#finish(run, failedResult('platformFault', { code: 'ERR_WORKER_LOST', params: [why] }))
+    worker.port.close()
+    void this.#pools[worker.index]?.destroy()
+    void this.#startWorker(worker.index).then(
+      (fresh) => {
+        this.#workers = this.#workers.map((each) => (each === worker ? fresh : each))
+        this.#refill()
+      },
+      (error: unknown) => this.#options.log.error('a worker cannot be replaced', { worker: worker.index, why: String(error) }),
+    )
+  }
+
+  #requeue(worker: WorkerHandle, runId: number): void {
+    const run = worker.runs.get(runId)
+    if (run === undefined) return
+    worker.runs.delete(runId)
+    run.worker = null
+    this.counts.takenBack++
+    this.#queue.unshift(run)
+  }
+
+  /** H1 and H4: looks at every worker a few times a second. */
+  #watch(): void {
+    this.#stopWatch = this.#options.clock.after(WATCH_EVERY_MS, () => {
+      for (const worker of this.#workers) this.#watchWorker(worker)
+      if (this.#queue.length > 0) {
+        this.#shedExpired()
+        this.#refill()
+      }
+      if (this.#runs.size > 0) this.#schedulePoll()
+      if (this.#state !== 'closed') this.#watch()
+    })
+  }
+
+  #watchWorker(worker: WorkerHandle): void {
+    const { channel } = worker
+    const nowMs = this.#options.clock.monotonicMs()
+    if (channel.currentRun === 0 || channel.turns !== worker.lastTurns) {
+      worker.lastTurns = channel.turns
+      worker.stuckSinceMs = nowMs
+      return
+    }
+    const run = worker.runs.get(channel.currentRun)
+    if (run?.canceled === true) channel.cancel(run.id)
+    const limitMs = Math.min(run?.input.build.limits.wallMs ?? 0, (run?.input.deadlineAtMs ?? 0) - this.#options.clock.nowMs() + (nowMs - worker.stuckSinceMs))
+    if (nowMs - worker.stuckSinceMs > Math.max(0, limitMs) + WATCHDOG_GRACE_MS) worker.abort.abort()
+  }
+
+  #shedExpired(): void {
+    const nowMs = this.#options.clock.nowMs()
+    for (const run of this.#queue.filter((each) => each.input.deadlineAtMs <= nowMs)) {
+      this.#queue.splice(this.#queue.indexOf(run), 1)
+      this.#finish(run, failedResult('loadShed', { code: 'ERR_QUEUE_DEADLINE', params: [Math.round(this.#options.clock.monotonicMs() - run.enqueuedAtMs)] }))
+    }
+  }
+
+  /** H3. */
+  async #forgetEverywhere(image: ResidentImage): Promise<boolean> {
+    for (const worker of this.#workers) worker.builds.clear()
+    const answers = await Promise.all(this.#workers.map((worker) => this.#ask(worker, (reply) => ({ kind: 'forgetImage', image, reply }))))
+    return answers.every((answer) => answer?.kind === 'forgotten' && answer.done)
+  }
+
+  #ask(worker: WorkerHandle, make: (reply: number) => ToWorker): Promise<FromWorker | null> {
+    if (worker.lost) return Promise.resolve(null)
+    const reply = this.#nextReply++
+    return new Promise((resolve) => {
+      this.#replies.set(reply, resolve)
+      this.#post(worker, make(reply))
+    })
+  }
+
+  #runtime(): RuntimeImages {
+    if (this.#images === null) throw new CodedError('ERR_INTERNAL', ['the host has not started'])
+    return this.#images
+  }
+}
+
+class RunInvocation implements Invocation {
+  readonly #host: WorkerThreadHost
+  readonly #run: ActiveRun
+
+  constructor(host: WorkerThreadHost, run: ActiveRun) {
+    this.#host = host
+    this.#run = run
+  }
+
+  write(chunk: Uint8Array): void {
+    this.#host.write(this.#run, chunk)
+  }
+
+  writeEnd(): void {
+    this.#host.writeEnd(this.#run)
+  }
+
+  resume(): void {
+    this.#host.sinkResumed(this.#run)
+  }
+
+  cancel(): void {
+    this.#host.cancel(this.#run)
+  }
+}
+
+function failedResult(outcome: InvocationResult['outcome'], error: CodedErrorData): InvocationResult {
+  return { outcome, error, exception: null, startKind: 'warm', cpuUs: 0, wallUs: 0, dirtyPages: 0, memoryBytes: 0, logs: [] }
+}
+
+function readResult(outcome: number, startKind: number, bytes: Uint8Array): InvocationResult {
+  const numbers = new Float64Array(bytes.buffer, bytes.byteOffset, 4)
+  const detail = bytes.length > END_NUMBERS_BYTES
+    ? (JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset + END_NUMBERS_BYTES, bytes.length - END_NUMBERS_BYTES).toString()) as Pick<InvocationResult, 'error' | 'exception' | 'logs'>)
+    : { error: null, exception: null, logs: [] }
+  return {
+    outcome: OUTCOMES[outcome] ?? 'platformFault', startKind: START_KINDS[startKind] ?? 'warm', ...detail,
+    cpuUs: numbers[0] ?? 0, wallUs: numbers[1] ?? 0, dirtyPages: numbers[2] ?? 0, memoryBytes: numbers[3] ?? 0,
+  }
+}
+
+export const DEFAULT_QUEUE_MAX = 10_000
+export const SLOT_FLOOR_BYTES = 512 * KIB

@@ -1,0 +1,56 @@
+/** What passes between a host and its worker threads besides the shared-memory channel: one union per direction. */
+import type { MessagePort } from 'node:worker_threads'
+import type { FunctionLimits } from '../limits.ts'
+import type { ResidentImage } from '../microvm/arena.ts'
+import type { MachineRuntime } from '../microvm/runtime.ts'
+import type { ChannelMemory } from './channel.ts'
+
+/** The one task that a worker's pool ever runs. */
+export interface WorkerTask {
+  readonly index: number
+  readonly runtime: MachineRuntime
+  readonly channel: ChannelMemory
+  readonly slotCount: number
+  readonly residentMaxBytes: number
+  readonly port: MessagePort
+  readonly egress: MessagePort
+  /** How long an idle worker spins before it sleeps, microseconds. */
+  readonly spinUs: number
+}
+
+export type ToWorker =
+  | { readonly kind: 'build'; readonly index: number; readonly image: ResidentImage; readonly limits: FunctionLimits; readonly secrets: Readonly<Record<string, string>>; readonly account: string }
+  | { readonly kind: 'forgetBuild'; readonly index: number }
+  | { readonly kind: 'forgetImage'; readonly image: ResidentImage; readonly reply: number }
+  | { readonly kind: 'start'; readonly runId: number; readonly build: number; readonly invocationKind: number; readonly flags: number; readonly deadlineAtMs: number; readonly head: string; readonly body: Uint8Array | null }
+  | { readonly kind: 'body'; readonly runId: number; readonly chunk: Uint8Array | null }
+  /** The front door has passed on `bytes` of the response body. */
+  | { readonly kind: 'acknowledge'; readonly runId: number; readonly bytes: number }
+  | { readonly kind: 'cancel'; readonly runId: number }
+  | { readonly kind: 'stats'; readonly reply: number }
+  | { readonly kind: 'close' }
+
+export interface WorkerStats {
+  readonly slots: number
+  readonly running: number
+  readonly parked: number
+  readonly residentBytes: number
+  readonly counts: Readonly<Record<string, number>>
+}
+
+export type FromWorker =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'forgotten'; readonly reply: number; readonly done: boolean }
+  | { readonly kind: 'stats'; readonly reply: number; readonly stats: WorkerStats }
+  | { readonly kind: 'incident'; readonly what: string; readonly imageId: string }
+
+/** From a worker to the egress thread, and back. `runId` and `id` name the operation. */
+export type ToEgress =
+  | { readonly kind: 'fetch'; readonly runId: number; readonly id: number; readonly account: string; readonly head: string; readonly body: Uint8Array | null }
+  | { readonly kind: 'read'; readonly runId: number; readonly fetchId: number }
+  | { readonly kind: 'abort'; readonly runId: number; readonly fetchId: number }
+
+export type FromEgress =
+  | { readonly kind: 'head'; readonly runId: number; readonly id: number; readonly head: string }
+  | { readonly kind: 'data'; readonly runId: number; readonly fetchId: number; readonly chunk: Uint8Array | null }
+  | { readonly kind: 'failed'; readonly runId: number; readonly fetchId: number; readonly name: string; readonly message: string; readonly code: string }

@@ -1,0 +1,258 @@
+/**
+ * A worker thread: one loop that pulls invocations, settles operations and runs timers, and sleeps on shared memory
+ * when there is nothing to do. It never returns to its event loop while it serves; everything from outside comes by
+ * the channel or by ports that the loop polls.
+ */
+import { receiveMessageOnPort } from 'node:worker_threads'
+import { Executor } from '../microvm/executor.ts'
+import type { Run, RunOutput } from '../microvm/run.ts'
+import { OUTCOMES, START_KINDS } from '../outcome.ts'
+import {
+  END_NUMBERS_BYTES, type Entry, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, RECORD, RECORD_MAX_BYTES, RESPONSE_WINDOW_BYTES, WorkerChannel,
+} from './channel.ts'
+import type { FromEgress, FromWorker, ToEgress, ToWorker, WorkerTask } from './messages.ts'
+import type { InvocationResult } from './types.ts'
+
+type Build = Extract<ToWorker, { kind: 'build' }>
+
+/** Turns between looks at ports and timers when invocations keep coming. */
+const TURNS_PER_LOOK = 16
+/** An idle worker checks one slot by the oracle this often. */
+const SCRUB_EVERY_MS = 1_000
+const SLEEP_MAX_MS = 1_000
+const LOG_TAIL_BYTES = 65_536
+
+export default function serve(task: WorkerTask): void {
+  const worker = new WorkerLoop(task)
+  worker.loop()
+}
+
+class WorkerLoop {
+  readonly #task: WorkerTask
+  readonly #channel: WorkerChannel
+  readonly #executor: Executor
+  readonly #builds = new Map<number, Build>()
+  #closed = false
+  #scrubAtMs = performance.now() + SCRUB_EVERY_MS
+
+  constructor(task: WorkerTask) {
+    this.#task = task
+    this.#channel = new WorkerChannel(task.channel)
+    this.#executor = new Executor({
+      runtime: task.runtime, slotCount: task.slotCount, residentMaxBytes: task.residentMaxBytes, output: this.#output(),
+      isCanceled: (runId) => this.#channel.isCanceled(runId),
+      nowMs: () => performance.now(),
+      epochMs: () => Date.now(),
+      threadCpuMs: () => {
+        const { user, system } = process.threadCpuUsage()
+        return (user + system) / 1000
+      },
+      incident: (what, image) => this.#post({ kind: 'incident', what, imageId: image.imageId }),
+    })
+    this.#post({ kind: 'ready' })
+  }
+
+  loop(): void {
+    while (!this.#closed) {
+      let turns = 0
+      while (turns < TURNS_PER_LOOK && this.#channel.take((entry) => this.#start(entry))) turns++
+      const messages = this.#channel.takeMessageSignal() && this.#readPorts()
+      if (this.#executor.nextTimerAtMs <= performance.now()) {
+        this.#executor.runTimers()
+        this.#channel.flush()
+      }
+      if (turns === 0 && !messages) this.#rest()
+    }
+  }
+
+  /** Nothing to do: tidy up, spin briefly, sleep. */
+  #rest(): void {
+    const nowMs = performance.now()
+    const scrub = nowMs >= this.#scrubAtMs
+    if (scrub) this.#scrubAtMs = nowMs + SCRUB_EVERY_MS
+    if (this.#executor.idle(scrub)) return
+    const spinUntilMs = nowMs + this.#task.spinUs / 1000
+    const seen = this.#channel.wakeCount
+    while (performance.now() < spinUntilMs) if (this.#channel.wakeCount !== seen || this.#channel.hasEntry) return
+    this.#channel.wait(Math.max(0, Math.min(SLEEP_MAX_MS, this.#executor.nextTimerAtMs - nowMs)))
+  }
+
+  #start(entry: Entry): void {
+    this.#run(entry.runId, entry.build, entry.kind, entry.flags, entry.deadlineAtMs, entry.head, entry.body)
+  }
+
+  #run(runId: number, buildIndex: number, kind: number, flags: number, deadlineAtMs: number, head: Uint8Array, body: Uint8Array | null): void {
+    let build = this.#builds.get(buildIndex)
+    if (build === undefined) {
+      // Its description was posted before the entry was sent.
+      this.#readPorts()
+      build = this.#builds.get(buildIndex)
+    }
+    this.#channel.setCurrentRun(runId)
+    if (build === undefined) this.#refuse(runId)
+    else {
+      this.#executor.start({
+        id: runId, image: build.image, kind, limits: build.limits, secrets: build.secrets, account: build.account, body,
+        bodyStreamed: (flags & FLAG_BODY_MORE) !== 0,
+        deadlineAtMs: Math.min(performance.now() + build.limits.wallMs, deadlineAtMs - performance.timeOrigin),
+        wantLogs: (flags & FLAG_LOGS) !== 0,
+      }, head)
+    }
+    this.#channel.setCurrentRun(0)
+    this.#channel.flush()
+  }
+
+  #refuse(runId: number): void {
+    const error = { code: 'ERR_NO_CAPACITY', params: [0] }
+    const detail = Buffer.from(JSON.stringify({ error, exception: null, logs: [] }))
+    this.#channel.write(RECORD.END, runId, OUTCOMES.indexOf('loadShed'), 0, 0, new Uint8Array(END_NUMBERS_BYTES), detail)
+  }
+
+  /** Reads what lies in the ports. Returns whether there was anything. */
+  #readPorts(): boolean {
+    let any = false
+    for (let message = receiveMessageOnPort(this.#task.port); message !== undefined; message = receiveMessageOnPort(this.#task.port)) {
+      any = true
+      this.#handle(message.message as ToWorker)
+    }
+    for (let message = receiveMessageOnPort(this.#task.egress); message !== undefined; message = receiveMessageOnPort(this.#task.egress)) {
+      any = true
+      this.#settle(message.message as FromEgress)
+    }
+    if (any) this.#channel.flush()
+    return any
+  }
+
+  #handle(message: ToWorker): void {
+    switch (message.kind) {
+      case 'build':
+        this.#builds.set(message.index, message)
+        break
+      case 'forgetBuild':
+        this.#builds.delete(message.index)
+        break
+      case 'forgetImage':
+        this.#post({ kind: 'forgotten', reply: message.reply, done: this.#executor.forgetImage(message.image) })
+        break
+      case 'start':
+        this.#run(message.runId, message.build, message.invocationKind, message.flags, message.deadlineAtMs, Buffer.from(message.head), message.body)
+        break
+      case 'body':
+        this.#turnOf(message.runId, () => this.#executor.body(message.runId, message.chunk))
+        break
+      case 'acknowledge':
+        this.#turnOf(message.runId, () => this.#executor.acknowledge(message.runId, message.bytes, RESPONSE_WINDOW_BYTES))
+        break
+      case 'cancel':
+        this.#executor.cancel(message.runId)
+        break
+      case 'stats': {
+        const { slotCount, runCount, parkedCount, residentBytes, counts } = this.#executor
+        this.#post({ kind: 'stats', reply: message.reply, stats: { slots: slotCount, running: runCount, parked: parkedCount, residentBytes, counts: { ...counts } } })
+        break
+      }
+      case 'close':
+        this.#closed = true
+        break
+    }
+  }
+
+  #settle(message: FromEgress): void {
+    switch (message.kind) {
+      case 'head':
+        this.#turnOf(message.runId, () => this.#executor.settle(message.runId, message.id, true, (binding) => binding.newString(message.head)))
+        break
+      case 'data':
+        this.#turnOf(message.runId, () => this.#executor.settleRead(message.runId, message.fetchId, message.chunk))
+        break
+      case 'failed':
+        this.#turnOf(message.runId, () => this.#executor.failFetch(message.runId, message.fetchId, `${message.name}\n${message.message}\n${message.code}`))
+        break
+    }
+  }
+
+  #turnOf(runId: number, turn: () => void): void {
+    this.#channel.setCurrentRun(runId)
+    turn()
+    this.#channel.setCurrentRun(0)
+  }
+
+  #post(message: FromWorker): void {
+    this.#task.port.postMessage(message)
+  }
+
+  #output(): RunOutput {
+    const channel = this.#channel
+    const { egress } = this.#task
+    const send = (message: ToEgress): void => egress.postMessage(message)
+    return {
+      head(run, status, headers, body, last) {
+        const fits = headers.length + (body?.length ?? 0) <= RECORD_MAX_BYTES
+        const flags = (last && fits ? HEAD_LAST : 0) | (fits && body !== null ? HEAD_HAS_BODY : 0)
+        channel.write(RECORD.HEAD, run.spec.id, status | 0, START_KINDS.indexOf(run.startKind) | flags, headers.length, headers, fits ? body : null)
+        if (fits || body === null) return
+        writeChunks(channel, run, body)
+        if (last) channel.write(RECORD.BODY_END, run.spec.id, 0, 0, 0, null, null)
+      },
+      data(run, chunk) {
+        writeChunks(channel, run, chunk)
+        run.unacknowledgedBytes += chunk.length
+        channel.flush()
+        return run.unacknowledgedBytes < RESPONSE_WINDOW_BYTES
+      },
+      bodyEnd(run) {
+        channel.write(RECORD.BODY_END, run.spec.id, 0, 0, 0, null, null)
+      },
+      flush() {
+        channel.flush()
+      },
+      end(run) {
+        const result = run.result(performance.now())
+        endNumbers[0] = result.cpuUs
+        endNumbers[1] = result.wallUs
+        endNumbers[2] = result.dirtyPages
+        endNumbers[3] = result.memoryBytes
+        channel.write(RECORD.END, run.spec.id, OUTCOMES.indexOf(result.outcome), START_KINDS.indexOf(result.startKind), 0, endNumberBytes, endDetail(result))
+      },
+      log(run, level, line) {
+        channel.write(RECORD.LOG, run.spec.id, level, 0, 0, Buffer.from(line), null)
+      },
+      fetch(run, id, head, body) {
+        send({ kind: 'fetch', runId: run.spec.id, id, account: run.spec.account, head, body })
+      },
+      fetchRead(run, fetchId) {
+        send({ kind: 'read', runId: run.spec.id, fetchId })
+      },
+      fetchAbort(run, fetchId) {
+        send({ kind: 'abort', runId: run.spec.id, fetchId })
+      },
+    }
+  }
+}
+
+const endNumbers = new Float64Array(4)
+const endNumberBytes = new Uint8Array(endNumbers.buffer)
+
+/** What a result says beyond its numbers, or null. Long exceptions and logs are cut so that the record fits. */
+function endDetail({ error, exception, logs }: InvocationResult): Uint8Array | null {
+  if (error === null && exception === null && logs.length === 0) return null
+  const cut = (text: string): string => text.slice(0, 8_192)
+  const detail = {
+    error: error === null ? null : { code: error.code, params: error.params.map((param) => (typeof param === 'string' ? cut(param) : param)) },
+    exception: exception === null ? null : { name: cut(exception.name), message: cut(exception.message), stack: cut(exception.stack) },
+    logs: lastLogs(logs),
+  }
+  return Buffer.from(JSON.stringify(detail))
+}
+
+/** The newest lines that together stay below what a log tail shows many times over. */
+function lastLogs(logs: readonly string[]): readonly string[] {
+  let bytes = 0
+  let first = logs.length
+  while (first > 0 && bytes + (logs[first - 1]?.length ?? 0) < LOG_TAIL_BYTES) bytes += logs[--first]?.length ?? 0
+  return logs.slice(first)
+}
+
+function writeChunks(channel: WorkerChannel, run: Run, body: Uint8Array): void {
+  for (let at = 0; at < body.length; at += RECORD_MAX_BYTES) channel.write(RECORD.DATA, run.spec.id, 0, 0, 0, body.subarray(at, at + RECORD_MAX_BYTES), null)
+}
