@@ -113,3 +113,7 @@ export const LINK_BLOCKS_PER_REQUEST_MAX = 512
 /** Links that a region accepts, and those of them that have not yet said who they are. */
 export const LINK_CONNECTIONS_MAX = 512
 export const LINK_HANDSHAKES_MAX = 64
+
+// Front doors.
+/** Request bodies that one front door holds until they are complete, all together; beyond it ERR_QUEUE_FULL. Room for three uploads of the largest zip. */
+export const BODIES_BUFFERED_MAX_BYTES = 256 * MIB

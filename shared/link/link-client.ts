@@ -1,0 +1,353 @@
+/**
+ * A POP's link to one region: keeps a connection open, opens streams on it, and asks the region's questions. A POP
+ * with several regions has one client for each.
+ *
+ *   idle -> connecting <-> backoff,  connecting -> open -> backoff | connecting (goaway),  any -> draining -> closed
+ *
+ * L1  `open` never waits: without a connection it fails at once with ERR_REGION_UNREACHABLE.
+ * L2  `state` is `open` only after the listeners of `onVersions` have had the snapshot of what this POP holds, so a
+ *     deletion that happened while the link was down is known before the first stream.
+ * L3  After a goaway the old connection lives until its streams have ended; new streams go to the next connection.
+ * L4  A description is never older than a change that the listeners have heard of already.
+ */
+import type { ImageId } from '../brand.ts'
+import type { Clock } from '../clock.ts'
+import { CodedError } from '../errors.ts'
+import type { CodedErrorData, ErrorCode } from '../errors.ts'
+import type { ControlCall, ControlReply } from '../http/types.ts'
+import { CONTROL_BODY_MAX_BYTES, LINK_ANSWER_MAX_BYTES, LINK_BLOCKS_PER_REQUEST_MAX, LINK_BUFFERED_MAX_BYTES, LINK_STREAMS_MAX } from '../limits.ts'
+import type { Log } from '../log.ts'
+import { imageIdOf } from '../microvm/manifest.ts'
+import type { BlockId } from '../microvm/manifest.ts'
+import type { Random } from '../random.ts'
+import { Backoff } from './backoff.ts'
+import { BlockReader } from './blocks.ts'
+import { ClientConnection } from './client-connection.ts'
+import type { LinkFailure } from './client-connection.ts'
+import { encodeValue, MalformedError } from './codec.ts'
+import { AnswerCollector } from './collect.ts'
+import { dialWebSocket } from './dial.ts'
+import type { Dial } from './dial.ts'
+import { adviceSchema, decodeAs, descriptionSchema } from './values.ts'
+import type { FunctionDescription, FunctionRef, LinkStream, LinkStreamSink, OpenFrame, PopReport, RegionAdvice, VersionEvent } from './types.ts'
+
+/** A question has this long; a region answers in milliseconds or not at all. */
+const QUERY_TIMEOUT_MS = 10_000
+/** One request of blocks: 512 pages at a slow 1 Mbit/s. */
+const BLOCKS_TIMEOUT_MS = 30_000
+/** Requests for blocks under way at once; each has its own credit. */
+const BLOCK_REQUESTS_MAX = 4
+/** Connections that finish their streams after a goaway. More says that the region restarts all the time. */
+const RETIRING_MAX = 4
+/** How often a description that was overtaken by a change is asked for again. */
+const DESCRIBE_ATTEMPTS_MAX = 4
+
+export interface LinkClientDeps {
+  /** `ws://host:port/link`, or `wss:`. ERR_CONFIG if it is not. */
+  readonly url: string
+  readonly token: string
+  readonly popId: string
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  /** Functions of which this POP holds or has resolved anything; asked at each connect. Default: none. */
+  readonly holds?: () => readonly FunctionRef[]
+  /** Default and limit LINK_STREAMS_MAX. */
+  readonly streamsMax?: number
+  /** Default LINK_BUFFERED_MAX_BYTES. */
+  readonly bufferedMaxBytes?: number
+  /** The socket; a test may bring its own. */
+  readonly dial?: Dial
+}
+
+/** What the link does now. */
+export type LinkState =
+  | { readonly kind: 'idle' }
+  | { readonly kind: 'connecting'; readonly sinceMs: number; readonly failures: number }
+  | { readonly kind: 'open'; readonly sinceMs: number; readonly regionId: string }
+  | { readonly kind: 'backoff'; readonly sinceMs: number; readonly untilMs: number; readonly failures: number; readonly code: ErrorCode; readonly reason: string }
+  | { readonly kind: 'draining'; readonly untilMs: number }
+  | { readonly kind: 'closed' }
+
+export interface LinkClientStats {
+  readonly streams: number
+  readonly bufferedBytes: number
+  /** The last ping's round trip, null before the first. */
+  readonly rttMs: number | null
+}
+
+type Inner =
+  | { readonly kind: 'idle' | 'closed' }
+  | { readonly kind: 'connecting' | 'open'; readonly connection: ClientConnection }
+  | { readonly kind: 'backoff'; readonly cancelTimer: () => void }
+  | { readonly kind: 'draining'; readonly finish: () => void; readonly done: Promise<void> }
+
+export class LinkClient {
+  readonly #deps: LinkClientDeps
+  readonly #log: Log
+  readonly #backoff: Backoff
+  readonly #stateListeners = new Set<(state: LinkState) => void>()
+  readonly #versionListeners = new Set<(event: VersionEvent) => void>()
+  /** Still finishing streams (L3). */
+  readonly #retiring = new Set<ClientConnection>()
+  /** Functions being described, and the latest change heard of each meanwhile (L4). */
+  readonly #describing = new Map<string, { asking: number; changedAtSeq: number }>()
+  #inner: Inner = { kind: 'idle' }
+  #state: LinkState = { kind: 'idle' }
+
+  constructor(deps: LinkClientDeps) {
+    if (!/^wss?:$/.test(URL.canParse(deps.url) ? new URL(deps.url).protocol : '')) throw new CodedError('ERR_CONFIG', [`The link to a region needs a ws: or wss: URL, not ${deps.url}`])
+    this.#deps = deps
+    this.#log = deps.log.child('link')
+    this.#backoff = new Backoff(deps.random)
+  }
+
+  get state(): LinkState {
+    return this.#state
+  }
+
+  /** Returns the function that removes the listener. */
+  onState(listener: (state: LinkState) => void): () => void {
+    this.#stateListeners.add(listener)
+    return () => this.#stateListeners.delete(listener)
+  }
+
+  /** Returns the function that removes the listener. */
+  onVersions(listener: (event: VersionEvent) => void): () => void {
+    this.#versionListeners.add(listener)
+    return () => this.#versionListeners.delete(listener)
+  }
+
+  /** Begins to connect and keeps at it until `close`. May be called once. */
+  start(): void {
+    if (this.#inner.kind === 'idle') this.#connect()
+  }
+
+  /** Opens a stream (L1). The sink hears `error` for everything that goes wrong, never before this returns. */
+  open(frame: OpenFrame, sink: LinkStreamSink): LinkStream {
+    const opened = this.#inner.kind === 'open' ? this.#inner.connection.open(frame, sink) : unreachable(frame.kind === 'invoke' ? frame.functionName : 'the control plane')
+    if (!('code' in opened)) return opened
+    queueMicrotask(() => {
+      try {
+        sink.error(opened)
+      } catch (error) {
+        this.#log.error('The receiver of a stream failed', { error: String(error) })
+      }
+    })
+    return DEAD_STREAM
+  }
+
+  /** Relays a management call. Rejects with a CodedError; `remainingMs` is how long the client waits. */
+  async control(call: ControlCall, remainingMs = 60_000): Promise<ControlReply> {
+    const { requestId, method, rawPath, headers, body, clientIp } = call
+    return AnswerCollector.collect(
+      (sink) => this.open({ kind: 'control', requestId, method, rawPath, headers, body, bodyMore: false, clientIp, remainingMs }, sink),
+      CONTROL_BODY_MAX_BYTES,
+    )
+  }
+
+  /** The encoded manifest, verified, or null if the region has no such image. Rejects with a CodedError. */
+  async getManifest(imageId: ImageId): Promise<Uint8Array | null> {
+    const { status, body } = await this.#connection('an image').query('manifest', encodeValue({ imageId }), QUERY_TIMEOUT_MS, LINK_ANSWER_MAX_BYTES)
+    if (status === 404) return null
+    if (imageIdOf(body) !== imageId) throw new CodedError('ERR_STORE_BLOCK', [imageId, 'altered on its way'])
+    return body
+  }
+
+  /**
+   * Fetches blocks and gives each to `onBlock` once its hash was verified, in any order; the bytes are the caller's
+   * own. Resolves when all were given; rejects with ERR_STORE_BLOCK for one that is missing or altered, or with the
+   * link's error. A repeated id is given as often.
+   */
+  async getBlocks(ids: readonly BlockId[], onBlock: (id: BlockId, block: Uint8Array) => void): Promise<void> {
+    let next = 0
+    const connection = this.#connection('an image')
+    const fetchSome = async (): Promise<void> => {
+      while (next < ids.length) {
+        const part = ids.slice(next, next + LINK_BLOCKS_PER_REQUEST_MAX)
+        next += part.length
+        try {
+          await BlockReader.read(part, onBlock, (body, sink) => connection.open({ kind: 'query', query: 'blocks', body, bodyMore: false, remainingMs: BLOCKS_TIMEOUT_MS }, sink))
+        } catch (error) {
+          // The other requests under way stop at their end.
+          next = ids.length
+          throw error
+        }
+      }
+    }
+    await Promise.all(Array.from({ length: BLOCK_REQUESTS_MAX }, fetchSome))
+  }
+
+  /** What a qualifier stands for now (L4), or null. Rejects with a CodedError. */
+  async describe(account: string, functionName: string, qualifier: string | null): Promise<FunctionDescription | null> {
+    const key = `${account}\n${functionName}`
+    const entry = this.#describing.get(key) ?? { asking: 0, changedAtSeq: 0 }
+    this.#describing.set(key, entry)
+    entry.asking += 1
+    try {
+      for (let attempt = 1; ; attempt += 1) {
+        const changedAtSeq = entry.changedAtSeq
+        const { body } = await this.#connection(functionName).query('describe', encodeValue({ account, functionName, qualifier }), QUERY_TIMEOUT_MS, LINK_ANSWER_MAX_BYTES)
+        const description = decode(() => decodeAs(descriptionSchema, body))
+        const current = description === null ? entry.changedAtSeq === changedAtSeq : description.seq >= entry.changedAtSeq
+        if (current || attempt === DESCRIBE_ATTEMPTS_MAX) return description
+      }
+    } finally {
+      entry.asking -= 1
+      if (entry.asking === 0) this.#describing.delete(key)
+    }
+  }
+
+  /** Tells the region how this POP does. Rejects with a CodedError. */
+  async report(report: PopReport): Promise<RegionAdvice> {
+    const { body } = await this.#connection('a report').query('report', encodeValue(report), QUERY_TIMEOUT_MS, LINK_ANSWER_MAX_BYTES)
+    return decode(() => decodeAs(adviceSchema, body))
+  }
+
+  stats(): LinkClientStats {
+    const connections = this.#inner.kind === 'open' ? [this.#inner.connection, ...this.#retiring] : [...this.#retiring]
+    return {
+      streams: connections.reduce((sum, connection) => sum + connection.streamCount, 0),
+      bufferedBytes: connections.reduce((sum, connection) => sum + connection.bufferedBytes, 0),
+      rttMs: this.#inner.kind === 'open' ? this.#inner.connection.rttMs : null,
+    }
+  }
+
+  /** Opens nothing more, waits for the streams until the deadline, then closes. Idempotent. */
+  drain(timeoutMs: number): Promise<void> {
+    if (this.#inner.kind === 'draining') return this.#inner.done
+    if (this.#inner.kind === 'closed') return Promise.resolve()
+    if (this.#inner.kind === 'backoff') this.#inner.cancelTimer()
+    if (this.#inner.kind === 'open') this.#retiring.add(this.#inner.connection)
+    if (this.#inner.kind === 'connecting') this.#inner.connection.close('ERR_DRAINING', 'draining')
+    const { promise: done, resolve } = Promise.withResolvers<undefined>()
+    const cancelTimer = this.#deps.clock.after(timeoutMs, () => this.close())
+    const finish = (): void => {
+      cancelTimer()
+      resolve(undefined)
+    }
+    this.#move({ kind: 'draining', finish, done }, { kind: 'draining', untilMs: this.#deps.clock.nowMs() + timeoutMs })
+    this.#endIdleConnections()
+    return done
+  }
+
+  /** Ends everything now; open streams fail. Idempotent. */
+  close(): void {
+    const inner = this.#inner
+    if (inner.kind === 'closed') return
+    this.#move({ kind: 'closed' }, { kind: 'closed' })
+    if (inner.kind === 'backoff') inner.cancelTimer()
+    if (inner.kind === 'connecting' || inner.kind === 'open') inner.connection.close('ERR_DRAINING', 'closed')
+    for (const connection of [...this.#retiring]) connection.close('ERR_DRAINING', 'closed')
+    this.#retiring.clear()
+    if (inner.kind === 'draining') inner.finish()
+  }
+
+  #connection(what: string): ClientConnection {
+    if (this.#inner.kind === 'open') return this.#inner.connection
+    throw CodedError.fromData(unreachable(what))
+  }
+
+  #connect(): void {
+    const { url, token, popId, clock, holds = () => [], streamsMax = LINK_STREAMS_MAX, bufferedMaxBytes = LINK_BUFFERED_MAX_BYTES, dial = dialWebSocket } = this.#deps
+    const connection: ClientConnection = new ClientConnection(
+      { url, token, popId, clock, log: this.#log, dial, holds, streamsMax: Math.min(streamsMax, LINK_STREAMS_MAX), bufferedMaxBytes },
+      {
+        onOpen: (regionId) => this.#onOpen(connection, regionId),
+        onGoaway: () => this.#onGoaway(connection),
+        onVersions: (event) => this.#onVersions(connection, event),
+        onIdle: () => this.#endIdleConnections(),
+        onClosed: (failure, uptimeMs) => this.#onClosed(connection, failure, uptimeMs),
+      },
+    )
+    this.#move({ kind: 'connecting', connection }, { kind: 'connecting', sinceMs: clock.nowMs(), failures: this.#backoff.failures })
+  }
+
+  #isCurrent(connection: ClientConnection): boolean {
+    return (this.#inner.kind === 'connecting' || this.#inner.kind === 'open') && this.#inner.connection === connection
+  }
+
+  #onOpen(connection: ClientConnection, regionId: string): void {
+    if (!this.#isCurrent(connection)) return
+    this.#log.info('Link is open', { regionId })
+    this.#move({ kind: 'open', connection }, { kind: 'open', sinceMs: this.#deps.clock.nowMs(), regionId })
+  }
+
+  /** L3. */
+  #onGoaway(connection: ClientConnection): void {
+    if (!this.#isCurrent(connection)) return
+    this.#log.info('The region asks for another connection')
+    if (connection.streamCount === 0 || this.#retiring.size >= RETIRING_MAX) connection.close('ERR_DRAINING', 'goaway')
+    else {
+      this.#retiring.add(connection)
+      this.#connect()
+    }
+  }
+
+  #onVersions(connection: ClientConnection, event: VersionEvent): void {
+    // A connection that goes away hears changes late; the next one begins with a snapshot.
+    if (!this.#isCurrent(connection)) return
+    for (const versions of event.kind === 'changed' ? [event.versions] : event.functions) {
+      const entry = this.#describing.get(`${versions.account}\n${versions.functionName}`)
+      if (entry !== undefined) entry.changedAtSeq = Math.max(entry.changedAtSeq, versions.seq)
+    }
+    for (const listener of this.#versionListeners) this.#tell(() => listener(event))
+  }
+
+  #onClosed(connection: ClientConnection, failure: LinkFailure, uptimeMs: number): void {
+    this.#retiring.delete(connection)
+    if (this.#isCurrent(connection)) {
+      const delayMs = this.#backoff.next(uptimeMs)
+      const nowMs = this.#deps.clock.nowMs()
+      this.#log.warn('Link is down', { code: failure.code, reason: failure.reason, retryInMs: delayMs })
+      const cancelTimer = this.#deps.clock.after(delayMs, () => this.#connect())
+      this.#move(
+        { kind: 'backoff', cancelTimer },
+        { kind: 'backoff', sinceMs: nowMs, untilMs: nowMs + delayMs, failures: this.#backoff.failures, code: failure.code, reason: failure.reason },
+      )
+    }
+    if (this.#inner.kind === 'draining' && this.#retiring.size === 0) this.close()
+  }
+
+  #endIdleConnections(): void {
+    for (const connection of [...this.#retiring]) {
+      if (connection.streamCount === 0) connection.close('ERR_DRAINING', 'all streams have ended')
+    }
+    if (this.#inner.kind === 'draining' && this.#retiring.size === 0) this.close()
+  }
+
+  #move(inner: Inner, state: LinkState): void {
+    this.#inner = inner
+    this.#state = state
+    for (const listener of this.#stateListeners) this.#tell(() => listener(state))
+  }
+
+  #tell(call: () => void): void {
+    try {
+      call()
+    } catch (error) {
+      this.#log.error('A listener of the link failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+    }
+  }
+}
+
+function unreachable(what: string): CodedErrorData {
+  return { code: 'ERR_REGION_UNREACHABLE', params: [what] }
+}
+
+/** An answer that is not what was asked for: the region's fault, told as such. */
+function decode<T>(read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof MalformedError) throw new CodedError('ERR_LINK_PROTOCOL', [error.message], { cause: error })
+    throw error
+  }
+}
+
+const DEAD_STREAM: LinkStream = {
+  write: () => true,
+  writeEnd: () => undefined,
+  resume: () => undefined,
+  cancel: () => undefined,
+}

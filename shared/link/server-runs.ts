@@ -1,0 +1,125 @@
+/**
+ * What a region does for streams that are not invocations: control calls and the questions of a POP. Each collects
+ * its request, which is small, runs the handler's method and answers in one piece.
+ */
+import { CodedError } from '../errors.ts'
+import { CONTROL_BODY_MAX_BYTES, MIB } from '../limits.ts'
+import { MalformedError } from './codec.ts'
+import { encodeValue } from './codec.ts'
+import { BlockWriter } from './blocks.ts'
+import type { Carrier } from './flow.ts'
+import type { OpenQuery } from './frames.ts'
+import { blocksRequestSchema, decodeAs, describeSchema, manifestRequestSchema, refsSchema, reportSchema } from './values.ts'
+import type { LinkAnswer, LinkHandler, LinkInvocation, OpenControl } from './types.ts'
+
+/** A report or snapshot request of LINK_FUNCTIONS_MAX functions, about 300 bytes each. */
+const QUERY_BODY_MAX_BYTES = 4 * MIB
+
+interface Reply {
+  readonly status: number
+  readonly headers: string
+  readonly body: Uint8Array
+}
+
+/** Collects a request body within its bound and the link's budget, then answers once. */
+class CollectingRun implements LinkInvocation {
+  readonly #bodyMaxBytes: number
+  readonly #carrier: Carrier
+  readonly #answer: LinkAnswer
+  readonly #run: (body: Uint8Array) => Reply | null | Promise<Reply | null>
+  #chunks: Uint8Array[] = []
+  #bytes = 0
+  #state: 'collecting' | 'running' | 'done' = 'collecting'
+
+  constructor(first: Uint8Array | null, bodyMaxBytes: number, carrier: Carrier, answer: LinkAnswer, run: (body: Uint8Array) => Reply | null | Promise<Reply | null>) {
+    this.#bodyMaxBytes = bodyMaxBytes
+    this.#carrier = carrier
+    this.#answer = answer
+    this.#run = run
+    if (first !== null) this.write(first)
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#state !== 'collecting') return true
+    if (this.#bytes + chunk.length > this.#bodyMaxBytes) throw new CodedError('ERR_BODY_TOO_LARGE', [this.#bodyMaxBytes])
+    if (!this.#carrier.reserve(chunk.length)) throw new CodedError('ERR_QUEUE_FULL', ['bodies of management calls'])
+    this.#bytes += chunk.length
+    this.#chunks.push(Uint8Array.prototype.slice.call(chunk))
+    return true
+  }
+
+  writeEnd(): void {
+    if (this.#state !== 'collecting') return
+    this.#state = 'running'
+    const body = Buffer.concat(this.#chunks)
+    this.#chunks = []
+    this.#execute(body).catch((error: unknown) => {
+      this.#answer.error((error instanceof CodedError ? error : error instanceof MalformedError ? new CodedError('ERR_LINK_PROTOCOL', [error.message]) : new CodedError('ERR_INTERNAL', ['the region failed'])).toData())
+      this.#finish()
+    })
+  }
+
+  resume(): void {
+    // The answer was given as a whole.
+  }
+
+  /** A call that runs already has its effect; nobody hears of it. */
+  cancel(): void {
+    if (this.#state === 'collecting') this.#finish()
+    this.#answer.error({ code: 'ERR_CANCELED', params: [] })
+  }
+
+  async #execute(body: Uint8Array): Promise<void> {
+    const reply = await this.#run(body)
+    if (reply !== null) {
+      this.#answer.head(reply.status, reply.headers, null, null, reply.body, true)
+      this.#answer.end(null, null)
+    }
+    this.#finish()
+  }
+
+  #finish(): void {
+    if (this.#state === 'done') return
+    this.#state = 'done'
+    this.#chunks = []
+    this.#carrier.release(this.#bytes)
+  }
+}
+
+export function runControl(popId: string, open: OpenControl, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer): LinkInvocation {
+  const { requestId, method, rawPath, headers, clientIp } = open
+  return new CollectingRun(open.body, CONTROL_BODY_MAX_BYTES, carrier, answer, (body) => handler.control(popId, { requestId, method, rawPath, headers, body, clientIp }))
+}
+
+export function runQuery(popId: string, open: OpenQuery, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer): LinkInvocation {
+  const run = (body: Uint8Array): Reply | null | Promise<Reply | null> => answerQuery(popId, open, body, handler)
+  if (open.query !== 'blocks') return new CollectingRun(open.body, QUERY_BODY_MAX_BYTES, carrier, answer, run)
+  if (open.body === null || open.bodyMore) throw new CodedError('ERR_LINK_PROTOCOL', ['a request for blocks comes in one frame'])
+  const { ids } = decodeAs(blocksRequestSchema, open.body)
+  const writer = new BlockWriter(ids, (id) => handler.block(popId, id), answer)
+  writer.start()
+  return writer
+}
+
+async function answerQuery(popId: string, open: OpenQuery, body: Uint8Array, handler: LinkHandler): Promise<Reply> {
+  switch (open.query) {
+    case 'describe': {
+      const { account, functionName, qualifier } = decodeAs(describeSchema, body)
+      return value(await handler.describe(popId, account, functionName, qualifier))
+    }
+    case 'snapshot':
+      return value(await handler.snapshot(popId, decodeAs(refsSchema, body)))
+    case 'report':
+      return value(await handler.report(popId, decodeAs(reportSchema, body)))
+    case 'manifest': {
+      const manifest = await handler.manifest(popId, decodeAs(manifestRequestSchema, body).imageId)
+      return manifest === null ? { status: 404, headers: '', body: new Uint8Array(0) } : { status: 200, headers: '', body: manifest }
+    }
+    case 'blocks':
+      throw new CodedError('ERR_INTERNAL', ['blocks are streamed'])
+  }
+}
+
+function value(answer: unknown): Reply {
+  return { status: 200, headers: '', body: encodeValue(answer) }
+}

@@ -1,0 +1,66 @@
+/**
+ * Questions to a region and their answers, as they travel in the body of a stream: one msgpack value each, checked
+ * against a schema on arrival. None of this is on the path of a request.
+ */
+import { z } from 'zod'
+import type { BuildKey, ImageId } from '../brand.ts'
+import { LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX } from '../limits.ts'
+import type { BlockId } from '../microvm/manifest.ts'
+import type { BuildSpec } from '../worker/types.ts'
+import { decodeValue, encodeValue, MalformedError } from './codec.ts'
+import type { FunctionDescription, FunctionRef, PopReport, RegionAdvice, VersionSnapshot } from './types.ts'
+
+const count = z.number().int().nonnegative()
+const name = z.string().max(1_024)
+const buildKey = z.custom<BuildKey>((value) => typeof value === 'string' && value.length <= 2_048)
+const imageId = z.custom<ImageId>((value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
+const blockId = z.custom<BlockId>((value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
+const functionRef = z.object({ account: name, functionName: name })
+const functionVersions = z.object({ account: name, functionName: name, seq: count, builds: z.array(buildKey) })
+const positive = z.number().positive()
+
+/** Loose: a field that a newer region adds is passed on. */
+const buildSpec: z.ZodType<BuildSpec> = z.looseObject({
+  key: buildKey,
+  imageId,
+  handlerKind: z.enum(['fetch', 'event']),
+  account: name,
+  functionName: name,
+  version: name,
+  limits: z.looseObject({ cpuMs: positive, wallMs: positive, memoryMib: positive, responseMaxBytes: positive, logMaxBytes: count, subrequestMax: count }),
+  secrets: z.record(z.string(), z.string()),
+})
+
+const hostStats = z.object({
+  workers: count, slots: count, slotsUsed: count, queued: count, running: count, parked: count, residentBytes: count, budgetBytes: count, images: count,
+})
+
+export const refsSchema: z.ZodType<readonly FunctionRef[]> = z.array(functionRef).max(LINK_FUNCTIONS_MAX)
+export const versionSnapshotSchema: z.ZodType<VersionSnapshot> = z.object({ seq: count, functions: z.array(functionVersions).max(LINK_FUNCTIONS_MAX) })
+export const describeSchema = z.object({ account: name, functionName: name, qualifier: name.nullable() })
+export const descriptionSchema: z.ZodType<FunctionDescription | null> = z
+  .object({ seq: count, routes: z.array(z.object({ weight: z.number().min(0).max(1), build: buildSpec })).min(1).max(16) })
+  .nullable()
+export const manifestRequestSchema = z.object({ imageId })
+export const blocksRequestSchema = z.object({ ids: z.array(blockId).max(LINK_BLOCKS_PER_REQUEST_MAX) })
+export const reportSchema: z.ZodType<PopReport> = z.object({
+  sequence: count,
+  periodMs: count,
+  functions: z.array(functionRef.extend({ arrivals: count, local: count, forwarded: count, failed: count, cpuUs: count })).max(LINK_FUNCTIONS_MAX),
+  held: z.array(functionRef.extend({ builds: z.array(buildKey) })).max(LINK_FUNCTIONS_MAX),
+  host: hostStats,
+})
+export const adviceSchema: z.ZodType<RegionAdvice> = z.object({
+  seq: count, functions: z.array(functionVersions).max(LINK_FUNCTIONS_MAX), pull: z.array(functionRef).max(LINK_FUNCTIONS_MAX),
+})
+
+export function encodeRefs(refs: readonly FunctionRef[]): Uint8Array {
+  return encodeValue(refs.map(({ account, functionName }) => ({ account, functionName })))
+}
+
+/** Throws MalformedError for bytes that are not what the schema says. */
+export function decodeAs<T>(schema: z.ZodType<T>, bytes: Uint8Array): T {
+  const parsed = schema.safeParse(decodeValue(bytes))
+  if (!parsed.success) throw new MalformedError(parsed.error.issues[0]?.message ?? 'unexpected value')
+  return parsed.data
+}
