@@ -145,8 +145,8 @@ export interface ControlBackend {
   read(account: string, functionName: string): FunctionReader
   /** Functions of an account with a name above `after`, ascending. */
   list(account: string, after: string, limit: number): FunctionRecord[]
-  /** One atomic write; resolves when it is on disk. */
-  change<T>(account: string, functionName: string, action: (transaction: FunctionTransaction) => T): Promise<T>
+  /** One atomic write; resolves when it is on disk. `delete` works on a full disk too. */
+  change<T>(account: string, functionName: string, purpose: 'write' | 'delete', action: (transaction: FunctionTransaction) => T): Promise<T>
   /**
    * Builds, stores the images, then runs `commit` in one atomic write. If anything fails nothing of it can be seen.
    * Throws what the builder refuses with, ERR_BUILD_FAILED, ERR_BUILD_QUEUE_FULL, ERR_STORE_FULL.

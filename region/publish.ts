@@ -1,0 +1,246 @@
+/**
+ * Publishing: from an uploaded zip to an image that every tier can run, and the only way records change.
+ *
+ * A publish goes through these stages; a failure in any leaves nothing behind that a client could see:
+ *   bundle   zip -> one ES module                     (bounded number at once, with build)
+ *   build    module + settings -> images              skipped when the inputs are those of the build that runs
+ *   store    images -> image store, each on disk      (one publish at a time from here)
+ *   commit   sources, secrets and records -> registry, in one transaction
+ *
+ * P1: no record names an image that is not on disk: images are stored before the commit, and removed only after the
+ *     commit that dropped their last reference, and both stages are one turn of `#turns`.
+ * P2: images stored for a commit that failed, or orphaned by one that a crash cut off from its cleanup, are found by
+ *     their missing references: the former at once, the latter by `sweep` at start.
+ * P3: bundles are the source of truth. Zip and module are kept as long as a version names them; images are derived.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import type { BuildKey, ImageId } from '../shared/brand.ts'
+import { bundleZip } from '../shared/api/bundle.ts'
+import { LATEST, functionArn } from '../shared/api/names.ts'
+import type { BuildRecord, CodeRecord, ControlBackend, FunctionReader, FunctionRecord, FunctionSettings, FunctionTransaction, PublishOrder, Published } from '../shared/api/records.ts'
+import { openZip } from '../shared/api/zip.ts'
+import type { Clock } from '../shared/clock.ts'
+import { CodedError, toCodedError } from '../shared/errors.ts'
+import { BUILDS_RUNNING_MAX, BUILDS_WAITING_MAX } from '../shared/limits.ts'
+import type { Log } from '../shared/log.ts'
+import type { BuiltImage, ImageBuilder } from '../shared/microvm/build-types.ts'
+import { decodeManifest } from '../shared/microvm/manifest.ts'
+import type { ImageStore } from '../shared/store/types.ts'
+import type { CommitPurpose, Registry } from './registry.ts'
+import { BoundedTurns, SingleTurns } from './turns.ts'
+
+export interface PublisherDeps {
+  readonly registry: Registry
+  readonly store: ImageStore & { imageIds(): ImageId[] }
+  readonly builder: ImageBuilder
+  readonly clock: Clock
+  readonly log: Log
+  /** Region name for ARNs. */
+  readonly regionName: string
+  /** Identity of the engine that `builder` builds for; null: not known, and every publish builds. */
+  readonly engineBuild: string | null
+  readonly buildsRunningMax?: number
+  readonly buildsWaitingMax?: number
+}
+
+/** All that a commit needs, made before the store is touched. */
+interface Prepared {
+  readonly published: Published
+  /** Empty if the current build is used again. */
+  readonly images: readonly BuiltImage[]
+  readonly purpose: CommitPurpose
+}
+
+interface PreparedCode {
+  readonly code: CodeRecord
+  readonly source: string
+  /** Bytes by id, for what may be new. */
+  readonly sources: ReadonlyMap<string, Uint8Array>
+}
+
+interface PreparedSecrets {
+  readonly id: string | null
+  readonly values: Readonly<Record<string, string>>
+}
+
+export class Publisher implements ControlBackend {
+  readonly #deps: PublisherDeps
+  readonly #log: Log
+  readonly #builds: BoundedTurns
+  readonly #turns = new SingleTurns()
+
+  constructor(deps: PublisherDeps) {
+    this.#deps = deps
+    this.#log = deps.log.child('region-publish')
+    this.#builds = new BoundedTurns(deps.buildsRunningMax ?? BUILDS_RUNNING_MAX, deps.buildsWaitingMax ?? BUILDS_WAITING_MAX)
+  }
+
+  read(account: string, functionName: string): FunctionReader {
+    return this.#deps.registry.read(account, functionName)
+  }
+
+  list(account: string, after: string, limit: number): FunctionRecord[] {
+    return this.#deps.registry.list(account, after, limit)
+  }
+
+  change<T>(account: string, functionName: string, purpose: 'write' | 'delete', action: (transaction: FunctionTransaction) => T): Promise<T> {
+    return this.#turns.run(() => this.#commit(account, functionName, { kind: purpose }, action))
+  }
+
+  async publish<T>(order: PublishOrder, commit: (transaction: FunctionTransaction, published: Published) => T): Promise<T> {
+    const prepared = await this.#builds.run(() => this.#prepare(order))
+    return await this.#turns.run(() => this.#storeAndCommit(order, prepared, (transaction) => commit(transaction, prepared.published)))
+  }
+
+  async check(order: PublishOrder): Promise<CodeRecord> {
+    const { code } = await this.#builds.run(() => this.#prepareCode(order))
+    return code
+  }
+
+  /** P2. To be called once before anything is published. Returns how many images were removed. */
+  async sweep(): Promise<number> {
+    return await this.#turns.run(() => this.#collect(this.#deps.store.imageIds()))
+  }
+
+  /** Waits for what is being stored; builds still running are the builder's to end. */
+  async close(): Promise<void> {
+    await this.#turns.idle()
+  }
+
+  async #prepare(order: PublishOrder): Promise<Prepared> {
+    const { code, source, sources } = await this.#prepareCode(order)
+    const secrets = this.#prepareSecrets(order)
+    const settings: FunctionSettings = { ...order.settings, secretsId: secrets.id, secretNames: Object.keys(secrets.values).sort() }
+    const { build, images } = await this.#build(order, code, source, settings, secrets.values)
+    return {
+      published: { settings, code, build },
+      images,
+      purpose: { kind: 'publish', content: { sources, secrets: secrets.id === null ? null : { id: secrets.id, values: secrets.values } } },
+    }
+  }
+
+  async #prepareCode({ code, settings, handlerGiven }: PublishOrder): Promise<PreparedCode> {
+    const { registry, clock } = this.#deps
+    if (code.kind === 'stored' && code.code.handler === settings.handler) {
+      return { code: code.code, source: Buffer.from(registry.source(code.code.moduleId)).toString(), sources: new Map() }
+    }
+    const zip = code.kind === 'zip' ? code.bytes : registry.source(code.code.zipId)
+    const bundle = await bundleZip({ archive: openZip(zip), handler: settings.handler, handlerGiven }, clock)
+    const module = Buffer.from(bundle.source)
+    const digest = createHash('sha256').update(zip).digest()
+    const record: CodeRecord = {
+      zipId: digest.toString('hex'),
+      moduleId: sha256(module),
+      sha256Base64: digest.toString('base64'),
+      zipBytes: zip.byteLength,
+      fileName: bundle.fileName,
+      handler: settings.handler,
+      handlerExport: bundle.handlerExport,
+    }
+    return { code: record, source: bundle.source, sources: new Map([[record.zipId, zip], [record.moduleId, module]]) }
+  }
+
+  #prepareSecrets({ account, functionName, settings, secrets }: PublishOrder): PreparedSecrets {
+    const current = this.#deps.registry.secretsOf(account, functionName, settings.secretsId)
+    if (secrets === null || sameEntries(secrets, current)) return { id: settings.secretsId, values: current }
+    // A new id, not a digest: the values may be guessable and the id is part of every build's key.
+    return { id: Object.keys(secrets).length === 0 ? null : randomUUID(), values: secrets }
+  }
+
+  async #build(order: PublishOrder, code: CodeRecord, source: string, settings: FunctionSettings, secrets: Readonly<Record<string, string>>): Promise<{ build: BuildRecord; images: readonly BuiltImage[] }> {
+    const { account, functionName, current } = order
+    const { builder, engineBuild, regionName } = this.#deps
+    const arn = functionArn(regionName, account, functionName)
+    const inputsId = digestOf([
+      engineBuild, code.moduleId, code.fileName, code.handlerExport, sortedEntries(settings.vars), settings.secretNames, settings.secretsId,
+      settings.prime, arn, settings.limits.memoryMib,
+    ])
+    if (current?.inputsId === inputsId && engineBuild !== null && this.#areStored(current.imageIds)) {
+      return { build: { ...current, key: buildKey(account, functionName, current.imageIds, current.handlerKind, settings) }, images: [] }
+    }
+    const result = await builder.build({
+      source,
+      fileName: code.fileName,
+      handlerExport: code.handlerExport,
+      vars: settings.vars,
+      secrets,
+      prime: settings.prime,
+      account,
+      functionName,
+      version: LATEST,
+      arn,
+      limits: settings.limits,
+    })
+    if (result.kind === 'refused') throw CodedError.fromData(result.error)
+    const own = result.images.at(-1)
+    if (own === undefined) throw new CodedError('ERR_BUILD_FAILED', ['it made no image'])
+    const imageIds = result.images.map(({ imageId }) => imageId)
+    const build: BuildRecord = {
+      inputsId,
+      engineBuild: decodeManifest(own.encodedManifest, own.imageId).engineBuild,
+      key: buildKey(account, functionName, imageIds, result.handlerKind, settings),
+      imageIds,
+      handlerKind: result.handlerKind,
+      report: result.report,
+    }
+    return { build, images: result.images }
+  }
+
+  #areStored(imageIds: readonly ImageId[]): boolean {
+    return imageIds.every((imageId) => this.#deps.store.getManifest(imageId) !== null)
+  }
+
+  /** P1; one turn. */
+  async #storeAndCommit<T>(order: PublishOrder, prepared: Prepared, action: (transaction: FunctionTransaction) => T): Promise<T> {
+    try {
+      for (const { imageId, encodedManifest, blocks } of prepared.images) await this.#deps.store.putImage(imageId, encodedManifest, blocks)
+      return await this.#commit(order.account, order.functionName, prepared.purpose, action)
+    } catch (error) {
+      await this.#collect(prepared.images.map(({ imageId }) => imageId))
+      throw error
+    }
+  }
+
+  async #commit<T>(account: string, functionName: string, purpose: CommitPurpose, action: (transaction: FunctionTransaction) => T): Promise<T> {
+    const { result, orphans } = await this.#deps.registry.commit(account, functionName, purpose, action)
+    await this.#collect(orphans)
+    return result
+  }
+
+  /** Removes those of `imageIds` that no record names. What fails stays until the next sweep: the client's call has succeeded or failed already. */
+  async #collect(imageIds: readonly ImageId[]): Promise<number> {
+    let removed = 0
+    for (const imageId of imageIds) {
+      if (this.#deps.registry.imageRefCount(imageId) > 0) continue
+      try {
+        await this.#deps.store.deleteImage(imageId)
+        removed += 1
+      } catch (error) {
+        this.#log.error('an unused image could not be removed', { imageId, code: toCodedError(error).code, reason: toCodedError(error).message })
+      }
+    }
+    return removed
+  }
+}
+
+/** Everything a sandbox host is told besides the version's label goes into the key, so a key stands for one behaviour. */
+function buildKey(account: string, functionName: string, imageIds: readonly ImageId[], handlerKind: string, { limits, secretsId }: FunctionSettings): BuildKey {
+  const buildId = digestOf([imageIds.at(-1), handlerKind, sortedEntries(limits), secretsId]).slice(0, 32)
+  return `${account}/${functionName}@${buildId}` as BuildKey
+}
+
+function digestOf(value: unknown): string {
+  return sha256(Buffer.from(JSON.stringify(value)))
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
+
+function sortedEntries(record: object): [string, unknown][] {
+  return Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1))
+}
+
+function sameEntries(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
+  return JSON.stringify(sortedEntries(a)) === JSON.stringify(sortedEntries(b))
+}

@@ -1,0 +1,530 @@
+/**
+ * The registry: which functions, versions and aliases there are, per account, in LMDB.
+ *
+ * R1: a write is one transaction and is on disk before it is acknowledged (LmdbEnvironment L1, L2).
+ * R2: every image, source and set of secrets that a record names is there; a commit that would break this is refused.
+ *     They are counted by the records that name them. Sources and secrets go with the last of these; images are
+ *     reported as orphans, since the image store has transactions of its own.
+ * R3: every write of a function takes the next number of one sequence. The feed keeps the newest number of each
+ *     function and of the CHANGE_TOMBSTONES_MAX functions deleted last; who is further behind has to compare everything.
+ *
+ * Tables (keys are arrays, ordered part by part): functions [account, name], versions [account, name, number],
+ * aliases [account, name, alias], secrets [account, name, secretsId], imageRefs, sources, sourceRefs [id],
+ * changes [seq] -> [account, name], changeOf [account, name] -> seq, tombstones [seq], registryMeta.
+ */
+import type { BuildKey, ImageId } from '../shared/brand.ts'
+import type { AliasRecord, FunctionReader, FunctionRecord, FunctionTransaction, VersionRecord } from '../shared/api/records.ts'
+import { LATEST, functionArn, isVersionNumber } from '../shared/api/names.ts'
+import { CodedError } from '../shared/errors.ts'
+import { CHANGE_TOMBSTONES_MAX } from '../shared/limits.ts'
+import type { LmdbEnvironment, Table } from '../shared/store/lmdb-environment.ts'
+import type { BuildSpec } from '../shared/worker/types.ts'
+
+export interface RegistryOptions {
+  readonly environment: LmdbEnvironment
+  /** Region name for ARNs in messages. */
+  readonly regionName: string
+  /** Whether an image is stored; part of R2. Called inside transactions. */
+  readonly hasImage: (imageId: ImageId) => boolean
+  readonly tombstonesMax?: number
+}
+
+/** A function was written. `deleted`: it is gone with all its builds. */
+export interface FunctionChange {
+  readonly seq: number
+  readonly account: string
+  readonly functionName: string
+  readonly deleted: boolean
+  /** Build of `$LATEST`; null if deleted. */
+  readonly latest: BuildKey | null
+  /** Builds that some version still names; any other build of the function may be dropped. */
+  readonly liveKeys: readonly BuildKey[]
+}
+
+export type ChangesSince =
+  | { readonly kind: 'changes'; readonly changes: readonly FunctionChange[]; readonly more: boolean }
+  /** The feed does not go back that far: drop what is not listed by `describe`. */
+  | { readonly kind: 'resync'; readonly seq: number }
+
+/** Content that a commit brings along, by id. */
+export interface CommitContent {
+  /** SHA-256 hex -> bytes. */
+  readonly sources: ReadonlyMap<string, Uint8Array>
+  readonly secrets: { readonly id: string; readonly values: Readonly<Record<string, string>> } | null
+}
+
+export type CommitPurpose =
+  | { readonly kind: 'publish'; readonly content: CommitContent }
+  | { readonly kind: 'write' }
+  /** May use the disk's reserve. */
+  | { readonly kind: 'delete' }
+
+export interface Committed<T> {
+  readonly result: T
+  /** Images that no record names any more. */
+  readonly orphans: readonly ImageId[]
+}
+
+type FunctionKey = [account: string, name: string]
+type PartKey = [account: string, name: string, part: string | number]
+
+const NO_CONTENT: CommitContent = { sources: new Map(), secrets: null }
+/** Records of one commit at most, bytes, without its sources. */
+const RECORDS_BYTES = 65_536
+const RESOLVED_FUNCTIONS_CACHED_MAX = 10_000
+const SEQ_KEY = 'seq'
+const HORIZON_KEY = 'horizon'
+/** Sorts after every string and number that is a key's part. */
+const AFTER_ALL = Buffer.from([0xff])
+
+interface Tables {
+  readonly functions: Table<FunctionKey>
+  readonly versions: Table<PartKey>
+  readonly aliases: Table<PartKey>
+  readonly secrets: Table<PartKey>
+  readonly imageRefs: Table<string>
+  readonly sources: Table<string>
+  readonly sourceRefs: Table<string>
+  readonly changes: Table<number>
+  readonly changeOf: Table<FunctionKey>
+  readonly tombstones: Table<number>
+  readonly meta: Table<string>
+}
+
+export class Registry {
+  readonly #environment: LmdbEnvironment
+  readonly #regionName: string
+  readonly #hasImage: (imageId: ImageId) => boolean
+  readonly #tombstonesMax: number
+  readonly #tables: Tables
+  readonly #listeners = new Set<(change: FunctionChange) => void>()
+  /** By `account/name`, then by qualifier. A function's entry goes before a write of it is acknowledged. */
+  readonly #resolved = new Map<string, Map<string, BuildSpec>>()
+
+  constructor(options: RegistryOptions) {
+    this.#environment = options.environment
+    this.#regionName = options.regionName
+    this.#hasImage = options.hasImage
+    this.#tombstonesMax = options.tombstonesMax ?? CHANGE_TOMBSTONES_MAX
+    const { environment } = options
+    this.#tables = {
+      functions: environment.table('functions', 'ordered'),
+      versions: environment.table('versions', 'ordered'),
+      aliases: environment.table('aliases', 'ordered'),
+      secrets: environment.table('secrets', 'ordered'),
+      imageRefs: environment.table('imageRefs', 'ordered'),
+      sources: environment.table('sources', 'ordered'),
+      sourceRefs: environment.table('sourceRefs', 'ordered'),
+      changes: environment.table('changes', 'ordered'),
+      changeOf: environment.table('changeOf', 'ordered'),
+      tombstones: environment.table('tombstones', 'ordered'),
+      meta: environment.table('registryMeta', 'ordered'),
+    }
+  }
+
+  read(account: string, functionName: string): FunctionReader {
+    return new Reader(this.#tables, account, functionName)
+  }
+
+  list(account: string, after: string, limit: number): FunctionRecord[] {
+    const range = this.#tables.functions.getRange({ start: [account, after], end: [account, AFTER_ALL], limit: limit + 1 })
+    return [...range].filter(({ key }) => key[1] !== after).slice(0, limit).map(({ value }) => decode(value))
+  }
+
+  /** R1. `action` is synchronous; what it throws as a CodedError changes nothing and is passed on. */
+  async commit<T>(account: string, functionName: string, purpose: CommitPurpose, action: (transaction: FunctionTransaction) => T): Promise<Committed<T>> {
+    const content = purpose.kind === 'publish' ? purpose.content : NO_CONTENT
+    let bytes = RECORDS_BYTES
+    for (const source of content.sources.values()) bytes += source.byteLength
+    const { result, orphans, change } = await this.#environment.write(purpose.kind === 'delete' ? { kind: 'removes' } : { kind: 'adds', bytes }, () => {
+      const transaction = new Transaction(this.#tables, account, functionName, this.#hasImage)
+      const result = action(transaction)
+      const orphans = transaction.settle(content)
+      return { result, orphans, change: transaction.changed ? this.#record(account, functionName) : null }
+    })
+    if (change !== null) {
+      this.#resolved.delete(`${account}/${functionName}`)
+      for (const listener of this.#listeners) listener(change)
+    }
+    return { result, orphans }
+  }
+
+  /** What runs for a qualifier; null means `$LATEST`. Throws ERR_FUNCTION_NOT_FOUND, ERR_RESOURCE_NOT_FOUND. */
+  resolve(account: string, functionName: string, qualifier: string | null): BuildSpec {
+    const wanted = qualifier ?? LATEST
+    const cached = this.#resolved.get(`${account}/${functionName}`)?.get(wanted)
+    if (cached !== undefined) return cached
+    const reader = this.read(account, functionName)
+    const record = reader.function()
+    if (record === null) throw new CodedError('ERR_FUNCTION_NOT_FOUND', [functionName])
+    const version = findVersion(reader, record, wanted)
+    if (version === null) throw new CodedError('ERR_RESOURCE_NOT_FOUND', [`Function not found: ${functionArn(this.#regionName, account, functionName, wanted)}`])
+    const spec = this.#toSpec(account, functionName, version)
+    this.#remember(account, functionName, wanted, spec)
+    return spec
+  }
+
+  /** Bytes of a zip or module by its SHA-256. Throws ERR_STORE_FAILED if it is not there, against R2. */
+  source(id: string): Uint8Array {
+    const bytes = this.#tables.sources.getBinary(id)
+    if (bytes === undefined) throw new CodedError('ERR_STORE_FAILED', [`source ${id} is missing`])
+    return bytes
+  }
+
+  hasSource(id: string): boolean {
+    return this.#tables.sources.doesExist(id)
+  }
+
+  secretsOf(account: string, functionName: string, secretsId: string | null): Readonly<Record<string, string>> {
+    if (secretsId === null) return {}
+    const stored = this.#tables.secrets.getBinary([account, functionName, secretsId])
+    if (stored === undefined) throw new CodedError('ERR_STORE_FAILED', [`secrets of ${functionName} are missing`])
+    return decode<StoredSecrets>(stored).values
+  }
+
+  imageRefCount(imageId: ImageId): number {
+    return readNumber(this.#tables.imageRefs, imageId)
+  }
+
+  /** Number of the last change; 0 when there was none. */
+  seq(): number {
+    return readNumber(this.#tables.meta, SEQ_KEY)
+  }
+
+  /** `listener` is called after a change is on disk, in order of `seq`. Returns a function that ends it. */
+  onChange(listener: (change: FunctionChange) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  /** The newest change of every function that changed after `seq`, ascending. */
+  changesSince(seq: number, limit: number): ChangesSince {
+    if (seq < readNumber(this.#tables.meta, HORIZON_KEY) || seq > this.seq()) return { kind: 'resync', seq: this.seq() }
+    const entries = [...this.#tables.changes.getRange({ start: seq + 1, limit: limit + 1 })]
+    const changes = entries.slice(0, limit).map(({ key, value }) => this.#changeAt(key, ...decode<FunctionKey>(value)))
+    return { kind: 'changes', changes, more: entries.length > limit }
+  }
+
+  /** Compares everything with R2 and R3 and returns what is wrong, one line each. Reads the whole registry. */
+  audit(): string[] {
+    return audit(this.#tables, this.#hasImage)
+  }
+
+  #toSpec(account: string, functionName: string, version: VersionRecord): BuildSpec {
+    const imageId = version.build.imageIds.at(-1)
+    if (imageId === undefined) throw new CodedError('ERR_STORE_FAILED', [`${version.build.key} has no image`])
+    return {
+      key: version.build.key,
+      imageId,
+      handlerKind: version.build.handlerKind,
+      account,
+      functionName,
+      version: version.version,
+      limits: version.settings.limits,
+      secrets: this.secretsOf(account, functionName, version.settings.secretsId),
+    }
+  }
+
+  #remember(account: string, functionName: string, qualifier: string, spec: BuildSpec): void {
+    const key = `${account}/${functionName}`
+    const known = this.#resolved.get(key)
+    if (known !== undefined) {
+      known.set(qualifier, spec)
+      return
+    }
+    // Emptied as a whole when full: it only saves reading a record, and a working set of that many functions is rare.
+    if (this.#resolved.size >= RESOLVED_FUNCTIONS_CACHED_MAX) this.#resolved.clear()
+    this.#resolved.set(key, new Map([[qualifier, spec]]))
+  }
+
+  /** R3, inside a transaction. */
+  #record(account: string, functionName: string): FunctionChange {
+    const { changes, changeOf, tombstones, meta } = this.#tables
+    const key: FunctionKey = [account, functionName]
+    const previous = changeOf.getBinary(key)
+    if (previous !== undefined) {
+      const previousSeq = decode<number>(previous)
+      void changes.remove(previousSeq)
+      void tombstones.remove(previousSeq)
+    }
+    const seq = this.seq() + 1
+    void meta.put(SEQ_KEY, encode(seq))
+    void changes.put(seq, encode(key))
+    void changeOf.put(key, encode(seq))
+    if (!this.#tables.functions.doesExist(key)) {
+      void tombstones.put(seq, encode(key))
+      this.#forgetTombstones()
+    }
+    return this.#changeAt(seq, account, functionName)
+  }
+
+  #forgetTombstones(): void {
+    const { changes, changeOf, tombstones, meta } = this.#tables
+    let excess = tombstones.getCount() - this.#tombstonesMax
+    if (excess <= 0) return
+    for (const { key, value } of [...tombstones.getRange({ limit: excess })]) {
+      void tombstones.remove(key)
+      void changes.remove(key)
+      void changeOf.remove(decode<FunctionKey>(value))
+      void meta.put(HORIZON_KEY, encode(key))
+      excess -= 1
+    }
+  }
+
+  #changeAt(seq: number, account: string, functionName: string): FunctionChange {
+    const reader = this.read(account, functionName)
+    const record = reader.function()
+    const liveKeys = new Set<BuildKey>()
+    if (record !== null) {
+      liveKeys.add(record.latest.build.key)
+      for (const version of reader.versions(0, Number.MAX_SAFE_INTEGER)) liveKeys.add(version.build.key)
+    }
+    return { seq, account, functionName, deleted: record === null, latest: record?.latest.build.key ?? null, liveKeys: [...liveKeys] }
+  }
+}
+
+function findVersion(reader: FunctionReader, record: FunctionRecord, qualifier: string): VersionRecord | null {
+  if (qualifier === LATEST) return record.latest
+  if (isVersionNumber(qualifier)) return reader.version(qualifier)
+  const alias = reader.alias(qualifier)
+  if (alias === null) return null
+  return alias.functionVersion === LATEST ? record.latest : reader.version(alias.functionVersion)
+}
+
+interface StoredSecrets {
+  readonly refs: number
+  readonly values: Readonly<Record<string, string>>
+}
+
+class Reader implements FunctionReader {
+  protected readonly tables: Tables
+  protected readonly account: string
+  protected readonly name: string
+
+  constructor(tables: Tables, account: string, name: string) {
+    this.tables = tables
+    this.account = account
+    this.name = name
+  }
+
+  function(): FunctionRecord | null {
+    return decodeOrNull(this.tables.functions.getBinary([this.account, this.name]))
+  }
+
+  version(version: string): VersionRecord | null {
+    const number = Number(version)
+    // `01` is not version 1.
+    if (String(number) !== version) return null
+    return decodeOrNull(this.tables.versions.getBinary([this.account, this.name, number]))
+  }
+
+  versions(after: number, limit: number): VersionRecord[] {
+    const range = this.tables.versions.getRange({ start: [this.account, this.name, after + 1], end: [this.account, this.name, AFTER_ALL], limit })
+    return [...range].map(({ value }) => decode(value))
+  }
+
+  versionCount(): number {
+    return this.tables.versions.getKeysCount({ start: [this.account, this.name, 0], end: [this.account, this.name, AFTER_ALL] })
+  }
+
+  alias(name: string): AliasRecord | null {
+    return decodeOrNull(this.tables.aliases.getBinary([this.account, this.name, name]))
+  }
+
+  aliases(after: string, limit: number): AliasRecord[] {
+    const range = this.tables.aliases.getRange({ start: [this.account, this.name, after], end: [this.account, this.name, AFTER_ALL], limit: limit === Number.MAX_SAFE_INTEGER ? limit : limit + 1 })
+    return [...range].filter(({ key }) => key[2] !== after).slice(0, limit).map(({ value }) => decode(value))
+  }
+
+  aliasCount(): number {
+    return this.tables.aliases.getKeysCount({ start: [this.account, this.name, ''], end: [this.account, this.name, AFTER_ALL] })
+  }
+}
+
+/** Collects by how much the counts of R2 change and settles them at the end, so that no order of calls matters. */
+class Transaction extends Reader implements FunctionTransaction {
+  readonly #hasImage: (imageId: ImageId) => boolean
+  readonly #imageDeltas = new Map<ImageId, number>()
+  readonly #sourceDeltas = new Map<string, number>()
+  readonly #secretDeltas = new Map<string, number>()
+  changed = false
+
+  constructor(tables: Tables, account: string, name: string, hasImage: (imageId: ImageId) => boolean) {
+    super(tables, account, name)
+    this.#hasImage = hasImage
+  }
+
+  putFunction(record: FunctionRecord): void {
+    this.#count(this.function()?.latest ?? null, record.latest)
+    void this.tables.functions.put([this.account, this.name], encode(record))
+  }
+
+  putVersion(record: VersionRecord): void {
+    this.#count(this.version(record.version), record)
+    void this.tables.versions.put([this.account, this.name, Number(record.version)], encode(record))
+  }
+
+  deleteVersion(version: string): void {
+    this.#count(this.version(version), null)
+    void this.tables.versions.remove([this.account, this.name, Number(version)])
+  }
+
+  putAlias(record: AliasRecord): void {
+    this.changed = true
+    void this.tables.aliases.put([this.account, this.name, record.name], encode(record))
+  }
+
+  deleteAlias(name: string): void {
+    this.changed = true
+    void this.tables.aliases.remove([this.account, this.name, name])
+  }
+
+  deleteFunction(): void {
+    for (const alias of this.aliases('', Number.MAX_SAFE_INTEGER)) this.deleteAlias(alias.name)
+    for (const version of this.versions(0, Number.MAX_SAFE_INTEGER)) this.deleteVersion(version.version)
+    this.#count(this.function()?.latest ?? null, null)
+    void this.tables.functions.remove([this.account, this.name])
+  }
+
+  functionCount(): number {
+    return this.tables.functions.getKeysCount({ start: [this.account, ''], end: [this.account, AFTER_ALL] })
+  }
+
+  /** Applies the counts. Returns the images that nothing names any more. Throws when R2 would be broken. */
+  settle(content: CommitContent): ImageId[] {
+    this.#settleSources(content)
+    this.#settleSecrets(content)
+    const orphans: ImageId[] = []
+    for (const [imageId, delta] of this.#imageDeltas) {
+      const refs = readNumber(this.tables.imageRefs, imageId) + delta
+      if (refs > 0) {
+        if (delta > 0 && !this.#hasImage(imageId)) throw new CodedError('ERR_STORE_FAILED', [`image ${imageId} is missing`])
+        void this.tables.imageRefs.put(imageId, encode(refs))
+      } else if (delta !== 0) {
+        void this.tables.imageRefs.remove(imageId)
+        orphans.push(imageId)
+      }
+    }
+    return orphans
+  }
+
+  #settleSources({ sources }: CommitContent): void {
+    for (const [id, delta] of this.#sourceDeltas) {
+      if (delta === 0) continue
+      const before = readNumber(this.tables.sourceRefs, id)
+      const refs = before + delta
+      if (refs === 0) {
+        void this.tables.sourceRefs.remove(id)
+        void this.tables.sources.remove(id)
+        continue
+      }
+      if (before === 0) {
+        const bytes = sources.get(id)
+        if (bytes === undefined) throw new CodedError('ERR_STORE_FAILED', [`source ${id} is missing`])
+        void this.tables.sources.put(id, bytes)
+      }
+      void this.tables.sourceRefs.put(id, encode(refs))
+    }
+  }
+
+  #settleSecrets({ secrets }: CommitContent): void {
+    for (const [id, delta] of this.#secretDeltas) {
+      if (delta === 0) continue
+      const key: PartKey = [this.account, this.name, id]
+      const before = decodeOrNull<StoredSecrets>(this.tables.secrets.getBinary(key))
+      const refs = (before?.refs ?? 0) + delta
+      if (refs === 0) {
+        void this.tables.secrets.remove(key)
+        continue
+      }
+      const values = before?.values ?? (secrets?.id === id ? secrets.values : null)
+      if (values === null) throw new CodedError('ERR_STORE_FAILED', [`secrets of ${this.name} are missing`])
+      void this.tables.secrets.put(key, encode({ refs, values } satisfies StoredSecrets))
+    }
+  }
+
+  #count(before: VersionRecord | null, after: VersionRecord | null): void {
+    this.changed = true
+    for (const [version, delta] of [[before, -1], [after, 1]] as const) {
+      if (version === null) continue
+      for (const imageId of version.build.imageIds) add(this.#imageDeltas, imageId, delta)
+      // Two references even when both name the same bytes: only their sum matters.
+      add(this.#sourceDeltas, version.code.zipId, delta)
+      add(this.#sourceDeltas, version.code.moduleId, delta)
+      if (version.settings.secretsId !== null) add(this.#secretDeltas, version.settings.secretsId, delta)
+    }
+  }
+}
+
+function audit(tables: Tables, hasImage: (imageId: ImageId) => boolean): string[] {
+  const problems: string[] = []
+  const images = new Map<string, number>()
+  const sources = new Map<string, number>()
+  const secrets = new Map<string, number>()
+  const functionKeys = new Set<string>()
+  const visit = (account: string, name: string, version: VersionRecord): void => {
+    for (const imageId of version.build.imageIds) {
+      add(images, imageId, 1)
+      if (!hasImage(imageId)) problems.push(`${account}/${name} version ${version.version}: image ${imageId} is missing`)
+    }
+    for (const id of [version.code.zipId, version.code.moduleId]) add(sources, id, 1)
+    if (version.settings.secretsId !== null) add(secrets, JSON.stringify([account, name, version.settings.secretsId]), 1)
+  }
+  for (const { key, value } of tables.functions.getRange()) {
+    functionKeys.add(key.join('/'))
+    visit(...key, decode<FunctionRecord>(value).latest)
+    if (!tables.changeOf.doesExist(key)) problems.push(`${key.join('/')}: not in the change feed`)
+  }
+  for (const { key: [account, name, number], value } of tables.versions.getRange()) {
+    if (!functionKeys.has(`${account}/${name}`)) problems.push(`${account}/${name} version ${number}: the function is missing`)
+    visit(account, name, decode<VersionRecord>(value))
+  }
+  for (const { key: [account, name, alias], value } of tables.aliases.getRange()) {
+    const target = decode<AliasRecord>(value).functionVersion
+    if (!functionKeys.has(`${account}/${name}`)) problems.push(`${account}/${name} alias ${alias}: the function is missing`)
+    if (target !== LATEST && !tables.versions.doesExist([account, name, Number(target)])) problems.push(`${account}/${name} alias ${alias}: version ${target} is missing`)
+  }
+  compareCounts(problems, 'image', images, tables.imageRefs, (value) => decode<number>(value))
+  compareCounts(problems, 'source', sources, tables.sourceRefs, (value) => decode<number>(value))
+  for (const id of sources.keys()) if (!tables.sources.doesExist(id)) problems.push(`source ${id}: missing`)
+  if (tables.sources.getCount() !== sources.size) problems.push(`${tables.sources.getCount()} sources, ${sources.size} named`)
+  const storedSecrets = new Map([...tables.secrets.getRange()].map(({ key, value }) => [JSON.stringify(key), decode<StoredSecrets>(value).refs]))
+  for (const [id, count] of secrets) if (storedSecrets.get(id) !== count) problems.push(`secrets ${id}: counted ${storedSecrets.get(id) ?? 0}, named ${count}`)
+  if (storedSecrets.size !== secrets.size) problems.push(`${storedSecrets.size} sets of secrets, ${secrets.size} named`)
+  for (const { key, value } of tables.changeOf.getRange()) {
+    const change = tables.changes.getBinary(decode<number>(value))
+    if (change === undefined || decode<FunctionKey>(change).join('/') !== key.join('/')) problems.push(`${key.join('/')}: its change is missing`)
+  }
+  if (tables.changes.getCount() !== tables.changeOf.getCount()) problems.push('the change feed has entries of no function')
+  return problems
+}
+
+function compareCounts(problems: string[], noun: string, named: ReadonlyMap<string, number>, table: Table<string>, refsOf: (value: Uint8Array) => number): void {
+  for (const { key, value } of table.getRange()) {
+    if (named.get(key) !== refsOf(value)) problems.push(`${noun} ${key}: counted ${refsOf(value)}, named ${named.get(key) ?? 0}`)
+  }
+  for (const key of named.keys()) if (!table.doesExist(key)) problems.push(`${noun} ${key}: not counted`)
+}
+
+function add<K>(counts: Map<K, number>, key: K, delta: number): void {
+  counts.set(key, (counts.get(key) ?? 0) + delta)
+}
+
+function readNumber(table: Table<string>, key: string): number {
+  return decodeOrNull<number>(table.getBinary(key)) ?? 0
+}
+
+function encode(value: unknown): Uint8Array {
+  return Buffer.from(JSON.stringify(value))
+}
+
+/** Only what `encode` wrote is read. */
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- each table holds one type, named by the reader
+function decode<T>(bytes: Uint8Array): T {
+  return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString()) as T
+}
+
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as above
+function decodeOrNull<T>(bytes: Uint8Array | undefined): T | null {
+  return bytes === undefined ? null : decode<T>(bytes)
+}
