@@ -1,0 +1,184 @@
+/**
+ * Rewrites function bodies. Bytes that stay are copied in runs; only instructions in the switch below are replaced.
+ *
+ * C1. The page of a store is marked before the store. Its operands wait in locals meanwhile: optimising compilers see
+ *     through them, and one local of each type is enough because nothing else runs between.
+ * C2. What is inserted leaves the operand stack as it found it, so it may stand in unreachable code too.
+ * C3. An instruction of the original names memory 0 only (checked while reading); only inserted ones name memory 1.
+ */
+import { CONTROL_FUEL, CONTROL_TABLE_WRITTEN, CONTROL_VIRTUAL_PAGES, DIRTY_PAGE_SHIFT } from './layout.ts'
+import { InstructionReader } from './instruction-reader.ts'
+import { ByteWriter } from './writer.ts'
+import { OP, STORE_BY_OPCODE, type Store, type StoreKind, type StoredType } from './opcodes.ts'
+import { VALUE_TYPE } from './value-types.ts'
+import type { Generated } from './generated.ts'
+import type { Charges } from './charges.ts'
+import type { DecodedModule } from './module.ts'
+
+export interface CodeCounts {
+  stores: number
+  bulk: number
+  loops: number
+  entries: number
+}
+
+export class CodeRewriter {
+  readonly counts: CodeCounts = { stores: 0, bulk: 0, loops: 0, entries: 0 }
+  readonly storeKinds = new Set<StoreKind>()
+  readonly #module: DecodedModule
+  readonly #functionMap: Uint32Array
+  readonly #charges: Charges
+  readonly #generated: Generated
+  readonly #omitMarking: StoreKind | undefined
+  readonly #code = new ByteWriter(65_536)
+  readonly #body = new ByteWriter(65_536)
+  /** Types of the locals added to the function at hand, in order, and where each is. */
+  readonly #scratchTypes: number[] = []
+  readonly #scratch = new Map<string, number>()
+  #scratchFirst = 0
+  #loop = 0
+
+  constructor(module: DecodedModule, functionMap: Uint32Array, charges: Charges, generated: Generated, omitMarking: StoreKind | undefined) {
+    this.#module = module
+    this.#functionMap = functionMap
+    this.#charges = charges
+    this.#generated = generated
+    this.#omitMarking = omitMarking
+  }
+
+  /** Writes the body of the `defined`-th defined function, with its length before it. Call once for each, in order. */
+  rewrite(defined: number, out: ByteWriter): void {
+    const module = this.#module
+    const body = module.bodies[defined]
+    const type = module.types[module.functionTypes[module.importedFunctionCount + defined] ?? 0]
+    if (body === undefined || type === undefined) throw new RangeError(`no function ${defined}`)
+    const reader = new InstructionReader(module, body, type.parameterCount)
+    const code = this.#code
+    code.clear()
+    this.#scratch.clear()
+    this.#scratchTypes.length = 0
+    this.#scratchFirst = reader.localCount
+    const entry = this.#charges.entries[defined] ?? 0
+    if (entry > 0) {
+      this.counts.entries++
+      this.#charge(entry)
+    }
+    let copied = reader.offset
+    while (reader.next()) {
+      const end = this.#replace(reader, copied)
+      if (end >= 0) copied = end
+    }
+    code.raw(module.bytes.subarray(copied, reader.offset))
+    const declarations = module.bytes.subarray(reader.declarationsStart, reader.declarationsEnd)
+    this.#body.clear()
+    this.#body.u32(reader.declarationCount + this.#scratchTypes.length).raw(declarations)
+    for (const scratchType of this.#scratchTypes) this.#body.u32(1).u8(scratchType)
+    this.#body.raw(code.view())
+    out.sized(this.#body.view())
+  }
+
+  /** Writes what comes in place of the instruction, after the bytes kept before it. Returns up to where the original is used up; -1 if it stays. */
+  #replace(reader: InstructionReader, copied: number): number {
+    const code = this.#code
+    const generated = this.#generated
+    const keep = (to = reader.start): void => {
+      code.raw(this.#module.bytes.subarray(copied, to))
+    }
+    switch (reader.opcode) {
+      case OP.loop:
+        keep(reader.offset)
+        this.counts.loops++
+        this.#charge(this.#charges.loops[this.#loop++] ?? 1)
+        return reader.offset
+      case OP.call: case OP.returnCall: case OP.refFunc: {
+        const mapped = this.#functionMap[reader.index] ?? 0
+        if (mapped === reader.index) return -1
+        keep()
+        code.op(reader.opcode).u32(mapped)
+        return reader.offset
+      }
+      case OP.memorySize:
+        keep()
+        code.i32Const(0).flagsAccess(OP.i32Load, 2, CONTROL_VIRTUAL_PAGES)
+        return reader.offset
+      case OP.memoryGrow: keep(); code.call(generated.grow); return reader.offset
+      case OP.memoryFill: keep(); this.#bulk('memory.fill'); code.call(generated.fill); return reader.offset
+      case OP.memoryCopy: keep(); this.#bulk('memory.copy'); code.call(generated.copy); return reader.offset
+      case OP.memoryInit: keep(); this.#bulk('memory.init'); code.call(generated.init(reader.index)); return reader.offset
+      case OP.dataDrop: keep(); this.#drop(generated.dataDropped(reader.index)); return reader.offset
+      case OP.elemDrop: keep(); this.#drop(generated.elementDropped(reader.index)); return reader.offset
+      case OP.tableSet:
+        keep(reader.offset)
+        code.i32Const(0).i32Const(1).flagsAccess(OP.i32Store, 2, CONTROL_TABLE_WRITTEN)
+        return reader.offset
+      case OP.tableInit:
+        keep()
+        this.counts.bulk++
+        code.call(generated.tableInit(reader.index, reader.second))
+        return reader.offset
+      case OP.tableCopy: case OP.tableFill: case OP.tableGrow: {
+        keep()
+        this.counts.bulk++
+        const count = this.#local('count', VALUE_TYPE.i32)
+        code.localTee(count).localGet(count).call(generated.tableWrite)
+        code.raw(this.#module.bytes.subarray(reader.start, reader.offset))
+        return reader.offset
+      }
+      default: {
+        const store = STORE_BY_OPCODE.get(reader.opcode)
+        if (store === undefined) return -1
+        this.counts.stores++
+        this.storeKinds.add(store.kind)
+        if (store.kind === this.#omitMarking) return -1
+        keep()
+        this.#mark(reader, store)
+        return reader.start
+      }
+    }
+  }
+
+  #drop(flag: number | null): void {
+    if (flag !== null) this.#code.i32Const(1).op(OP.globalSet).u32(flag)
+  }
+
+  #bulk(kind: StoreKind): void {
+    this.counts.bulk++
+    this.storeKinds.add(kind)
+  }
+
+  /** Sets the flag of the page at the address below the value on the stack. */
+  #mark(reader: InstructionReader, store: Store): void {
+    const value = this.#local(store.valueType, TYPE_CODES[store.valueType])
+    const address = this.#local('address', VALUE_TYPE.i32)
+    const code = this.#code
+    code.localSet(value).localTee(address)
+    if (reader.memoryOffset !== 0) code.i32Const(reader.memoryOffset).op(OP.i32Add)
+    code.i32Const(DIRTY_PAGE_SHIFT).op(OP.i32ShrU).i32Const(1).flagsAccess(OP.i32Store8, 0, 0)
+    code.localGet(address).localGet(value)
+  }
+
+  #charge(amount: number): void {
+    const fuel = this.#local('fuel', VALUE_TYPE.i32)
+    this.#code
+      .i32Const(0)
+      .i32Const(0).flagsAccess(OP.i32Load, 2, CONTROL_FUEL).i32Const(amount).op(OP.i32Sub).localTee(fuel)
+      .flagsAccess(OP.i32Store, 2, CONTROL_FUEL)
+      .localGet(fuel).i32Const(0).op(OP.i32LtS)
+      .op(OP.if).u8(0x40).call(this.#generated.exhausted).op(OP.end)
+  }
+
+  /** A local of our own: one for each purpose in a function. */
+  #local(purpose: string, type: number): number {
+    let index = this.#scratch.get(purpose)
+    if (index === undefined) {
+      index = this.#scratchFirst + this.#scratchTypes.length
+      this.#scratchTypes.push(type)
+      this.#scratch.set(purpose, index)
+    }
+    return index
+  }
+}
+
+const TYPE_CODES: Readonly<Record<StoredType, number>> = {
+  i32: VALUE_TYPE.i32, i64: VALUE_TYPE.i64, f32: VALUE_TYPE.f32, f64: VALUE_TYPE.f64, v128: VALUE_TYPE.v128,
+}

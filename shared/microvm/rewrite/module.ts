@@ -1,0 +1,332 @@
+/**
+ * Decodes a module into what rewriting needs, and checks it on the way.
+ *
+ * D1. Every index is checked against the counts of the *original* module: rewriting adds a memory, globals and
+ *     functions, and an index that only exists then would give the guest our state.
+ * D2. What is not known is refused: sections, flags, types, instructions.
+ * D3. What a machine's restore would not cover is refused: shared or 64-bit memory, more than one memory, tables of
+ *     other things than functions, mutable globals that are not numbers.
+ *
+ * The caller has already run WebAssembly.validate on the bytes, but nothing here relies on it.
+ */
+import * as bounds from './bounds.ts'
+import { EXPORT_PREFIX, HOST_MODULE } from './layout.ts'
+import { ByteReader } from './reader.ts'
+import { readConstExpression, type ConstExpression } from './const-expression.ts'
+import { readElementSegments, type ElementSegment } from './element-segments.ts'
+import { NUMERIC_TYPES, readValueType } from './value-types.ts'
+import type { NumericType } from './opcodes.ts'
+
+export interface FunctionType {
+  readonly parameterCount: number
+  /** The encoded form, for copying and for comparing two types. */
+  readonly bytes: Uint8Array
+}
+
+export interface Import {
+  readonly module: string
+  readonly name: string
+  readonly kind: 'function' | 'table' | 'memory' | 'global'
+  /** The encoded description after the kind byte. */
+  readonly bytes: Uint8Array
+}
+
+export interface Limits {
+  readonly minimum: number
+  readonly maximum: number | null
+}
+
+export interface Table {
+  /** The encoded type: reference type and limits. */
+  readonly bytes: Uint8Array
+  /** Initial value of a defined table that states one. */
+  readonly initial: ConstExpression | null
+}
+
+export interface Global {
+  /** Type of a mutable number; null for what never changes. */
+  readonly mutableType: NumericType | null
+  readonly bytes: Uint8Array
+  /** Null for an import. */
+  readonly initial: ConstExpression | null
+}
+
+export interface Export {
+  readonly name: string
+  readonly kind: number
+  readonly index: number
+}
+
+export interface DataSegment {
+  /** Where it is written when the module starts; null for a passive one. */
+  readonly offset: ConstExpression | null
+  readonly bytes: Uint8Array
+}
+
+export interface FunctionBody {
+  /** The byte range in the module: local declarations and code. */
+  readonly start: number
+  readonly end: number
+}
+
+export interface DecodedModule {
+  readonly bytes: Uint8Array
+  readonly types: FunctionType[]
+  readonly imports: Import[]
+  /** Type index of every function, imported ones first. */
+  readonly functionTypes: number[]
+  importedFunctionCount: number
+  /** Imported ones first. */
+  readonly tables: Table[]
+  importedTableCount: number
+  /** The one memory; null if there is none. */
+  memory: { readonly imported: boolean; readonly limits: Limits } | null
+  readonly globals: Global[]
+  importedGlobalCount: number
+  readonly exports: Export[]
+  start: number | null
+  readonly elements: ElementSegment[]
+  readonly data: DataSegment[]
+  /** Without that section code may not name data segments. */
+  hasDataCount: boolean
+  readonly bodies: FunctionBody[]
+}
+
+export const EXTERNAL_KIND = { function: 0, table: 1, memory: 2, global: 3, tag: 4 } as const
+
+/** Section ids in the order in which a module must hold them; 13 (tags) is refused by name. */
+const SECTION_ORDER: readonly number[] = [1, 2, 3, 4, 5, 13, 6, 7, 8, 9, 12, 10, 11]
+const SECTION_NAMES = ['custom', 'type', 'import', 'function', 'table', 'memory', 'global', 'export', 'start', 'element', 'code', 'data', 'data count', 'tag']
+
+export function decodeModule(bytes: Uint8Array): DecodedModule {
+  const reader = new ByteReader(bytes, 0, bytes.length, '(module)')
+  if (bytes.length > bounds.MODULE_BYTES_MAX) reader.refuse(`a module of more than ${bounds.MODULE_BYTES_MAX} bytes`)
+  const header = reader.take(8)
+  if (!Buffer.from('\0asm\x01\0\0\0').equals(header)) reader.refuse('not a WebAssembly module of version 1', 0)
+  const module: DecodedModule = {
+    bytes, types: [], imports: [], functionTypes: [], importedFunctionCount: 0, tables: [], importedTableCount: 0, memory: null,
+    globals: [], importedGlobalCount: 0, exports: [], start: null, elements: [], data: [], hasDataCount: false, bodies: [],
+  }
+  let dataCount: number | null = null
+  let order = -1
+  while (reader.remaining > 0) {
+    const start = reader.offset
+    const id = reader.u8()
+    const section = reader.section(reader.u32(), `(${SECTION_NAMES[id] ?? 'unknown'} section)`)
+    if (id === 0) {
+      section.take(section.u32())
+      continue
+    }
+    const position = SECTION_ORDER.indexOf(id)
+    if (position < 0) section.refuse(`an unknown section ${id}`, start)
+    if (position <= order) section.refuse('a section is out of order or appears twice', start)
+    order = position
+    if (id === 12) dataCount = section.count(bounds.SEGMENTS_MAX, 0)
+    else readSection(id, section, module)
+    section.finish()
+  }
+  const defined = module.functionTypes.length - module.importedFunctionCount
+  if (module.bodies.length !== defined) reader.refuse(`${defined} functions are declared and ${module.bodies.length} have a body`)
+  module.hasDataCount = dataCount !== null
+  if (dataCount !== null && dataCount !== module.data.length) reader.refuse(`${dataCount} data segments are announced and ${module.data.length} are there`)
+  return module
+}
+
+function readSection(id: number, reader: ByteReader, module: DecodedModule): void {
+  switch (id) {
+    case 1: return readTypes(reader, module)
+    case 2: return readImports(reader, module)
+    case 3: return readFunctions(reader, module)
+    case 4: return readTables(reader, module)
+    case 5: return readMemories(reader, module)
+    case 6: return readGlobals(reader, module)
+    case 7: return readExports(reader, module)
+    case 8: {
+      module.start = reader.index(module.functionTypes.length, 'function')
+      return
+    }
+    case 9: {
+      module.elements.push(...readElementSegments(reader, module))
+      return
+    }
+    case 10: return readBodies(reader, module)
+    case 11: return readData(reader, module)
+    default: return reader.refuse('exception tags are not supported')
+  }
+}
+
+function readTypes(reader: ByteReader, module: DecodedModule): void {
+  const count = reader.count(bounds.TYPES_MAX, 1)
+  for (let index = 0; index < count; index++) {
+    const start = reader.offset
+    const form = reader.u8()
+    if (form >= 0x4d && form < 0x60) reader.refuse('state of the garbage-collected types cannot be restored', start)
+    if (form !== 0x60) reader.refuse('an unknown form of type', start)
+    const parameterCount = reader.count(bounds.PARAMETERS_MAX, 1)
+    // A type may name itself, so the bound is the index after it.
+    for (let parameter = 0; parameter < parameterCount; parameter++) readValueType(reader, index + 1)
+    const resultCount = reader.count(bounds.PARAMETERS_MAX, 1)
+    for (let result = 0; result < resultCount; result++) readValueType(reader, index + 1)
+    module.types.push({ parameterCount, bytes: reader.bytes.subarray(start, reader.offset) })
+  }
+}
+
+function readImports(reader: ByteReader, module: DecodedModule): void {
+  const count = reader.count(bounds.IMPORTS_MAX, 4)
+  for (let index = 0; index < count; index++) {
+    const start = reader.offset
+    const moduleName = readName(reader)
+    const name = readName(reader)
+    if (moduleName === HOST_MODULE) reader.refuse(`a module may not import from "${HOST_MODULE}"`, start)
+    const kind = reader.u8()
+    const description = reader.offset
+    const add = (word: Import['kind']): void => {
+      module.imports.push({ module: moduleName, name, kind: word, bytes: reader.bytes.subarray(description, reader.offset) })
+    }
+    switch (kind) {
+      case EXTERNAL_KIND.function: {
+        module.functionTypes.push(reader.index(module.types.length, 'type'))
+        module.importedFunctionCount++
+        add('function')
+        break
+      }
+      case EXTERNAL_KIND.table: {
+        module.tables.push(readTableType(reader, module))
+        module.importedTableCount++
+        add('table')
+        break
+      }
+      case EXTERNAL_KIND.memory: {
+        readMemoryType(reader, module, true)
+        add('memory')
+        break
+      }
+      case EXTERNAL_KIND.global: {
+        module.globals.push({ ...readGlobalType(reader, module), initial: null })
+        module.importedGlobalCount++
+        add('global')
+        break
+      }
+      case EXTERNAL_KIND.tag: return reader.refuse('exception tags are not supported', start)
+      default: return reader.refuse('an unknown kind of import', start)
+    }
+  }
+}
+
+function readFunctions(reader: ByteReader, module: DecodedModule): void {
+  const count = reader.count(bounds.FUNCTIONS_MAX, 1)
+  for (let index = 0; index < count; index++) module.functionTypes.push(reader.index(module.types.length, 'type'))
+  if (module.functionTypes.length > bounds.FUNCTIONS_MAX) reader.refuse(`more than ${bounds.FUNCTIONS_MAX} functions`)
+}
+
+function readTables(reader: ByteReader, module: DecodedModule): void {
+  const count = reader.count(bounds.TABLES_MAX, 3)
+  for (let index = 0; index < count; index++) {
+    if (reader.peek() !== 0x40) {
+      module.tables.push(readTableType(reader, module))
+      continue
+    }
+    reader.skip(1)
+    if (reader.u8() !== 0) reader.refuse('an unknown form of table', reader.offset - 1)
+    const { bytes } = readTableType(reader, module)
+    const initial = readConstExpression(reader, { types: module.types.length, functions: module.functionTypes.length, globals: module.globals.length })
+    module.tables.push({ bytes, initial })
+  }
+}
+
+function readTableType(reader: ByteReader, module: DecodedModule): Table {
+  const start = reader.offset
+  if (readValueType(reader, module.types.length) !== 'function') reader.refuse('a table of other things than functions cannot be restored', start)
+  const flags = reader.u8()
+  if (flags > 1) reader.refuse('a shared or 64-bit table', reader.offset - 1)
+  if (reader.u32() > bounds.TABLE_ENTRIES_MAX) reader.refuse(`a table of more than ${bounds.TABLE_ENTRIES_MAX} entries`, start)
+  if (flags === 1) reader.u32()
+  return { bytes: reader.bytes.subarray(start, reader.offset), initial: null }
+}
+
+function readMemories(reader: ByteReader, module: DecodedModule): void {
+  const count = reader.count(bounds.TABLES_MAX, 2)
+  for (let index = 0; index < count; index++) readMemoryType(reader, module, false)
+}
+
+function readMemoryType(reader: ByteReader, module: DecodedModule, imported: boolean): void {
+  const start = reader.offset
+  const flags = reader.u8()
+  if (module.memory !== null) reader.refuse('more than one memory', start)
+  if ((flags & 2) !== 0) reader.refuse('shared memory cannot be restored', start)
+  if ((flags & 4) !== 0) reader.refuse('a 64-bit memory', start)
+  if (flags > 1) reader.refuse('an unknown form of memory', start)
+  const minimum = reader.u32()
+  const maximum = flags === 1 ? reader.u32() : null
+  if (minimum > 65_536) reader.refuse('a memory of more than 4 GiB', start)
+  module.memory = { imported, limits: { minimum, maximum } }
+}
+
+function readGlobals(reader: ByteReader, module: DecodedModule): void {
+  const count = reader.count(bounds.GLOBALS_MAX, 3)
+  for (let index = 0; index < count; index++) {
+    const type = readGlobalType(reader, module)
+    const initial = readConstExpression(reader, { types: module.types.length, functions: module.functionTypes.length, globals: module.globals.length })
+    module.globals.push({ ...type, initial })
+  }
+}
+
+function readGlobalType(reader: ByteReader, module: DecodedModule): Omit<Global, 'initial'> {
+  const start = reader.offset
+  const code = reader.peek()
+  const valueClass = readValueType(reader, module.types.length)
+  if (valueClass === 'extern') reader.refuse('a global that holds a value of the host cannot be restored', start)
+  const mutability = reader.u8()
+  if (mutability > 1) reader.refuse('an unknown or shared form of global', reader.offset - 1)
+  const bytes = reader.bytes.subarray(start, reader.offset)
+  if (mutability === 0) return { mutableType: null, bytes }
+  const mutableType = NUMERIC_TYPES.get(code)
+  if (mutableType === undefined) return reader.refuse('a mutable global that is not an i32, i64, f32 or f64 cannot be restored', start)
+  return { mutableType, bytes }
+}
+
+function readExports(reader: ByteReader, module: DecodedModule): void {
+  const count = reader.count(bounds.EXPORTS_MAX, 3)
+  for (let index = 0; index < count; index++) {
+    const start = reader.offset
+    const name = readName(reader)
+    if (name.startsWith(EXPORT_PREFIX)) reader.refuse(`a module may not export names that begin with "${EXPORT_PREFIX}"`, start)
+    const kind = reader.u8()
+    const counts = [module.functionTypes.length, module.tables.length, module.memory === null ? 0 : 1, module.globals.length]
+    const bound = counts[kind]
+    if (bound === undefined) return reader.refuse('an unknown kind of export', start)
+    module.exports.push({ name, kind, index: reader.index(bound, 'such thing to export,') })
+  }
+}
+
+function readBodies(reader: ByteReader, module: DecodedModule): void {
+  const count = reader.count(bounds.FUNCTIONS_MAX, 3)
+  for (let index = 0; index < count; index++) {
+    const at = reader.offset
+    const size = reader.u32()
+    if (size > bounds.BODY_BYTES_MAX) reader.refuse(`a function of more than ${bounds.BODY_BYTES_MAX} bytes`, at)
+    const start = reader.offset
+    reader.skip(size)
+    module.bodies.push({ start, end: reader.offset })
+  }
+}
+
+function readData(reader: ByteReader, module: DecodedModule): void {
+  const count = reader.count(bounds.SEGMENTS_MAX, 2)
+  for (let index = 0; index < count; index++) {
+    const start = reader.offset
+    const mode = reader.u32()
+    if (mode > 2) reader.refuse('an unknown form of data segment', start)
+    if (mode === 2) reader.index(1, 'memory')
+    if (mode !== 1 && module.memory === null) reader.refuse('there is no memory 0', start)
+    const offset = mode === 1 ? null : readConstExpression(reader, { types: module.types.length, functions: module.functionTypes.length, globals: module.globals.length })
+    module.data.push({ offset, bytes: reader.take(reader.u32()) })
+  }
+}
+
+function readName(reader: ByteReader): string {
+  const start = reader.offset
+  const length = reader.u32()
+  if (length > bounds.NAME_BYTES_MAX) reader.refuse('a name is too long', start)
+  return Buffer.from(reader.take(length)).toString()
+}
