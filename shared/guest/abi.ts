@@ -19,7 +19,7 @@ export const HOST_CALLS = {
   write: 'w',
   /** end(): void. The streamed body is complete. */
   end: 'e',
-  /** fail(name: string, message: string, stack: string): void. The handler threw or rejected. Once; ignored after respond, except that it is logged. */
+  /** fail(name: string, message: string, stack: string): void. The handler threw or rejected. Once; ignored after respond, except that it is logged and, if the body is streaming, no `end` follows: the host cuts the body. */
   fail: 'f',
   /** done(): void. Handler and all waitUntil work have settled. */
   done: 'd',
@@ -71,11 +71,14 @@ export const OPERATIONS = {
  * load(module): called by the builder with the module namespace of the bundle after its top level settled. Returns
  *   'fetch', 'event', or '' if there is no handler. `env`: see `configure`.
  * configure(json): called by the builder before the bundle is evaluated: `{ vars: {NAME: value}, secretNames: [..],
- *   functionName, version, memoryMib, accountId, arn }`. `env` holds vars as properties and secrets as getters; same identity always.
+ *   functionName, version, memoryMib, accountId, arn,
+ *   handlerExport: string | null }` (BuildRequest's). `env` holds vars as properties and secrets as getters; same identity always.
  * dispatch(kind, head, bodyState): kind 0 = http, 1 = event. head = `requestId\nclientIp\nMETHOD\nURL\nname\nvalue...`.
  *   bodyState 0 none, 1 buffered (bodyText/bodyBytes give it), 2 streamed (operation BODY gives it).
  *   Never throws; every failure goes to `fail`.
  * settle(id, ok, value): settles an operation; ok 1 resolves, 0 rejects with value `{name, message, code}` given as `name\nmessage\ncode`.
  * abort(): aborts `request.signal` (client gone) if the guest uses it; the host may go on running waitUntil work.
+ * unhandled(reason): called once all jobs have run, for each promise that was rejected (host_promise_rejection) and
+ *   still has no handler. Logs it; the engine tells only the host of such promises.
  */
-export const GUEST_ENTRIES = ['configure', 'load', 'dispatch', 'settle', 'abort'] as const
+export const GUEST_ENTRIES = ['configure', 'load', 'dispatch', 'settle', 'abort', 'unhandled'] as const
