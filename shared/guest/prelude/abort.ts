@@ -1,0 +1,129 @@
+/** `AbortController` and `AbortSignal`. */
+import { ArrayIndexOf, ArrayPush, ArraySplice, NativeDOMException } from './primordials.ts'
+import { OPERATIONS } from '../abi.ts'
+import { callHandlerProperty, Event, EventTarget } from './events.ts'
+import { begin } from './operations.ts'
+
+let constructing = false
+let abortSignal: (signal: AbortSignal, reason: unknown) => void
+let follow: (signal: AbortSignal, source: AbortSignal) => void
+/** `algorithm` runs once when the signal is aborted, before its event. */
+export let onAbort: (signal: AbortSignal, algorithm: () => void) => void
+export let offAbort: (signal: AbortSignal, algorithm: () => void) => void
+export let isAbortSignal: (value: unknown) => value is AbortSignal
+
+function newSignal(): AbortSignal {
+  constructing = true
+  try {
+    return new AbortSignal()
+  } finally {
+    constructing = false
+  }
+}
+
+/** A signal that is aborted whenever `source` is. */
+export function followSignal(source: AbortSignal): AbortSignal {
+  const signal = newSignal()
+  follow(signal, source)
+  return signal
+}
+
+export class AbortSignal extends EventTarget {
+  #aborted = false
+  #reason: unknown = undefined
+  #algorithms: (() => void)[] = []
+  #handler: unknown = null
+
+  static {
+    isAbortSignal = (value): value is AbortSignal => typeof value === 'object' && value !== null && #aborted in value
+    onAbort = (signal, algorithm) => {
+      ArrayPush(signal.#algorithms, algorithm)
+    }
+    offAbort = (signal, algorithm) => {
+      const i = ArrayIndexOf(signal.#algorithms, algorithm)
+      if (i >= 0) ArraySplice(signal.#algorithms, i, 1)
+    }
+    follow = (signal, source) => {
+      if (source.#aborted) {
+        signal.#aborted = true
+        signal.#reason = source.#reason
+      } else onAbort(source, () => abortSignal(signal, source.#reason))
+    }
+    abortSignal = (signal, reason) => {
+      if (signal.#aborted) return
+      signal.#aborted = true
+      signal.#reason = reason === undefined ? new NativeDOMException('The operation was aborted', 'AbortError') : reason
+      const algorithms = signal.#algorithms
+      signal.#algorithms = []
+      for (let i = 0; i < algorithms.length; i++) algorithms[i]?.()
+      const event = new Event('abort')
+      callHandlerProperty(signal, event, signal.#handler)
+      signal.dispatchEvent(event)
+    }
+  }
+
+  constructor() {
+    if (!constructing) throw new TypeError('Illegal constructor')
+    super()
+  }
+
+  static abort(reason?: unknown): AbortSignal {
+    const signal = newSignal()
+    abortSignal(signal, reason)
+    return signal
+  }
+
+  static timeout(delayMs: number): AbortSignal {
+    const delay = Number(delayMs)
+    if (!(delay >= 0) || delay > Number.MAX_SAFE_INTEGER) throw new TypeError('The delay must be a number of milliseconds')
+    const signal = newSignal()
+    begin(OPERATIONS.TIMER, delay, undefined, () => abortSignal(signal, new NativeDOMException('The operation was aborted due to timeout', 'TimeoutError')))
+    return signal
+  }
+
+  static any(signals: Iterable<AbortSignal>): AbortSignal {
+    const signal = newSignal()
+    const sources: AbortSignal[] = []
+    for (const source of signals) {
+      if (!isAbortSignal(source)) throw new TypeError('AbortSignal.any needs a sequence of signals')
+      ArrayPush(sources, source)
+    }
+    for (let i = 0; i < sources.length && !signal.#aborted; i++) {
+      const source = sources[i]
+      if (source !== undefined) follow(signal, source)
+    }
+    return signal
+  }
+
+  get aborted(): boolean {
+    return this.#aborted
+  }
+
+  get reason(): unknown {
+    return this.#reason
+  }
+
+  get onabort(): unknown {
+    return this.#handler
+  }
+
+  set onabort(value: unknown) {
+    this.#handler = typeof value === 'function' ? value : null
+  }
+
+  throwIfAborted(): void {
+    if (this.#aborted) throw this.#reason
+  }
+}
+
+export class AbortController {
+  #signal = newSignal()
+
+  get signal(): AbortSignal {
+    return this.#signal
+  }
+
+  abort(reason?: unknown): void {
+    abortSignal(this.#signal, reason)
+  }
+}

@@ -1,0 +1,39 @@
+/** What the builder tells of the function, and `env`. */
+import { JSONParse, ObjectDefineProperty, ObjectKeys } from './primordials.ts'
+import { hostSecret } from './host.ts'
+
+export interface Configuration {
+  readonly vars: Readonly<Record<string, string>>
+  readonly secretNames: readonly string[]
+  readonly functionName: string
+  readonly version: string
+  readonly memoryMib: number
+  readonly accountId: string
+  readonly arn: string
+  /** Export to use instead of `default.fetch` or `handler`; may be dotted. */
+  readonly handlerExport?: string | null
+}
+
+export let configuration: Configuration = { vars: {}, secretNames: [], functionName: '', version: '$LATEST', memoryMib: 128, accountId: '', arn: '' }
+
+/** The same object in every request: functions memoise on it. */
+export const env: Record<string, unknown> = {}
+
+/** Entry `configure` of the contract. */
+export function configure(json: string): void {
+  configuration = JSONParse(json) as Configuration
+  const names = ObjectKeys(configuration.vars)
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i] ?? ''
+    ObjectDefineProperty(env, name, { value: configuration.vars[name], writable: true, enumerable: true, configurable: true })
+  }
+  for (let i = 0; i < configuration.secretNames.length; i++) {
+    const name = configuration.secretNames[i] ?? ''
+    ObjectDefineProperty(env, name, {
+      get: () => hostSecret(name) ?? undefined,
+      set: (value: unknown) => ObjectDefineProperty(env, name, { value, writable: true, enumerable: true, configurable: true }),
+      enumerable: true,
+      configurable: true,
+    })
+  }
+}

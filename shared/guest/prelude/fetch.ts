@@ -1,0 +1,63 @@
+/** `fetch`: the request's head and body go to the host, which checks, sends and follows redirects. */
+import { NativeDOMException, NativeUint8Array, ObjectDefineProperty, PromiseConstructor, StringIndexOf, StringSlice, StringSplit, globals } from './primordials.ts'
+import { OPERATIONS } from '../abi.ts'
+import { offAbort, onAbort } from './abort.ts'
+import { BUFFERED, readBytes, type RawBody } from './body.ts'
+import { wireHeaders, type HeaderList } from './headers.ts'
+import { hostBodyBytes, type WireBody } from './host.ts'
+import { begin, cancel } from './operations.ts'
+import { Request, takeRequest, type RequestInit } from './request.ts'
+import { responseFromFetch, type Response } from './response.ts'
+import { HostSource } from './streams.ts'
+import { define } from './webidl.ts'
+
+async function fetch(input: Request | URL | string, init?: RequestInit): Promise<Response> {
+  const request = takeRequest(new Request(input, init))
+  const signal = request.signal
+  if (signal?.aborted === true) throw signal.reason
+  const scheme = StringSlice(request.url, 0, StringIndexOf(request.url, ':'))
+  if (scheme !== 'http' && scheme !== 'https') throw new TypeError(`fetch failed: scheme ${scheme} is not supported`)
+  const body = await wireBody(request.raw)
+  const head = `${request.method}\n${request.url}\n${request.redirect}${request.list.length === 0 ? '' : `\n${wireHeaders(request.list)}`}`
+  return await new PromiseConstructor<Response>((resolve, reject) => {
+    const abort = (): void => {
+      cancel(id)
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is whatever the function gave
+      reject(signal?.reason ?? new NativeDOMException('The operation was aborted', 'AbortError'))
+    }
+    const id = begin(OPERATIONS.FETCH, head, body, (value, ok) => {
+      if (signal !== null) offAbort(signal, abort)
+      if (ok) resolve(responseOf(value as string, id))
+      else reject(fetchError(value as Error))
+    })
+    if (signal !== null) onAbort(signal, abort)
+  })
+}
+
+/** fetch rejects with a TypeError whatever went wrong on the network; the host's code and message stay readable. */
+function fetchError(error: Error): Error {
+  if (error instanceof TypeError || error instanceof NativeDOMException) return error
+  const wrapped = new TypeError(error.message)
+  const code = (error as { readonly code?: unknown }).code
+  if (code !== undefined) ObjectDefineProperty(wrapped, 'code', { value: code, writable: true, configurable: true, enumerable: true })
+  return wrapped
+}
+
+function wireBody(raw: RawBody): WireBody | Promise<WireBody> {
+  if (raw === null || typeof raw === 'string' || raw instanceof NativeUint8Array) return raw
+  return raw === BUFFERED ? hostBodyBytes() : readBytes(raw)
+}
+
+/** `status\nstatusText\nfinalUrl\nredirected\nname\nvalue...` */
+function responseOf(head: string, id: number): Response {
+  const lines = StringSplit(head, '\n')
+  const status = Number(lines[0])
+  const list: HeaderList = []
+  for (let i = 4; i < lines.length; i++) list[i - 4] = lines[i] ?? ''
+  const bodyless = status === 204 || status === 205 || status === 304
+  return responseFromFetch(status, lines[1] ?? '', lines[2] ?? '', lines[3] === '1', list, bodyless ? null : new HostSource(OPERATIONS.READ, id))
+}
+
+export function installFetch(): void {
+  define(globals, 'fetch', fetch)
+}

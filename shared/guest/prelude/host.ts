@@ -1,0 +1,82 @@
+/**
+ * The calls into the host, kept in variables of the bundle's one function. Nothing here may be handed to code of a
+ * function: not as a property, not as a callback, not as an argument.
+ */
+import type { HOST_CALLS } from '../abi.ts'
+
+export type Bytes = ArrayBuffer | Uint8Array
+export type WireBody = string | Bytes | null
+
+/** Types of HOST_CALLS; their meaning is told there. */
+export interface Host {
+  respond(status: number, headers: string, body: WireBody, more: boolean): void
+  write(chunk: string | Bytes): boolean
+  end(): void
+  fail(name: string, message: string, stack: string): void
+  done(): void
+  bodyText(): string
+  bodyBytes(): ArrayBuffer
+  log(level: number, line: string): void
+  random(byteCount: number): ArrayBuffer
+  digest(algorithm: string, data: Bytes): ArrayBuffer
+  secret(name: string): string | null
+  remainingMs(): number
+  start(op: number, a?: unknown, b?: unknown): number
+  cancel(id: number): void
+  utf8Encode(text: string): ArrayBuffer
+  utf8Decode(bytes: Bytes, fatal: boolean, ignoreBom: boolean): string | null
+  warn(kind: string): void
+}
+type SameNames = keyof Host extends keyof typeof HOST_CALLS ? (keyof typeof HOST_CALLS extends keyof Host ? true : never) : never
+const _sameNames: SameNames = true
+
+export let hostRespond: Host['respond']
+export let hostWrite: Host['write']
+export let hostEnd: Host['end']
+export let hostFail: Host['fail']
+export let hostDone: Host['done']
+export let hostBodyText: Host['bodyText']
+export let hostBodyBytes: Host['bodyBytes']
+export let hostLog: Host['log']
+export let hostRandom: Host['random']
+export let hostDigest: Host['digest']
+export let hostSecret: Host['secret']
+export let hostRemainingMs: Host['remainingMs']
+export let hostStart: Host['start']
+export let hostCancel: Host['cancel']
+export let hostUtf8Encode: Host['utf8Encode']
+export let hostUtf8Decode: Host['utf8Decode']
+export let hostWarn: Host['warn']
+
+export function bindHost(host: Host): void {
+  // A call through a variable needs no property look-up and passes no `this`.
+  ;({
+    respond: hostRespond,
+    write: hostWrite,
+    end: hostEnd,
+    fail: hostFail,
+    done: hostDone,
+    bodyText: hostBodyText,
+    bodyBytes: hostBodyBytes,
+    log: hostLog,
+    random: hostRandom,
+    digest: hostDigest,
+    secret: hostSecret,
+    remainingMs: hostRemainingMs,
+    start: hostStart,
+    cancel: hostCancel,
+    utf8Encode: hostUtf8Encode,
+    utf8Decode: hostUtf8Decode,
+    warn: hostWarn,
+  } = host)
+}
+
+/** Bytes of a UTF-8 text as an own array. */
+export function encodeUtf8(text: string): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(hostUtf8Encode(text))
+}
+
+/** UTF-8 text of bytes, without BOM, wrong bytes as U+FFFD. */
+export function decodeUtf8(bytes: Bytes): string {
+  return hostUtf8Decode(bytes, false, false) ?? ''
+}

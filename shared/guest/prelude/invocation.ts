@@ -1,0 +1,93 @@
+/**
+ * The life of the one invocation that a machine runs. A machine is restored for every request, so its state is plain
+ * variables; in a session that keeps a machine, `begin` sets them anew.
+ *
+ * I1: `hostDone` is called exactly once, when `outstanding` falls to zero: the handler, each waitUntil promise and a
+ *     body being sent hold one each.
+ * I2: at most one of `hostRespond` and `hostFail` answers; the host ignores what comes after.
+ */
+import { ArrayBufferByteLength, PromiseConstructor, PromiseThen } from './primordials.ts'
+import { hostDone, hostEnd, hostFail, hostWrite } from './host.ts'
+import { operation } from './operations.ts'
+import { OPERATIONS } from '../abi.ts'
+import { describeThrown, reportUncaught } from './report.ts'
+import { HostSource, requireBytes, type ByteStream, type ReadableStream } from './streams.ts'
+
+let outstanding = 0
+
+export function beginInvocation(): void {
+  outstanding = 1
+}
+
+/** One of what holds the invocation has settled. */
+export function release(): void {
+  if (--outstanding === 0) hostDone()
+}
+
+export function hold(): void {
+  outstanding++
+}
+
+export function isPromise(value: unknown): value is Promise<unknown> {
+  return value instanceof PromiseConstructor
+}
+
+/** Calls exactly one of the two once `value` has settled; at once if it is neither promise nor thenable. */
+export function whenSettled(value: unknown, ok: (value: unknown) => void, failed: (error: unknown) => void): void {
+  if (typeof value !== 'object' || value === null) {
+    ok(value)
+    return
+  }
+  if (!isPromise(value)) {
+    if (typeof (value as { readonly then?: unknown }).then !== 'function') {
+      ok(value)
+      return
+    }
+    value = new PromiseConstructor<unknown>((resolve) => resolve(value))
+  }
+  void PromiseThen(value as Promise<unknown>, ok, failed)
+}
+
+function backgroundFailed(error: unknown): void {
+  reportUncaught(error, 'Uncaught (in waitUntil)')
+  release()
+}
+
+/** After the invocation has ended there is nothing that could be waited for. */
+export function waitUntil(promise: unknown): void {
+  if (outstanding === 0) return
+  outstanding++
+  whenSettled(promise, release, backgroundFailed)
+}
+
+/** The handler failed. The invocation goes on until its other work has settled. */
+export function failWith(error: unknown): void {
+  const { name, message, stack } = describeThrown(error)
+  hostFail(name, message, stack)
+}
+
+/** Sends what is left of a response; its head is out with `more`. A failure leaves the body without its end, which cuts it. */
+export async function pumpBody(body: HostSource | ReadableStream): Promise<void> {
+  try {
+    if (body instanceof HostSource) await pumpSource(body)
+    else await pumpStream(body as ByteStream)
+    hostEnd()
+  } catch (error) {
+    failWith(error)
+  }
+  release()
+}
+
+async function pumpSource(source: HostSource): Promise<void> {
+  for (let chunk = await source.next(); chunk !== null; chunk = await source.next()) {
+    if (ArrayBufferByteLength(chunk) > 0 && !hostWrite(chunk)) await operation(OPERATIONS.DRAIN, 0)
+  }
+}
+
+async function pumpStream(stream: ByteStream): Promise<void> {
+  const reader = stream.getReader()
+  for (let step = await reader.read(); !step.done; step = await reader.read()) {
+    const chunk = requireBytes(step.value)
+    if (chunk.byteLength > 0 && !hostWrite(chunk)) await operation(OPERATIONS.DRAIN, 0)
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * What runs inside every microVM before a function's code does. The builder evaluates the bundle of this file once,
+ * calls `install` with the host's functions, and keeps the result in the engine's base image.
+ *
+ * `host` and everything made from it stay in this bundle's variables (host.ts). Built-ins are taken before a function
+ * can patch them (primordials.ts); CallSite objects give no functions (repairs.ts).
+ */
+import { AbortController, AbortSignal } from './abort.ts'
+import { Blob, File } from './blob.ts'
+import { configure } from './configuration.ts'
+import { installConsole } from './console.ts'
+import { installCrypto } from './crypto.ts'
+import { dispatch, load } from './dispatch.ts'
+import { CustomEvent, Event, EventTarget } from './events.ts'
+import { installFetch } from './fetch.ts'
+import { FormData } from './form-data.ts'
+import { Headers } from './headers.ts'
+import { bindHost, type Host } from './host.ts'
+import { settle } from './operations.ts'
+import { globals } from './primordials.ts'
+import { installRepairs } from './repairs.ts'
+import { reportUncaught } from './report.ts'
+import { abortIncoming, Request } from './request.ts'
+import { Response } from './response.ts'
+import { installStreams } from './streams.ts'
+import { installTimers } from './timers.ts'
+import { installUrl } from './url.ts'
+import { define, expose, tag } from './webidl.ts'
+
+class Navigator {
+  get userAgent(): string {
+    return 'Outpost'
+  }
+}
+
+function installGlobals(): void {
+  const classes = { AbortController, AbortSignal, Blob, CustomEvent, Event, EventTarget, File, FormData, Headers, Request, Response }
+  for (const [name, constructor] of Object.entries(classes)) expose(name, constructor)
+  define(globals, 'self', globalThis)
+  tag(Navigator.prototype, 'Navigator')
+  define(globals, 'navigator', new Navigator())
+  define(globals, 'reportError', function reportError(error: unknown): void {
+    reportUncaught(error)
+  })
+}
+
+/** Each entry is a function of GUEST_ENTRIES. */
+export function install(host: Host): object {
+  bindHost(host)
+  installRepairs()
+  installUrl()
+  installStreams()
+  installConsole()
+  installCrypto()
+  installTimers()
+  installFetch()
+  installGlobals()
+  return { configure, load, dispatch, settle, abort: abortIncoming, unhandled: (reason: unknown) => reportUncaught(reason, 'Uncaught (in promise)') }
+}

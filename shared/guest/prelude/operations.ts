@@ -1,0 +1,78 @@
+/**
+ * Asynchronous host operations: `begin` starts one and remembers who waits, `settle` is what the host calls.
+ *
+ * P1: every id in `waiting` was given by the host and not yet settled or cancelled; the map is empty in an image.
+ */
+import { MapDelete, MapGet, MapSet, NativeDOMException, ObjectDefineProperty, PromiseConstructor, StringIndexOf, StringSlice } from './primordials.ts'
+import { hostCancel, hostStart } from './host.ts'
+
+/** Called with the settled value, or with the error when `ok` is false. */
+export type Waiter = (value: unknown, ok: boolean) => void
+
+const waiting = new Map<number, Waiter>()
+export let waitingCount = 0
+let whenIdle: (() => void) | null = null
+
+export function begin(op: number, a: unknown, b: unknown, waiter: Waiter): number {
+  const id = hostStart(op, a, b)
+  MapSet(waiting, id, waiter)
+  waitingCount++
+  return id
+}
+
+/** The operation as a promise. */
+export function operation(op: number, a?: unknown, b?: unknown): Promise<unknown> {
+  return new PromiseConstructor((resolve, reject) => {
+    begin(op, a, b, (value, ok) => {
+      if (ok) resolve(value)
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- settle gives an error here
+      else reject(value)
+    })
+  })
+}
+
+/** Afterwards the waiter is never called. */
+export function cancel(id: number): void {
+  if (!MapDelete(waiting, id)) return
+  waitingCount--
+  hostCancel(id)
+}
+
+/** Entry `settle` of the contract. */
+export function settle(id: number, ok: number, value: unknown): void {
+  const waiter = MapGet(waiting, id)
+  if (waiter === undefined) return
+  MapDelete(waiting, id)
+  waitingCount--
+  if (ok === 1) waiter(value, true)
+  else waiter(operationError(value as string), false)
+  if (waitingCount === 0 && whenIdle !== null) {
+    const run = whenIdle
+    whenIdle = null
+    run()
+  }
+}
+
+/** Runs `action` once no operation is under way, at once if none is. */
+export function onIdle(action: () => void): void {
+  if (waitingCount === 0) action()
+  else whenIdle = action
+}
+
+/** `name\nmessage\ncode` as the error object that the guest sees. */
+function operationError(text: string): Error {
+  const first = StringIndexOf(text, '\n')
+  const second = StringIndexOf(text, '\n', first + 1)
+  const name = StringSlice(text, 0, first)
+  const message = StringSlice(text, first + 1, second < 0 ? undefined : second)
+  const code = second < 0 ? '' : StringSlice(text, second + 1)
+  let error: Error
+  if (name === 'TypeError') error = new TypeError(message)
+  else if (name === 'AbortError' || name === 'TimeoutError' || name === 'NetworkError') error = new NativeDOMException(message, name)
+  else {
+    error = new Error(message)
+    if (name !== '' && name !== 'Error') ObjectDefineProperty(error, 'name', { value: name, writable: true, configurable: true })
+  }
+  if (code !== '') ObjectDefineProperty(error, 'code', { value: code, writable: true, configurable: true, enumerable: true })
+  return error
+}

@@ -1,0 +1,99 @@
+/** Corrections of the engine: `ecosystem.md` 5.1 and 5.2. */
+import { ArrayBufferTransfer, ArrayPush, MathRandom, NativeArrayBuffer, ReflectApply, SymbolIterator, globals, nativeStructuredClone, uncurryThis } from './primordials.ts'
+import { hostWarn } from './host.ts'
+import { define } from './webidl.ts'
+
+/** The engine's setters return NaN for NaN but leave the date as it was, so an invalid date would count as valid. */
+function repairDate(): void {
+  const prototype = Date.prototype as unknown as Record<string, (...values: number[]) => number>
+  const setTime = uncurryThis(Date.prototype.setTime)
+  for (const unit of ['Milliseconds', 'Seconds', 'Minutes', 'Hours', 'Date', 'Month', 'FullYear']) {
+    for (const name of [`set${unit}`, `setUTC${unit}`]) {
+      const native = prototype[name]
+      if (native === undefined) continue
+      const repaired = {
+        [name](this: Date, ...values: unknown[]): number {
+          for (let i = 0; i < values.length; i++) values[i] = Number(values[i])
+          if (values.length === 0) return setTime(this, NaN)
+          const time = ReflectApply(native, this, values as number[])
+          return time !== time ? setTime(this, NaN) : time
+        },
+      }[name]
+      if (repaired === undefined) continue
+      Object.defineProperty(repaired, 'length', { value: native.length, configurable: true })
+      define(prototype, name, repaired)
+    }
+  }
+}
+
+/**
+ * CallSite objects give the functions of a stack, the prelude's own and native host calls among them. V8 gives
+ * undefined for strict functions; here nobody gets any.
+ */
+function hideFunctionsOfStacks(): void {
+  const holder = Error as unknown as { prepareStackTrace?: unknown }
+  let site: object | undefined
+  holder.prepareStackTrace = (_error: unknown, sites: object[]): string => {
+    site = sites[0]
+    return ''
+  }
+  void new Error('probe').stack
+  // An accessor of the engine: it is set back, not deleted.
+  holder.prepareStackTrace = undefined
+  if (site === undefined) return
+  const prototype = Object.getPrototypeOf(site) as object
+  define(prototype, 'getFunction', function getFunction(): undefined {
+    return undefined
+  })
+  define(prototype, 'getThis', function getThis(): undefined {
+    return undefined
+  })
+}
+
+function transferList(options: unknown): ArrayBuffer[] {
+  const list: ArrayBuffer[] = []
+  const transfer = typeof options === 'object' && options !== null ? (options as { readonly transfer?: Iterable<unknown> }).transfer : undefined
+  if (transfer === undefined || typeof transfer[SymbolIterator] !== 'function') return list
+  for (const item of transfer) {
+    if (!(item instanceof NativeArrayBuffer)) throw new DOMException('Only an ArrayBuffer can be transferred', 'DataCloneError')
+    ArrayPush(list, item)
+  }
+  return list
+}
+
+/** The engine's throws on any transfer list; here the buffers are copied and the originals detached. */
+function structuredClone(value: unknown, options?: unknown): unknown {
+  if (arguments.length === 0) throw new TypeError('structuredClone needs a value')
+  const transferred = transferList(options)
+  const clone: unknown = nativeStructuredClone(value)
+  for (let i = 0; i < transferred.length; i++) {
+    const buffer = transferred[i]
+    if (buffer !== undefined) ArrayBufferTransfer(buffer)
+  }
+  return clone
+}
+
+let building = true
+let warned = false
+
+/** While an image is built its numbers would be the same in every request. */
+function random(): number {
+  if (building && !warned) {
+    warned = true
+    hostWarn('math-random')
+  }
+  return MathRandom()
+}
+
+/** `load`: the handler runs with the native function, which the host reseeds. */
+export function endOfTopLevel(): void {
+  building = false
+  if (Math.random === random) define(Math, 'random', MathRandom)
+}
+
+export function installRepairs(): void {
+  repairDate()
+  hideFunctionsOfStacks()
+  define(globals, 'structuredClone', structuredClone)
+  define(Math, 'random', random)
+}

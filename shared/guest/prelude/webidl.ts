@@ -1,0 +1,43 @@
+/** Conversions and class dressing that Web IDL prescribes. */
+import { ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ReflectOwnKeys, SymbolToStringTag, globals } from './primordials.ts'
+
+/** `String(value)` as Web IDL does it: a symbol throws. */
+export function toText(value: unknown): string {
+  if (typeof value === 'string') return value
+  // A template converts with the hint "string" and refuses symbols; String() would accept them.
+  return `${value as string}`
+}
+
+export function isObject(value: unknown): value is object {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function'
+}
+
+interface Constructor {
+  readonly prototype: object
+}
+
+/** Puts a class on the global object as browsers do: not enumerable there, its methods enumerable, with a tag. */
+export function expose(name: string, constructor: Constructor): void {
+  const prototype = constructor.prototype
+  const keys = ReflectOwnKeys(prototype)
+  for (let i = 0; i < keys.length; i++) {
+    const key = keys[i]
+    if (typeof key !== 'string' || key === 'constructor') continue
+    const descriptor = ObjectGetOwnPropertyDescriptor(prototype, key)
+    if (descriptor?.configurable === true) ObjectDefineProperty(prototype, key, { ...descriptor, enumerable: true })
+  }
+  tag(prototype, name)
+  // The bundler may have renamed the class.
+  ObjectDefineProperty(constructor, 'name', { value: name, configurable: true })
+  define(globals, name, constructor)
+}
+
+export function tag(prototype: object, name: string): void {
+  ObjectDefineProperty(prototype, SymbolToStringTag, { value: name, configurable: true })
+}
+
+/** A writable, hidden property: how built-ins sit on the global object. */
+export function define(target: object, name: string | symbol, value: unknown): void {
+  ObjectDefineProperty(target, name, { value, writable: true, configurable: true, enumerable: false })
+}
+
