@@ -1,0 +1,151 @@
+/**
+ * One ES module from a function's entry file, by esbuild: everything inside, nothing external, made for a web-like
+ * runtime. The same settings in `deploy` and in `dev`, so that what ran here is what runs there.
+ *
+ * An import that no function can have (`node:fs`) fails the build, and esbuild then gives no metafile: the chain of
+ * imports that led there comes from a second build with Node's modules left external.
+ */
+import { builtinModules } from 'node:module'
+import { basename, isAbsolute, relative } from 'node:path'
+import * as esbuild from 'esbuild'
+import { CodedError } from '../errors.ts'
+import { BUNDLE_MAX_BYTES } from '../limits.ts'
+
+export interface Bundle {
+  readonly code: Uint8Array
+  readonly sourceMap: Uint8Array
+  /** Names the module exports. */
+  readonly exports: readonly string[]
+  /** Absolute paths of the files it was made from, packages included. */
+  readonly inputs: readonly string[]
+  readonly warnings: readonly string[]
+  readonly tookMs: number
+}
+
+const OUTPUT = 'index.mjs'
+
+export function bundleOptions(entry: string, cwd: string): esbuild.BuildOptions & { readonly metafile: true; readonly write: false } {
+  return {
+    absWorkingDir: cwd,
+    entryPoints: [entry],
+    outfile: OUTPUT,
+    bundle: true,
+    write: false,
+    metafile: true,
+    format: 'esm',
+    platform: 'browser',
+    conditions: ['workerd', 'worker', 'browser'],
+    mainFields: ['browser', 'module', 'main'],
+    target: 'es2023',
+    define: { 'process.env.NODE_ENV': '"production"' },
+    charset: 'utf8',
+    legalComments: 'none',
+    // Beside the code, not at its end: a comment there would be part of what is hashed and measured.
+    sourcemap: 'external',
+    sourcesContent: false,
+    logLevel: 'silent',
+  }
+}
+
+/** Throws ERR_BUNDLE_SYNTAX, ERR_BUNDLE_IMPORT, ERR_BUNDLE_TOO_LARGE. */
+export async function bundle(entry: string, cwd: string): Promise<Bundle> {
+  const bundler = await openBundler(entry, cwd)
+  try {
+    return await bundler.build()
+  } finally {
+    await bundler.close()
+  }
+}
+
+export interface Bundler {
+  /** Throws what `bundle` throws; may be called again afterwards. One call at a time. */
+  build(): Promise<Bundle>
+  close(): Promise<void>
+}
+
+/** A bundler that keeps what it has parsed: building again after an edit takes a few milliseconds. */
+export async function openBundler(entry: string, cwd: string): Promise<Bundler> {
+  const context = await esbuild.context(bundleOptions(entry, cwd))
+  return {
+    async build() {
+      const startedAtMs = performance.now()
+      try {
+        const result = await context.rebuild()
+        return toBundle(result, cwd, Math.round(performance.now() - startedAtMs))
+      } catch (error) {
+        if (!isBuildFailure(error)) throw error
+        throw await explain(error, entry, cwd)
+      }
+    },
+    close: () => context.dispose(),
+  }
+}
+
+function toBundle(result: esbuild.BuildResult<{ metafile: true; write: false }>, cwd: string, tookMs: number): Bundle {
+  const code = result.outputFiles.find((file) => file.path.endsWith(OUTPUT))?.contents
+  const sourceMap = result.outputFiles.find((file) => file.path.endsWith('.map'))?.contents
+  if (code === undefined || sourceMap === undefined) throw new CodedError('ERR_INTERNAL', ['esbuild gave no output'])
+  if (code.byteLength > BUNDLE_MAX_BYTES) throw new CodedError('ERR_BUNDLE_TOO_LARGE', [BUNDLE_MAX_BYTES])
+  return {
+    code,
+    sourceMap,
+    exports: result.metafile.outputs[OUTPUT]?.exports ?? [],
+    inputs: Object.keys(result.metafile.inputs).map((input) => (isAbsolute(input) ? input : `${cwd}/${input}`)),
+    warnings: result.warnings.map(renderMessage),
+    tookMs,
+  }
+}
+
+async function explain(failure: esbuild.BuildFailure, entry: string, cwd: string): Promise<CodedError> {
+  const builtin = failure.errors.map(builtinOf).find((name) => name !== null)
+  if (builtin !== undefined) {
+    const chain = await importChain(entry, cwd, builtin)
+    return new CodedError('ERR_BUNDLE_IMPORT', [builtin, chain.join(' -> ')])
+  }
+  const [first, ...more] = failure.errors.map(renderMessage)
+  return new CodedError('ERR_BUNDLE_SYNTAX', [`${first ?? 'unknown error'}${more.length > 0 ? ` (and ${more.length} more)` : ''}`])
+}
+
+/** The Node module that esbuild could not resolve, or null if the message is about something else. */
+function builtinOf(message: esbuild.Message): string | null {
+  const name = /^Could not resolve "([^"]+)"/.exec(message.text)?.[1]
+  if (name === undefined) return null
+  return name.startsWith('node:') || builtinModules.includes(name) ? name : null
+}
+
+/** From the entry to the import, shortest way, as paths a user knows. */
+async function importChain(entry: string, cwd: string, builtin: string): Promise<readonly string[]> {
+  const { metafile } = await esbuild.build({ ...bundleOptions(entry, cwd), external: ['node:*', ...builtinModules] })
+  const start = metafile.outputs[OUTPUT]?.entryPoint
+  if (start === undefined) return [entry, builtin]
+  const cameFrom = new Map<string, string | null>([[start, null]])
+  // A Map keeps insertion order and takes additions while it is walked: that is the breadth-first queue.
+  for (const file of cameFrom.keys()) {
+    for (const { path, external } of metafile.inputs[file]?.imports ?? []) {
+      if (external === true && path === builtin) return [...trail(cameFrom, file), builtin]
+      if (!cameFrom.has(path)) cameFrom.set(path, file)
+    }
+  }
+  return [start, builtin]
+}
+
+function trail(cameFrom: ReadonlyMap<string, string | null>, last: string): readonly string[] {
+  const files: string[] = []
+  for (let file: string | null = last; file !== null; file = cameFrom.get(file) ?? null) files.unshift(file)
+  return files
+}
+
+function renderMessage(message: esbuild.Message): string {
+  const { location } = message
+  return location === null ? message.text : `${location.file}:${location.line}:${location.column + 1}: ${message.text}`
+}
+
+function isBuildFailure(error: unknown): error is esbuild.BuildFailure {
+  return error instanceof Error && 'errors' in error && Array.isArray(error.errors)
+}
+
+/** How a path is shown: relative when that is shorter. */
+export function shortPath(path: string, cwd: string): string {
+  const short = relative(cwd, path)
+  return short === '' ? basename(path) : short.startsWith('..') ? path : short
+}

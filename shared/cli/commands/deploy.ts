@@ -1,0 +1,129 @@
+/** `outpost deploy ENTRY --name NAME`: bundle one file and put it into service. */
+import { existsSync, statSync } from 'node:fs'
+import { basename, extname, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { CodedError } from '../../errors.ts'
+import { FUNCTION_LIMIT_MAX } from '../../limits.ts'
+import { ApiClient, resolveCredentials, type ConfigurationMembers, type FunctionRecord } from '../api-client.ts'
+import { bundle, shortPath } from '../bundle.ts'
+import type { CliContext } from '../context.ts'
+import { deployFunction } from '../deployment.ts'
+import { collect, functionName, keyAndValue, resolveEndpoint, wholeNumber } from '../options.ts'
+import { renderBytes } from '../output.ts'
+import { zipBundle } from '../zip.ts'
+
+interface DeployOptions {
+  readonly name?: string
+  readonly endpoint?: string
+  readonly var?: readonly string[]
+  readonly secret?: readonly string[]
+  readonly timeout?: number
+  readonly memory?: number
+  readonly cpuMs?: number
+  /** Paths, `false` by --no-prime, undefined when neither was given. */
+  readonly prime?: readonly string[] | boolean
+  readonly route?: readonly string[]
+  readonly alias?: string
+  readonly publish?: boolean
+  readonly json?: boolean
+}
+
+export function addDeploy(program: Command, context: CliContext): void {
+  program
+    .command('deploy')
+    .description('bundle a file and put it into service under a name')
+    .argument('<entry>', 'a .js, .mjs or .ts file that exports `default { fetch }` or `handler`')
+    .option('-n, --name <name>', "the function's name (default: the file's name)")
+    .option('--endpoint <url>', 'a POP or a region (default: OUTPOST_ENDPOINT, else http://127.0.0.1:8787)')
+    .option('--var <key=value>', 'a variable of `env`; those given replace all variables; may be repeated', collect)
+    .option('--secret <key[=value]>', 'a secret of `env`; without a value it is read from stdin; may be repeated', collect)
+    .option('--timeout <seconds>', 'wall time of one invocation', wholeNumber(1, FUNCTION_LIMIT_MAX.wallMs / 1000))
+    .option('--memory <mib>', 'memory of one invocation', wholeNumber(1, FUNCTION_LIMIT_MAX.memoryMib))
+    .option('--cpu-ms <ms>', 'CPU time of one invocation', wholeNumber(1, FUNCTION_LIMIT_MAX.cpuMs))
+    .option('--prime <path>', 'path of a synthetic request that runs before the image is taken; may be repeated', collect)
+    .option('--no-prime', 'take the image right after the top level')
+    .option('--route <pattern>', 'host or host/path that the function serves; may be repeated', collect)
+    .option('--publish', 'publish a numbered version')
+    .option('--alias <name>', 'publish, and point this alias to the new version')
+    .option('--json', 'print the result as JSON')
+    .addHelpText('after', '\nThe same bundle deployed again changes nothing. Secrets never enter an image: read them in the handler.\n')
+    .action((entry: string, options: DeployOptions) => runDeploy(context, entry, options))
+}
+
+async function runDeploy(context: CliContext, entry: string, options: DeployOptions): Promise<void> {
+  const path = resolve(context.cwd, entry)
+  if (!existsSync(path) || !statSync(path).isFile()) throw new CodedError('ERR_ENTRY_NOT_FOUND', [entry])
+  const name = functionName(options.name ?? basename(path, extname(path)))
+  const api = new ApiClient(resolveEndpoint(options.endpoint, context), resolveCredentials(context.env))
+  const members = await configuration(options, context)
+
+  const built = await bundle(path, context.cwd)
+  for (const warning of built.warnings) context.err(`warning: ${warning}\n`)
+  context.err(`bundled ${shortPath(path, context.cwd)}: ${renderBytes(built.code.byteLength)} in ${built.tookMs} ms\n`)
+
+  const startedAtMs = performance.now()
+  const { created, record } = await deployFunction(api, {
+    name,
+    zip: zipBundle(built),
+    members,
+    publish: options.publish === true || options.alias !== undefined,
+    alias: options.alias ?? null,
+  })
+  const url = new URL(`/fn/${name}/`, api.endpoint).href
+  if (options.json === true) {
+    context.out(`${JSON.stringify({ name, created, version: record.Version, arn: record.FunctionArn, codeSha256: record.CodeSha256 ?? null, alias: options.alias ?? null, url, report: reportOf(record) })}\n`)
+    return
+  }
+  context.err(`${created ? 'deployed' : 'updated'} ${name} (${record.Version}) in ${Math.round(performance.now() - startedAtMs)} ms\n`)
+  const report = reportOf(record)
+  if (report?.note) context.err(`${report.note}\n`)
+  for (const warning of report?.warnings ?? []) context.err(`warning: ${warning}\n`)
+  context.out(`${url}\n`)
+}
+
+async function configuration(options: DeployOptions, context: CliContext): Promise<ConfigurationMembers> {
+  const secrets = await readSecrets(options.secret ?? [], context)
+  const variables = options.var?.map((text) => {
+    const { key, value } = keyAndValue(text)
+    if (value === null) throw new CodedError('ERR_USAGE', [`--var ${text} has no value; write --var ${key}=VALUE`])
+    return [key, value] as const
+  })
+  const prime = options.prime === true ? undefined : options.prime
+  const outpost = {
+    ...(secrets === null ? {} : { Secrets: secrets }),
+    ...(prime === undefined ? {} : { Prime: prime }),
+    ...(options.cpuMs === undefined ? {} : { Limits: { CpuMs: options.cpuMs } }),
+    ...(options.route === undefined ? {} : { Routes: options.route }),
+  }
+  return {
+    ...(options.timeout === undefined ? {} : { Timeout: options.timeout }),
+    ...(options.memory === undefined ? {} : { MemorySize: options.memory }),
+    ...(variables === undefined ? {} : { Environment: { Variables: Object.fromEntries(variables) } }),
+    ...(Object.keys(outpost).length === 0 ? {} : { Outpost: outpost }),
+  }
+}
+
+/** A value on the command line stays in the shell's history and in the process list: stdin is the way that does not. */
+async function readSecrets(texts: readonly string[], context: CliContext): Promise<Record<string, string> | null> {
+  if (texts.length === 0) return null
+  const pairs = texts.map(keyAndValue)
+  const fromStdin = pairs.filter((pair) => pair.value === null)
+  if (fromStdin.length > 1) throw new CodedError('ERR_USAGE', [`only one secret can be read from stdin, and ${fromStdin.map((pair) => pair.key).join(' and ')} have no value`])
+  const [first] = fromStdin
+  if (first !== undefined && context.stdinIsTerminal) context.err(`value of ${first.key}, then Ctrl-D: `)
+  const read = first === undefined ? '' : Buffer.from(await context.readStdin()).toString().replace(/\r?\n$/, '')
+  if (first !== undefined && read === '') throw new CodedError('ERR_USAGE', [`no value for the secret ${first.key} on stdin`])
+  return Object.fromEntries(pairs.map(({ key, value }) => [key, value ?? read]))
+}
+
+/** What the builder said, as the region puts it into its answer; null from a server that says nothing. */
+export function reportOf(record: FunctionRecord): { readonly primed: boolean | null; readonly note: string; readonly warnings: readonly string[] } | null {
+  const report = record.Outpost?.Report
+  if (typeof report !== 'object' || report === null) return null
+  const { Primed: primed, PrimeNote: note, Warnings: warnings } = report as Record<string, unknown>
+  return {
+    primed: typeof primed === 'boolean' ? primed : null,
+    note: typeof note === 'string' ? note : '',
+    warnings: Array.isArray(warnings) ? warnings.filter((warning) => typeof warning === 'string') : [],
+  }
+}

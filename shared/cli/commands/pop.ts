@@ -1,0 +1,55 @@
+/** `outpost pop`: a point of presence as a process. */
+import type { Command } from 'commander'
+import { popSchema, resolveConfig } from '../../config.ts'
+import { CodedError } from '../../errors.ts'
+import type { CliContext } from '../context.ts'
+import { portNumber, wholeNumber } from '../options.ts'
+import { runTier, type RunningTier } from '../tier.ts'
+import { configInput, trueOrFalse } from '../tier-options.ts'
+
+interface PopOptions {
+  readonly port?: number
+  readonly host?: string
+  readonly region?: string
+  readonly data?: string
+  readonly adminPort?: number
+  readonly token?: string
+  readonly memory?: number
+  readonly workers?: number
+  readonly hotMinRequests?: number
+  readonly staleMax?: number
+  readonly drainTimeout?: number
+  readonly dev?: boolean
+  readonly config?: string
+}
+
+export function addPop(program: Command, context: CliContext): void {
+  program
+    .command('pop')
+    .description('run a POP: the front door clients talk to, with the hot functions')
+    .option('--port <port>', 'port clients talk to (OUTPOST_POP_PORT; 8787)', portNumber)
+    .option('--host <address>', 'address to listen on (OUTPOST_POP_HOST; 127.0.0.1)')
+    .option('--region <url>', 'address of the region (OUTPOST_POP_REGION)')
+    .option('--data <dir>', 'keep images over a restart (OUTPOST_POP_DATA; in memory only)')
+    .option('--admin-port <port>', 'port of health and metrics (OUTPOST_POP_ADMIN_PORT; none)', portNumber)
+    .option('--token <token>', 'what is shown to the region (OUTPOST_LINK_TOKEN; dev)')
+    .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_POP_MEMORY_MIB; 512)', wholeNumber(64, 1_048_576))
+    .option('--workers <count>', 'threads that run functions (OUTPOST_POP_WORKERS; one per core, at most 4)', wholeNumber(1, 256))
+    .option('--hot-min-requests <count>', 'requests in five minutes that make a function hot (OUTPOST_POP_HOT_MIN_REQUESTS; 3)', wholeNumber(0, 1_000_000))
+    .option('--stale-max <ms>', 'how long to serve what is here without a region (OUTPOST_POP_STALE_MAX_MS; 3600000)', wholeNumber(0, 604_800_000))
+    .option('--drain-timeout <ms>', 'time for invocations in flight after SIGTERM (OUTPOST_POP_DRAIN_TIMEOUT_MS; 30000)', wholeNumber(0, 3_600_000))
+    .option('--dev [boolean]', 'development server: health and metrics on the main port too (OUTPOST_POP_DEV; false)', trueOrFalse)
+    .option('--config <file>', 'JSON file of settings; options and environment go before it')
+    .action((options: PopOptions) => runPop(context, options))
+}
+
+async function runPop(context: CliContext, options: PopOptions): Promise<void> {
+  const { region: regionUrl, data: dataDir, memory: memoryMib, staleMax: staleMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(popSchema, configInput({ ...same, regionUrl, dataDir, memoryMib, staleMaxMs, drainTimeoutMs }, config, context))
+  await runTier(context, 'pop', settings, startPop)
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- the POP is wired in here
+async function startPop(): Promise<RunningTier> {
+  throw new CodedError('ERR_ENVIRONMENT', ['this build has no POP yet'])
+}

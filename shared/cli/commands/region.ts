@@ -1,0 +1,51 @@
+/** `outpost region`: the control side as a process. */
+import type { Command } from 'commander'
+import { regionSchema, resolveConfig } from '../../config.ts'
+import { CodedError } from '../../errors.ts'
+import type { CliContext } from '../context.ts'
+import { portNumber, wholeNumber } from '../options.ts'
+import { runTier, type RunningTier } from '../tier.ts'
+import { configInput, trueOrFalse } from '../tier-options.ts'
+
+interface RegionOptions {
+  readonly port?: number
+  readonly host?: string
+  readonly data?: string
+  readonly adminPort?: number
+  readonly keys?: string
+  readonly token?: string
+  readonly memory?: number
+  readonly workers?: number
+  readonly drainTimeout?: number
+  readonly dev?: boolean
+  readonly config?: string
+}
+
+export function addRegion(program: Command, context: CliContext): void {
+  program
+    .command('region')
+    .description('run a region: registry, image builder, store, and what POPs do not run themselves')
+    .option('--port <port>', 'port of API, web endpoints and POP links (OUTPOST_REGION_PORT; 8788)', portNumber)
+    .option('--host <address>', 'address to listen on (OUTPOST_REGION_HOST; 127.0.0.1)')
+    .option('--data <dir>', 'functions, images and secrets (OUTPOST_REGION_DATA; .outpost/region)')
+    .option('--admin-port <port>', 'port of health and metrics (OUTPOST_REGION_ADMIN_PORT; none)', portNumber)
+    .option('--keys <file>', 'JSON file of access keys (OUTPOST_REGION_KEYS; the pair dev/dev)')
+    .option('--token <token>', 'what POPs show to link up (OUTPOST_LINK_TOKEN; dev)')
+    .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_REGION_MEMORY_MIB; 1024)', wholeNumber(64, 1_048_576))
+    .option('--workers <count>', 'threads that run functions (OUTPOST_REGION_WORKERS; one per core, at most 4)', wholeNumber(1, 256))
+    .option('--drain-timeout <ms>', 'time for invocations in flight after SIGTERM (OUTPOST_REGION_DRAIN_TIMEOUT_MS; 30000)', wholeNumber(0, 3_600_000))
+    .option('--dev [boolean]', 'development server: loopback host names only on control paths (OUTPOST_REGION_DEV; false)', trueOrFalse)
+    .option('--config <file>', 'JSON file of settings; options and environment go before it')
+    .action((options: RegionOptions) => runRegion(context, options))
+}
+
+async function runRegion(context: CliContext, options: RegionOptions): Promise<void> {
+  const { data: dataDir, keys: keysFile, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(regionSchema, configInput({ ...same, dataDir, keysFile, memoryMib, drainTimeoutMs }, config, context))
+  await runTier(context, 'region', settings, startRegion)
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- the region is wired in here
+async function startRegion(): Promise<RunningTier> {
+  throw new CodedError('ERR_ENVIRONMENT', ['this build has no region yet'])
+}

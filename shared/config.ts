@@ -1,0 +1,130 @@
+/**
+ * What an operator can set, one schema per tier: the schema is the manual. For every value: option, then environment,
+ * then configuration file, then the default here. Unknown keys are refused, the result is frozen, and a message about a
+ * value names the option and the environment variable that set it.
+ */
+import { z } from 'zod'
+import { CodedError } from './errors.ts'
+
+/** Where one value may come from. */
+interface Source {
+  readonly option: string
+  readonly env: string
+}
+
+const sources = z.registry<Source>()
+
+const port = z.int().min(0).max(65_535)
+
+export const regionSchema = z.strictObject({
+  /** Port of API, web endpoints and POP links; 0 takes a free one. */
+  port: port.default(8788).register(sources, { option: '--port', env: 'OUTPOST_REGION_PORT' }),
+  /** Address to listen on. Anything but loopback needs `keysFile` and `token`. */
+  host: z.string().min(1).default('127.0.0.1').register(sources, { option: '--host', env: 'OUTPOST_REGION_HOST' }),
+  /** Functions, images and secrets; made if it is not there. */
+  dataDir: z.string().min(1).default('.outpost/region').register(sources, { option: '--data', env: 'OUTPOST_REGION_DATA' }),
+  /** Port of health, metrics and profiles; null for none, 0 takes a free one. Loopback only. */
+  adminPort: port.nullable().default(null).register(sources, { option: '--admin-port', env: 'OUTPOST_REGION_ADMIN_PORT' }),
+  /** JSON file `{ "ACCESS KEY ID": { "secret": "...", "account": "123456789012" } }`; null: the pair dev/dev. */
+  keysFile: z.string().min(1).nullable().default(null).register(sources, { option: '--keys', env: 'OUTPOST_REGION_KEYS' }),
+  /** What POPs show to link up. */
+  token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
+  /** MiB that sandboxes, images and caches may hold together. */
+  memoryMib: z.int().min(64).max(1_048_576).default(1024).register(sources, { option: '--memory', env: 'OUTPOST_REGION_MEMORY_MIB' }),
+  /** Threads that run functions; null: one per core, at most four. */
+  workers: z.int().min(1).max(256).nullable().default(null).register(sources, { option: '--workers', env: 'OUTPOST_REGION_WORKERS' }),
+  /** How long invocations in flight may go on after SIGTERM, ms. */
+  drainTimeoutMs: z.int().min(0).max(3_600_000).default(30_000).register(sources, { option: '--drain-timeout', env: 'OUTPOST_REGION_DRAIN_TIMEOUT_MS' }),
+  /** Development server: any key pair may sign, answers tell more, control paths take loopback host names only. */
+  dev: z.boolean().default(false).register(sources, { option: '--dev', env: 'OUTPOST_REGION_DEV' }),
+})
+export type RegionConfig = Readonly<z.infer<typeof regionSchema>>
+
+export const popSchema = z.strictObject({
+  /** Port clients talk to; 0 takes a free one. */
+  port: port.default(8787).register(sources, { option: '--port', env: 'OUTPOST_POP_PORT' }),
+  host: z.string().min(1).default('127.0.0.1').register(sources, { option: '--host', env: 'OUTPOST_POP_HOST' }),
+  /** Where images are kept over a restart; null: in memory only. */
+  dataDir: z.string().min(1).nullable().default(null).register(sources, { option: '--data', env: 'OUTPOST_POP_DATA' }),
+  adminPort: port.nullable().default(null).register(sources, { option: '--admin-port', env: 'OUTPOST_POP_ADMIN_PORT' }),
+  /** The region's address, http or https. */
+  regionUrl: z.url({ protocol: /^https?$/ }).register(sources, { option: '--region', env: 'OUTPOST_POP_REGION' }),
+  token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
+  memoryMib: z.int().min(64).max(1_048_576).default(512).register(sources, { option: '--memory', env: 'OUTPOST_POP_MEMORY_MIB' }),
+  workers: z.int().min(1).max(256).nullable().default(null).register(sources, { option: '--workers', env: 'OUTPOST_POP_WORKERS' }),
+  /** Requests within five minutes that make a function hot here. 0: as soon as it is asked for. */
+  hotMinRequests: z.int().min(0).max(1_000_000).default(3).register(sources, { option: '--hot-min-requests', env: 'OUTPOST_POP_HOT_MIN_REQUESTS' }),
+  /** How long a POP that is cut off serves what it has, ms. */
+  staleMaxMs: z.int().min(0).max(604_800_000).default(3_600_000).register(sources, { option: '--stale-max', env: 'OUTPOST_POP_STALE_MAX_MS' }),
+  drainTimeoutMs: z.int().min(0).max(3_600_000).default(30_000).register(sources, { option: '--drain-timeout', env: 'OUTPOST_POP_DRAIN_TIMEOUT_MS' }),
+  dev: z.boolean().default(false).register(sources, { option: '--dev', env: 'OUTPOST_POP_DEV' }),
+})
+export type PopConfig = Readonly<z.infer<typeof popSchema>>
+
+export interface ConfigInput {
+  /** By member; undefined when the option was not given. */
+  readonly options: Readonly<Record<string, unknown>>
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** Parsed JSON of the configuration file and its name for messages; null without one. */
+  readonly file: { readonly name: string; readonly values: unknown } | null
+}
+
+/** Throws ERR_CONFIG for the first value that cannot be used. */
+export function resolveConfig<Shape extends z.ZodRawShape>(schema: z.ZodObject<Shape, z.core.$strict>, input: ConfigInput): Readonly<z.infer<typeof schema>> {
+  const fromFile = fileValues(schema, input)
+  const merged: Record<string, unknown> = {}
+  const origins = new Map<string, string>()
+  for (const [member, valueSchema] of Object.entries<z.core.$ZodType>(schema.shape)) {
+    const source = sourceOf(valueSchema)
+    const env = input.env[source.env]
+    const [value, origin] =
+      input.options[member] !== undefined ? [input.options[member], source.option]
+      : env !== undefined && env !== '' ? [fromText(env, valueSchema), source.env]
+      : member in fromFile ? [fromFile[member], `"${member}" in ${input.file?.name ?? 'the file'}`]
+      : [undefined, 'the default']
+    if (value !== undefined) merged[member] = value
+    origins.set(member, origin)
+  }
+  const result = schema.safeParse(merged)
+  if (result.success) return deepFreeze(result.data)
+  const issue = result.error.issues[0]
+  const member = String(issue?.path[0] ?? '')
+  const valueSchema = (schema.shape as Record<string, z.core.$ZodType>)[member]
+  const setBy = valueSchema === undefined ? '' : ` (${sourceOf(valueSchema).option} or ${sourceOf(valueSchema).env})`
+  const reason = member in merged ? `${issue?.message ?? 'invalid'}; it was set by ${origins.get(member) ?? '?'}` : 'must be given'
+  throw new CodedError('ERR_CONFIG', [`${member}${setBy}: ${reason}`])
+}
+
+function fileValues<Shape extends z.ZodRawShape>(schema: z.ZodObject<Shape>, input: ConfigInput): Record<string, unknown> {
+  if (input.file === null) return {}
+  const { name, values } = input.file
+  if (typeof values !== 'object' || values === null || Array.isArray(values)) throw new CodedError('ERR_CONFIG', [`${name} does not hold a JSON object`])
+  const unknown = Object.keys(values).find((member) => !(member in schema.shape))
+  if (unknown !== undefined) throw new CodedError('ERR_CONFIG', [`${name}: there is no setting "${unknown}". Settings: ${Object.keys(schema.shape).join(', ')}`])
+  return values as Record<string, unknown>
+}
+
+/** The environment holds text; numbers and truth values are read as what the schema wants, anything else stays text and is refused by it. */
+function fromText(text: string, schema: z.core.$ZodType): unknown {
+  if (/^\d{1,15}$/.test(text) && !accepts(schema, text)) return Number(text)
+  if (/^(true|false)$/.test(text) && !accepts(schema, text)) return text === 'true'
+  return text
+}
+
+function accepts(schema: z.core.$ZodType, value: unknown): boolean {
+  return z.core.safeParse(schema, value).success
+}
+
+function sourceOf(schema: z.core.$ZodType): Source {
+  const source = sources.get(schema as z.ZodType)
+  if (source === undefined) throw new Error('a setting has no source')
+  return source
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    for (const member of Object.values(value)) deepFreeze(member)
+    Object.freeze(value)
+  }
+  return value
+}
