@@ -16,7 +16,8 @@ const SCRIPTS: readonly (readonly [what: string, source: string])[] = [
   ['structured clone', 'JSON.stringify(structuredClone({ a: [1, new Date(0), new Map([[1, 2]])] }))'],
   ['growth', 'let list = []; for (let i = 0; i < 40; i++) list.push(new Uint8Array(65536).fill(i)); list.length'],
   ['errors', 'try { null.x } catch (error) { String(error) }'],
-  ['large copies and fills', 'new Uint8Array(300000).fill(3).slice().length'],
+  ['large copies', 'let s = "abcdef".repeat(60000); s.slice(1, 250000).length'],
+  ['large fills', 'new Uint8Array(300000).fill(3).length'],
   ['deep recursion', '(function f() { try { return 1 + f() } catch { return 0 } })() > 10'],
 ]
 
@@ -40,13 +41,16 @@ t.test('copying back dirty pages and 16 bytes past each restores memory byte for
 })
 
 t.test('dropping the marking of a kind of store breaks the restore', async (t) => {
-  // Kinds that these scripts surely use: without their flags some page must stay changed.
   for (const kind of ['i32.store', 'i64.store', 'i32.store8', 'memory.copy', 'memory.fill'] as const) {
     const engine = createEngine('rewritten', { omitMarking: kind })
-    const image = capture(engine)
-    for (const [, source] of SCRIPTS) engine.evaluate(`{ ${source} }`)
-    restore(engine, image)
-    t.notOk(sameState(engine, image), kind)
+    // Each script from its own copy, because a page that another kind marked is put back all the same.
+    const noticed = SCRIPTS.some(([, source]) => {
+      const image = capture(engine)
+      engine.evaluate(`{ ${source} }`)
+      restore(engine, image)
+      return !sameState(engine, image)
+    })
+    t.ok(noticed, kind)
   }
 })
 
