@@ -117,3 +117,5 @@ export const LINK_HANDSHAKES_MAX = 64
 // Front doors.
 /** Request bodies that one front door holds until they are complete, all together; beyond it ERR_QUEUE_FULL. Room for three uploads of the largest zip. */
 export const BODIES_BUFFERED_MAX_BYTES = 256 * MIB
+/** Time until a front door's caller gives up on an answer, ms: the longest wall time a function can have, and a minute to get there and back. */
+export const REQUEST_DEADLINE_MS = FUNCTION_LIMIT_MAX.wallMs + 60_000

@@ -45,6 +45,8 @@ export interface Placement {
   readonly startKind: StartKind | null
   /** True when the POP is cut off from its region and serves what it has. */
   readonly stale: boolean
+  /** The function's memory limit, for Lambda's REPORT line; absent or null if it is not known. */
+  readonly memoryMib?: number | null
 }
 
 /**
@@ -60,10 +62,14 @@ export interface AnswerSink {
   end(result: InvocationResult, placement: Placement): void
   /** The call did not run to an outcome. */
   fail(error: CodedError, placement: Placement | null): void
+  /** Stops the flow of the request body, and lets it go on: for a dispatcher that cannot take `Answer.write` as fast as it comes. */
+  pauseBody?(): void
+  resumeBody?(): void
 }
 
 /** The running call, as the front door holds it. */
 export interface Answer {
+  /** More of the request body; the bytes are the receiver's own. */
   write(chunk: Uint8Array): void
   writeEnd(): void
   resume(): void

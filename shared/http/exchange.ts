@@ -1,0 +1,320 @@
+/**
+ * One request and its answer on a uWS connection, whatever stands behind it. Subclasses decide what is answered; this
+ * class owns the uWS response and is the only one that touches it.
+ *
+ *   open --respond--> sent                    the whole answer in one write
+ *   open --respond--> sending --> sent        a body larger than the socket takes at once
+ *   open --startStream--> streaming --endStream--> sent
+ *   any of open, sending, streaming --client leaves, or abort()--> gone
+ *
+ * H1: the uWS response is touched in `open`, `sending` and `streaming` only: after its end and after an abort uWS throws.
+ * H2: an answer ends exactly once: `sent`, or `gone` with the connection closed, so that no client takes half a body for all.
+ * H3: a request counts as in flight until its answer is over and whatever was dispatched for it has ended.
+ * H4: bytes are written before the call that brings them returns, or copied.
+ */
+import { STATUS_CODES } from 'node:http'
+import type { Clock } from '../clock.ts'
+import type { Log } from '../log.ts'
+import type { HttpMetrics } from './metrics.ts'
+import type { PlacementLines } from './placement-lines.ts'
+import type { ResponseHeads } from './response-head.ts'
+import type { Dispatcher } from './types.ts'
+import type { HttpResponse } from './uws.ts'
+
+/** A body beyond this may not fit the socket's buffer: it is sent as the socket drains, and counts as in flight until then. */
+const LARGE_BODY_BYTES = 128 * 1024
+const EMPTY = new Uint8Array(0)
+
+export interface ExchangeSettings {
+  readonly mode: 'dev' | 'production'
+  readonly account: string
+  readonly awsRegion: string
+  readonly requestTimeoutMs: number
+  readonly serverTiming: boolean
+}
+
+/** What all exchanges of a front door share. */
+export interface Door {
+  readonly settings: ExchangeSettings
+  readonly dispatcher: Dispatcher
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: HttpMetrics
+  readonly responseHeads: ResponseHeads
+  readonly placementLines: PlacementLines
+  readonly live: ExchangeList
+  /** The exchange whose uWS callback is running: its writes are corked already. */
+  corked: HttpExchange | null
+  draining: boolean
+}
+
+type Phase = 'open' | 'sending' | 'streaming' | 'sent' | 'gone'
+
+export abstract class HttpExchange {
+  readonly requestId: string
+  /** Links of the list of live exchanges; only ExchangeList writes them. */
+  older: HttpExchange | null = null
+  newer: HttpExchange | null = null
+  protected readonly door: Door
+  /** True from dispatch until the dispatcher's last word. */
+  protected dispatched = false
+  /** Close the connection after the answer. */
+  protected closeAfter: boolean
+  readonly #response: HttpResponse
+  readonly #route: number
+  readonly #startedAtMs: number
+  #phase: Phase = 'open'
+  #status = 0
+
+  constructor(door: Door, response: HttpResponse, route: number, requestId: string, closeAfter: boolean) {
+    this.door = door
+    this.requestId = requestId
+    this.closeAfter = closeAfter
+    this.#response = response
+    this.#route = route
+    this.#startedAtMs = door.clock.monotonicMs()
+    response.onAborted(() => this.#aborted())
+    door.live.add(this)
+    door.metrics.inFlight++
+  }
+
+  /** The client left, or `abort` was called, before the answer was complete. */
+  protected abstract onGone(): void
+  /** Streamed data may flow again. */
+  protected abstract onWritable(): void
+  protected abstract onBody(chunk: ArrayBuffer, last: boolean): void
+  /** Nothing has come for far too long, or the front door closes: make an end. */
+  abstract giveUp(): void
+
+  /** Begins. In the uWS callback that brought the request, once, right after construction. */
+  start(): void {
+    this.door.corked = this
+    this.onStart()
+  }
+
+  protected abstract onStart(): void
+
+  protected get isOpen(): boolean {
+    return this.#phase === 'open'
+  }
+
+  protected get isStreaming(): boolean {
+    return this.#phase === 'streaming'
+  }
+
+  ageMs(): number {
+    return this.door.clock.monotonicMs() - this.#startedAtMs
+  }
+
+  /** Begins to deliver the request body to `onBody`. Once. */
+  protected receive(): void {
+    this.#response.onData((chunk, last) => {
+      const { door } = this
+      door.corked = this
+      try {
+        this.onBody(chunk, last)
+      } catch (error) {
+        this.fault(error)
+      }
+      door.corked = null
+    })
+  }
+
+  /** Something of ours threw: end this exchange, not the process. */
+  fault(error: unknown): void {
+    this.door.log.error('exchange failed', { requestId: this.requestId, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+    this.abort()
+  }
+
+  /** Stops and resumes the flow of the request body. */
+  protected pauseReceiving(): void {
+    if (this.#phase === 'open' || this.#phase === 'streaming') this.#response.pause()
+  }
+
+  protected resumeReceiving(): void {
+    if (this.#phase === 'open' || this.#phase === 'streaming') this.#response.resume()
+  }
+
+  /**
+   * The whole answer. `lines`: headers as `\r\nname: value...`. `body` null: none is sent, and `lines` says what
+   * Content-Length there is, if any; else uWS adds it.
+   */
+  protected respond(status: number, lines: string, ascii: boolean, body: Uint8Array | string | null): void {
+    if (this.#phase !== 'open') return
+    this.#status = status
+    if (this.door.corked === this) this.#write(status, lines, ascii, body)
+    else this.#response.cork(() => this.#write(status, lines, ascii, body))
+    if (this.#isSent()) this.#answerOver()
+  }
+
+  protected startStream(status: number, lines: string, ascii: boolean, first: Uint8Array | null): boolean {
+    if (this.#phase !== 'open') return true
+    this.#status = status
+    this.#phase = 'streaming'
+    const response = this.#response
+    // uWS would write the header for `end(body, true)` in the middle of the body.
+    const head = headOf(status, this.#closing() ? lines + CLOSE : lines, ascii)
+    let flowing = true
+    const write = (): void => {
+      response.writeStatus(head)
+      // An empty write sends the head at once.
+      flowing = response.write(first ?? EMPTY)
+    }
+    if (this.door.corked === this) write()
+    else response.cork(write)
+    response.onWritable(() => {
+      this.onWritable()
+      return true
+    })
+    return flowing
+  }
+
+  /** False: hold further chunks until `onWritable`. */
+  protected writeStream(chunk: Uint8Array): boolean {
+    // An empty chunk would read as the end of the body.
+    if (this.#phase !== 'streaming' || chunk.byteLength === 0) return true
+    const response = this.#response
+    let flowing = true
+    response.cork(() => {
+      flowing = response.write(chunk)
+    })
+    return flowing
+  }
+
+  protected endStream(): void {
+    if (this.#phase !== 'streaming') return
+    this.#phase = 'sent'
+    this.#response.cork(() => this.#response.end())
+    this.#answerOver()
+  }
+
+  /** H2: ends what cannot be ended properly. */
+  protected abort(): void {
+    if (this.#phase === 'sent' || this.#phase === 'gone') return
+    this.#phase = 'gone'
+    this.#response.close()
+    this.onGone()
+    this.#answerOver()
+  }
+
+  /** To be called when `dispatched` has become false. */
+  protected dispatchOver(): void {
+    if (this.#phase === 'sent' || this.#phase === 'gone') this.#release()
+  }
+
+  #aborted(): void {
+    if (this.#phase === 'sent' || this.#phase === 'gone') return
+    this.#phase = 'gone'
+    this.door.metrics.clientAborts++
+    this.onGone()
+    this.#answerOver()
+  }
+
+  #write(status: number, lines: string, ascii: boolean, body: Uint8Array | string | null): void {
+    const response = this.#response
+    const close = this.#closing()
+    if (body === null) {
+      // uWS writes a senseless length if `endWithoutBody` is given any argument but a number.
+      response.writeStatus(headOf(status, close ? lines + CLOSE : lines, ascii)).endWithoutBody()
+    } else if (typeof body !== 'string' && body.byteLength > LARGE_BODY_BYTES) {
+      response.writeStatus(headOf(status, close ? lines + CLOSE : lines, ascii))
+      this.#sendLarge(body)
+      return
+    } else {
+      // The whole head in one call: each header of its own costs 0.2 us more (bench/front-door.ts).
+      response.writeStatus(headOf(status, lines, ascii))
+      response.end(body, close)
+    }
+    this.#phase = 'sent'
+  }
+
+  #sendLarge(body: Uint8Array): void {
+    const response = this.#response
+    if (response.tryEnd(body, body.byteLength)[1]) {
+      this.#phase = 'sent'
+      return
+    }
+    this.#phase = 'sending'
+    const sentBytes = response.getWriteOffset()
+    const rest = body.slice(sentBytes) // H4
+    response.onWritable((offset) => {
+      if (this.#phase !== 'sending') return true
+      const [flowing, done] = response.tryEnd(rest.subarray(offset - sentBytes), body.byteLength)
+      if (done) {
+        this.#phase = 'sent'
+        this.#answerOver()
+      }
+      return flowing
+    })
+  }
+
+  /** Apart, because writing changes the phase behind the compiler's back. */
+  #isSent(): boolean {
+    return this.#phase === 'sent'
+  }
+
+  #closing(): boolean {
+    return this.closeAfter || this.door.draining
+  }
+
+  #answerOver(): void {
+    this.door.metrics.answered(this.#route, this.#status, this.ageMs())
+    if (!this.dispatched) this.#release()
+  }
+
+  #release(): void {
+    this.door.live.remove(this)
+    this.door.metrics.inFlight--
+  }
+}
+
+/** The exchanges in flight, oldest first: a doubly linked list through the exchanges themselves. */
+export class ExchangeList {
+  #oldest: HttpExchange | null = null
+  #newest: HttpExchange | null = null
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  add(exchange: HttpExchange): void {
+    exchange.older = this.#newest
+    if (this.#newest === null) this.#oldest = exchange
+    else this.#newest.newer = exchange
+    this.#newest = exchange
+    this.#size++
+  }
+
+  remove(exchange: HttpExchange): void {
+    if (exchange.older === null) this.#oldest = exchange.newer
+    else exchange.older.newer = exchange.newer
+    if (exchange.newer === null) this.#newest = exchange.older
+    else exchange.newer.older = exchange.older
+    exchange.older = null
+    exchange.newer = null
+    this.#size--
+  }
+
+  /** A copy, oldest first. */
+  all(): HttpExchange[] {
+    const found: HttpExchange[] = []
+    for (let exchange = this.#oldest; exchange !== null; exchange = exchange.newer) found.push(exchange)
+    return found
+  }
+
+  /** Those that began more than `ageMs` ago. */
+  olderThan(ageMs: number): HttpExchange[] {
+    const found: HttpExchange[] = []
+    for (let exchange = this.#oldest; exchange !== null && exchange.ageMs() > ageMs; exchange = exchange.newer) found.push(exchange)
+    return found
+  }
+}
+
+const CLOSE = '\r\nconnection: close'
+const STATUS_LINES: readonly string[] = Array.from({ length: 600 }, (_, status) => `${status} ${STATUS_CODES[status] ?? 'Unknown'}`)
+
+function headOf(status: number, lines: string, ascii: boolean): string | Uint8Array {
+  const head = (STATUS_LINES[status] ?? '500 Internal Server Error') + lines
+  return ascii ? head : Buffer.from(head, 'latin1')
+}

@@ -1,0 +1,425 @@
+/**
+ * The HTTP front door of a POP or a region: uWebSockets.js on the main thread, a Dispatcher behind it.
+ *
+ *   uWS request -> RequestHead (read and check) -> Routes (host, path) -> an exchange (one request's life) -> Dispatcher
+ *
+ * This is the hot path: no promise, no URL object and no scan of headers per request; a buffered request costs one pass
+ * over its headers, one object, and two writes. bench/front-door.ts holds it against bare uWS.
+ *
+ * Paths: `/fn/NAME[:QUALIFIER]/rest` and `NAME.localhost` are functions, `/20YY-MM-DD/...` is the Lambda-compatible API,
+ * `/healthz`, `/readyz` and `/metrics` are for operators: on the admin port, and in development on the main one too.
+ */
+import { randomUUID } from 'node:crypto'
+import { setImmediate } from 'node:timers'
+import { Registry } from 'prom-client'
+import { parseFunctionReference, type FunctionReference } from '../api/names.ts'
+import { encodeError } from '../api/replies.ts'
+import { assertNever } from '../brand.ts'
+import type { Clock } from '../clock.ts'
+import { CodedError, toCodedError } from '../errors.ts'
+import { CONTROL_BODY_MAX_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts'
+import type { Log } from '../log.ts'
+import { adminReply } from './admin.ts'
+import { errorAnswer } from './error-answer.ts'
+import { ExchangeList, type Door } from './exchange.ts'
+import { InvokeExchange } from './invoke-exchange.ts'
+import { HttpMetrics, routeIndex, type Tier } from './metrics.ts'
+import { PlacementLines } from './placement-lines.ts'
+import { ReplyExchange } from './reply-exchange.ts'
+import { RequestHead, rawHeaders } from './request-head.ts'
+import { ResponseHeads } from './response-head.ts'
+import { Routes, decodePart, invokeSegment, pathBehindTarget, queryParameter, type WebTarget } from './routes.ts'
+import type { ControlCall, ControlReply, Dispatcher } from './types.ts'
+import { App, LISTEN_EXCLUSIVE, closeListenSocket, localPort, type HttpRequest, type HttpResponse, type TemplatedApp, type us_listen_socket } from './uws.ts'
+import { WebExchange } from './web-exchange.ts'
+
+export type InvokeAuth =
+  /** Development: any Authorization header will do. */
+  | { readonly kind: 'any' }
+  /** This tier has no keys: Invoke goes to `Dispatcher.control` as it was signed. */
+  | { readonly kind: 'relay' }
+  /** Gives the caller's account, or the error that refuses the call. */
+  | { readonly kind: 'verify'; readonly verify: (call: ControlCall) => string | CodedError }
+
+export interface FrontDoorOptions {
+  readonly tier: Tier
+  /** `dev`: loopback host names only on management paths and Invoke, errors show stacks, admin paths on the main port. */
+  readonly mode: 'dev' | 'production'
+  readonly dispatcher: Dispatcher
+  readonly clock: Clock
+  readonly log: Log
+  /** Address to listen on. Default 127.0.0.1; `dev` accepts loopback addresses only (ERR_CONFIG). */
+  readonly host?: string
+  /** 0: any free one. */
+  readonly port: number
+  /** Where `/healthz`, `/readyz` and `/metrics` are, on `adminHost`; null: nowhere but in `dev`. Default null. */
+  readonly adminPort?: number | null
+  /** Default 127.0.0.1. */
+  readonly adminHost?: string
+  /** Account of calls that name none. Default 000000000000. */
+  readonly account?: string
+  /** Region name in ARNs. Default us-east-1. */
+  readonly awsRegion?: string
+  /** Default: `any` in `dev`, else `relay`. */
+  readonly invokeAuth?: InvokeAuth
+  /** Believe Forwarded headers: only behind a proxy that sets them. Default false. */
+  readonly trustForwarded?: boolean
+  /** Suffixes of host names whose first label is a function. Default `localhost`. */
+  readonly webDomains?: readonly string[]
+  /** Send Server-Timing. Default: in `dev` only, since it tells strangers about load. */
+  readonly serverTiming?: boolean
+  /** Time until nobody waits for an answer, ms. Default REQUEST_DEADLINE_MS. */
+  readonly requestTimeoutMs?: number
+  /** Where metrics are registered and read from. Default: a registry of its own. */
+  readonly registry?: Registry
+}
+
+const LOOPBACK_ADDRESSES: ReadonlySet<string> = new Set(['127.0.0.1', '::1', 'localhost'])
+/** What a request may take beyond its deadline before the front door stops believing in an answer. */
+const GIVE_UP_GRACE_MS = 10_000
+const SWEEP_PERIOD_MS = 5_000
+/** After the last answer: time for connections to take what uWS still holds for them, and for a last request to be refused properly. */
+const LINGER_MS = 250
+const DRAIN_POLL_MS = 10
+const REFUSED = routeIndex('refused')
+
+type State =
+  | { readonly kind: 'idle' }
+  | { readonly kind: 'listening'; readonly sockets: readonly us_listen_socket[] }
+  | { readonly kind: 'draining'; readonly done: Promise<void> }
+  | { readonly kind: 'closed' }
+
+export class FrontDoor {
+  readonly metrics = new HttpMetrics()
+  readonly registry: Registry
+  readonly #options: FrontDoorOptions
+  readonly #door: Door
+  readonly #routes: Routes
+  readonly #head: RequestHead
+  readonly #invokeAuth: InvokeAuth
+  readonly #peerIsLoopback: boolean
+  readonly #app: TemplatedApp
+  readonly #adminApp: TemplatedApp | null
+  #state: State = { kind: 'idle' }
+  #cancelSweep: (() => void) | null = null
+
+  /** Throws ERR_CONFIG. */
+  constructor(options: FrontDoorOptions) {
+    const host = options.host ?? '127.0.0.1'
+    if (options.mode === 'dev' && !LOOPBACK_ADDRESSES.has(host)) {
+      throw new CodedError('ERR_CONFIG', [`a development front door listens on loopback only, not on ${host}`])
+    }
+    this.#options = options
+    this.#invokeAuth = options.invokeAuth ?? { kind: options.mode === 'dev' ? 'any' : 'relay' }
+    this.#peerIsLoopback = LOOPBACK_ADDRESSES.has(host)
+    this.#routes = new Routes({ webDomains: options.webDomains ?? ['localhost'] })
+    this.#head = new RequestHead({ trustForwarded: options.trustForwarded ?? false })
+    this.registry = options.registry ?? new Registry()
+    this.metrics.register(this.registry, options.tier)
+    this.#door = {
+      settings: {
+        mode: options.mode,
+        account: options.account ?? '000000000000',
+        awsRegion: options.awsRegion ?? 'us-east-1',
+        requestTimeoutMs: options.requestTimeoutMs ?? REQUEST_DEADLINE_MS,
+        serverTiming: options.serverTiming ?? options.mode === 'dev',
+      },
+      dispatcher: options.dispatcher,
+      clock: options.clock,
+      log: options.log.child('http'),
+      metrics: this.metrics,
+      responseHeads: new ResponseHeads(),
+      placementLines: new PlacementLines(),
+      live: new ExchangeList(),
+      corked: null,
+      draining: false,
+    }
+    this.#app = App().any('/*', (response, request) => this.#guarded(response, request, 'main'))
+    this.#app.filter((_response, change) => {
+      this.metrics.connections += change
+    })
+    this.#adminApp = typeof options.adminPort === 'number' ? App().any('/*', (response, request) => this.#guarded(response, request, 'admin')) : null
+  }
+
+  /** Begins to accept. Rejects with ERR_PORT_IN_USE. Once. */
+  async listen(): Promise<{ readonly port: number; readonly adminPort: number | null }> {
+    if (this.#state.kind !== 'idle') throw new CodedError('ERR_INTERNAL', ['a front door listens once'])
+    const { port, host = '127.0.0.1', adminPort = null, adminHost = '127.0.0.1' } = this.#options
+    const socket = await listenOn(this.#app, host, port, '--port')
+    const sockets = [socket]
+    if (this.#adminApp !== null && adminPort !== null) {
+      try {
+        sockets.push(await listenOn(this.#adminApp, adminHost, adminPort, '--admin-port'))
+      } catch (error) {
+        closeListenSocket(socket)
+        throw error
+      }
+    }
+    this.#state = { kind: 'listening', sockets }
+    this.#sweepLater()
+    const admin = sockets[1]
+    return { port: localPort(socket), adminPort: admin === undefined ? null : localPort(admin) }
+  }
+
+  /** Requests that are not over. */
+  get inFlight(): number {
+    return this.#door.live.size
+  }
+
+  /**
+   * Accepts no more connections, lets what is in flight finish, answers what still comes on open connections with
+   * `Connection: close`, and closes them all; at the deadline what is left is ended with an error. A second call waits
+   * for the first.
+   */
+  async drain(timeoutMs: number): Promise<void> {
+    if (this.#state.kind === 'draining') return this.#state.done
+    if (this.#state.kind === 'closed') return
+    const sockets = this.#state.kind === 'listening' ? this.#state.sockets : []
+    // The admin port stays: whoever watches the drain asks there.
+    const [main] = sockets
+    if (main !== undefined) closeListenSocket(main)
+    this.#door.draining = true
+    const done = this.#drained(timeoutMs).then(() => this.#shut())
+    this.#state = { kind: 'draining', done }
+    return done
+  }
+
+  /** Ends everything now. Idempotent. */
+  close(): Promise<void> {
+    this.#door.draining = true
+    this.#shut()
+    return Promise.resolve()
+  }
+
+  async #drained(timeoutMs: number): Promise<void> {
+    const { clock, live, metrics } = this.#door
+    const deadlineAtMs = clock.monotonicMs() + timeoutMs
+    while (live.size > 0 && clock.monotonicMs() < deadlineAtMs) await pause(clock, Math.min(DRAIN_POLL_MS, timeoutMs))
+    for (const exchange of live.all()) exchange.giveUp()
+    const lingerUntilMs = Math.max(clock.monotonicMs(), Math.min(deadlineAtMs, clock.monotonicMs() + LINGER_MS))
+    while ((metrics.connections > 0 || live.size > 0) && clock.monotonicMs() < lingerUntilMs) await pause(clock, DRAIN_POLL_MS)
+  }
+
+  #shut(): void {
+    if (this.#state.kind === 'closed') return
+    this.#state = { kind: 'closed' }
+    this.#cancelSweep?.()
+    for (const exchange of this.#door.live.all()) exchange.giveUp()
+    this.#app.close()
+    this.#adminApp?.close()
+  }
+
+  /** Ends exchanges whose deadline has long passed: a dispatcher that forgets one must not hold it for ever. */
+  #sweepLater(): void {
+    const { clock, live, settings } = this.#door
+    this.#cancelSweep = clock.after(SWEEP_PERIOD_MS, () => {
+      const giveUpAgeMs = settings.requestTimeoutMs + GIVE_UP_GRACE_MS
+      for (const exchange of live.olderThan(giveUpAgeMs)) exchange.giveUp()
+      if (this.#state.kind !== 'closed') this.#sweepLater()
+    })
+  }
+
+  // One request.
+
+  #guarded(response: HttpResponse, request: HttpRequest, listener: 'main' | 'admin'): void {
+    try {
+      if (listener === 'main') this.#handle(response, request)
+      else this.#handleAdmin(response, request)
+    } catch (error) {
+      // uWS would end the process. The response has an exchange or is lost; either way its connection is of no use.
+      this.#door.log.error('request failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+      response.close()
+    }
+    this.#door.corked = null
+  }
+
+  #handle(response: HttpResponse, request: HttpRequest): void {
+    const head = this.#head
+    head.read(request)
+    const requestId = head.requestId ?? randomUUID()
+    if (head.refusal !== null) return this.#refuseAndClose(response, requestId, head.refusal)
+    const host = this.#routes.host(head.host)
+    if (host.kind === 'malformed') return this.#refuseAndClose(response, requestId, 'malformed Host')
+    if (host.kind === 'function') return this.#web(response, host.target, head.path, requestId)
+    const path = this.#routes.path(head.path)
+    switch (path) {
+      case 'web': {
+        const target = this.#routes.target(head.path)
+        if (target === null) return this.#answerError(response, requestId, new CodedError('ERR_ROUTE_NOT_FOUND', [head.path.slice(0, 200)]))
+        return this.#web(response, target, pathBehindTarget(head.path), requestId)
+      }
+      case 'invoke':
+      case 'api': {
+        const forbidden = this.#forbidden(host.kind)
+        if (forbidden !== null) return this.#reply(response, requestId, () => encodeError(forbidden, requestId, this.#door.clock))
+        return path === 'invoke' && head.method === 'POST' ? this.#invoke(response, request, requestId) : this.#control(response, request, requestId)
+      }
+      case 'admin':
+        if (this.#options.mode !== 'dev') break
+        if (host.kind !== 'loopback') return this.#answerError(response, requestId, new CodedError('ERR_HOST_FORBIDDEN', [head.host.slice(0, 200)]))
+        return this.#admin(response, requestId)
+      case 'unknown':
+        break
+      default:
+        assertNever(path)
+    }
+    this.#answerError(response, requestId, new CodedError('ERR_ROUTE_NOT_FOUND', [head.path.slice(0, 200)]))
+  }
+
+  #web(response: HttpResponse, target: WebTarget, path: string, requestId: string): void {
+    const head = this.#head
+    const scheme = head.forwardedProto === 'https' ? 'https://' : 'http://'
+    const url = scheme + head.host + (head.query === null ? path : path + '?' + head.query)
+    const exchange = new WebExchange(this.#door, response, head, target, url, requestId, this.#clientIp(response))
+    exchange.start()
+  }
+
+  /** Why a call of the API is refused before anything is read of it, or null. */
+  #forbidden(host: 'loopback' | 'other'): CodedError | null {
+    const head = this.#head
+    // Any web page can make a browser send requests here: under a name of its own (DNS rebinding), or without the
+    // header that a page may not set for a foreign address.
+    if (this.#options.mode === 'dev' && host !== 'loopback') return new CodedError('ERR_HOST_FORBIDDEN', [head.host.slice(0, 200)])
+    if (!head.authorized && queryParameter(head.query, 'X-Amz-Signature') === null) return new CodedError('ERR_SIGNATURE_MISSING')
+    return null
+  }
+
+  #invoke(response: HttpResponse, request: HttpRequest, requestId: string): void {
+    const head = this.#head
+    const invocationType = request.getHeader('x-amz-invocation-type')
+    if (invocationType === 'DryRun' || this.#invokeAuth.kind === 'relay') return this.#control(response, request, requestId)
+    let reference: FunctionReference
+    try {
+      reference = referenceOf(head)
+      checkInvocationType(invocationType)
+    } catch (error) {
+      return this.#reply(response, requestId, () => encodeError(toCodedError(error), requestId, this.#door.clock))
+    }
+    const clientIp = this.#clientIp(response)
+    const verify = this.#invokeAuth.kind === 'verify' ? this.#invokeAuth.verify : null
+    const exchange = new InvokeExchange(this.#door, response, {
+      requestId,
+      reference,
+      contentLength: head.contentLength,
+      chunked: head.chunked,
+      wantLogs: request.getHeader('x-amz-log-type') === 'Tail',
+      clientContext: request.getHeader('x-amz-client-context'),
+      traceId: cleanTraceId(request.getHeader('x-amzn-trace-id')),
+      clientIp,
+      signed: verify === null ? null : this.#signedCall(request, requestId, clientIp),
+      authorize: verify,
+    })
+    exchange.start()
+  }
+
+  #control(response: HttpResponse, request: HttpRequest, requestId: string): void {
+    const signed = this.#signedCall(request, requestId, this.#clientIp(response))
+    const exchange = new ReplyExchange(this.#door, response, {
+      route: 'control',
+      requestId,
+      method: signed.method,
+      contentLength: this.#head.contentLength,
+      chunked: this.#head.chunked,
+      bodyMaxBytes: CONTROL_BODY_MAX_BYTES,
+      reply: (body) => this.#door.dispatcher.control({ ...signed, body }),
+    })
+    exchange.start()
+  }
+
+  #signedCall(request: HttpRequest, requestId: string, clientIp: string): Omit<ControlCall, 'body'> {
+    const { method, path, query } = this.#head
+    return { requestId, method, rawPath: query === null ? path : `${path}?${query}`, headers: rawHeaders(request), clientIp }
+  }
+
+  #handleAdmin(response: HttpResponse, request: HttpRequest): void {
+    const head = this.#head
+    head.read(request)
+    const requestId = head.requestId ?? randomUUID()
+    if (head.refusal !== null) return this.#refuseAndClose(response, requestId, head.refusal)
+    if (this.#routes.path(head.path) === 'admin') return this.#admin(response, requestId)
+    this.#answerError(response, requestId, new CodedError('ERR_ROUTE_NOT_FOUND', [head.path.slice(0, 200)]))
+  }
+
+  #admin(response: HttpResponse, requestId: string): void {
+    const { method, path } = this.#head
+    this.#reply(response, requestId, () => adminReply(path, this.#door, this.registry), method)
+  }
+
+  /** Answers without looking at the body. */
+  #reply(response: HttpResponse, requestId: string, reply: () => ControlReply | Promise<ControlReply>, method = 'GET'): void {
+    const exchange = new ReplyExchange(this.#door, response, { route: 'admin', requestId, method, contentLength: 0, chunked: false, bodyMaxBytes: 0, reply })
+    exchange.start()
+  }
+
+  #answerError(response: HttpResponse, requestId: string, error: CodedError): void {
+    const { status, lines, body } = errorAnswer(error, requestId, null)
+    this.metrics.answered(REFUSED, status, 0)
+    response.writeStatus(`${status} ${error.code}${lines}\r\nx-outpost-request-id: ${requestId}`)
+    if (this.#head.method === 'HEAD') response.endWithoutBody()
+    else response.end(body, this.#door.draining)
+  }
+
+  /**
+   * For requests whose end is not certain. The answer waits for the next turn of the loop: uWS goes on with the bytes
+   * behind this request at once, even after an answer that closes, but closes a connection on which a request follows
+   * one that is still unanswered. So nothing behind an ambiguous request is ever taken for a request.
+   */
+  #refuseAndClose(response: HttpResponse, requestId: string, why: string): void {
+    const { status, lines, body } = errorAnswer(new CodedError('ERR_REQUEST_FRAMING', [why]), requestId, null)
+    this.metrics.answered(REFUSED, status, 0)
+    let gone = false
+    response.onAborted(() => {
+      gone = true
+    })
+    setImmediate(() => {
+      if (gone) return
+      response.cork(() => {
+        response.writeStatus(`${status} Bad Request${lines}\r\nx-outpost-request-id: ${requestId}`).end(body, true)
+      })
+    })
+  }
+
+  #clientIp(response: HttpResponse): string {
+    const forwarded = this.#head.forwardedFor
+    // The last entry is the one that our own proxy added.
+    if (forwarded !== null) return forwarded.slice(forwarded.lastIndexOf(',') + 1).trim()
+    // Asking uWS costs 0.5 us, and on loopback the answer is known.
+    if (this.#peerIsLoopback) return '127.0.0.1'
+    return Buffer.from(response.getRemoteAddressAsText()).toString('latin1')
+  }
+}
+
+function listenOn(app: TemplatedApp, host: string, port: number, option: string): Promise<us_listen_socket> {
+  return new Promise((resolve, reject) => {
+    const settle = (socket: us_listen_socket | false): void => {
+      if (socket === false) reject(new CodedError('ERR_PORT_IN_USE', [port, option]))
+      else resolve(socket)
+    }
+    // uWS takes options after a host too, which its types leave out.
+    const listen = app.listen.bind(app) as unknown as (host: string, port: number, options: number, done: typeof settle) => void
+    listen(host, port, LISTEN_EXCLUSIVE, settle)
+  })
+}
+
+function pause(clock: Clock, delayMs: number): Promise<void> {
+  return new Promise((resolve) => clock.after(delayMs, resolve))
+}
+
+/** Throws ERR_PARAMETER. */
+function referenceOf(head: RequestHead): FunctionReference {
+  const segment = decodePart(invokeSegment(head.path))
+  if (segment === null) throw new CodedError('ERR_PARAMETER', ['The function name is not properly percent-encoded'])
+  return parseFunctionReference(segment, queryParameter(head.query, 'Qualifier'))
+}
+
+/** Throws ERR_PARAMETER. */
+function checkInvocationType(type: string): void {
+  if (type === '' || type === 'RequestResponse') return
+  if (type === 'Event') throw new CodedError('ERR_PARAMETER', ['Invocation type Event is not supported yet: this version has no durable queue. Use RequestResponse'])
+  throw new CodedError('ERR_PARAMETER', [`Value '${type.slice(0, 80)}' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]`])
+}
+
+/** It is sent back in a header, so only what a header may hold. */
+function cleanTraceId(traceId: string): string {
+  return /^[\x21-\x7e]{0,256}$/.test(traceId) ? traceId : ''
+}

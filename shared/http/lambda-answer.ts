@@ -1,0 +1,83 @@
+/**
+ * What Invoke answers, as Lambda does: 200 with the handler's JSON, and 200 as well when the function failed, told apart
+ * by `X-Amz-Function-Error`. Only what kept the function from running has a status of its own. Pure.
+ */
+import { CodedError } from '../errors.ts'
+import type { InvocationResult } from '../worker/types.ts'
+
+/** Lambda's limit for a synchronous answer, and its words for what is beyond. */
+export const LAMBDA_RESPONSE_MAX_BYTES = 6_291_556
+/** What `X-Amz-Log-Result` holds at most, before base64. */
+const LOG_TAIL_MAX_BYTES = 4096
+const LEVEL_NAMES: Readonly<Record<string, string>> = { debug: 'DEBUG', info: 'INFO', warn: 'WARN', error: 'ERROR', log: 'INFO' }
+
+export type LambdaFailure =
+  /** The function's own: answered with 200. */
+  | { readonly kind: 'function'; readonly payload: string }
+  /** Ours, or for lack of room: answered with the error's status. */
+  | { readonly kind: 'platform'; readonly error: CodedError }
+
+/** `result.outcome` is not `ok`, or it is and nothing was answered. */
+export function lambdaFailure(result: InvocationResult, requestId: string): LambdaFailure {
+  const error = result.error === null ? new CodedError('ERR_INTERNAL', ['the invocation ended without an answer']) : CodedError.fromData(result.error)
+  const payload = (errorType: string, errorMessage: string): LambdaFailure => ({ kind: 'function', payload: JSON.stringify({ errorType, errorMessage }) })
+  switch (result.outcome) {
+    case 'exception':
+      // Bodies too long for a front door to parse are parsed by the prelude, which says it with this name.
+      if (result.exception?.name === 'InvalidRequestContentException') return { kind: 'platform', error: new CodedError('ERR_PAYLOAD_NOT_JSON', [result.exception.message]) }
+      return { kind: 'function', payload: exceptionPayload(result, error) }
+    case 'exceededWall':
+      return payload('Sandbox.Timedout', `RequestId: ${requestId} Error: Task timed out after ${seconds(error.params[0] ?? 0)} seconds`)
+    case 'exceededMemory':
+      return payload('Runtime.OutOfMemory', `RequestId: ${requestId} Error: ${error.message}`)
+    case 'exceededResponse':
+      return { kind: 'function', payload: RESPONSE_TOO_LARGE }
+    case 'exceededCpu':
+    case 'exceededSubrequests':
+    case 'hung':
+      return payload(error.code, `RequestId: ${requestId} Error: ${error.message}`)
+    case 'ok':
+    case 'canceled':
+    case 'loadShed':
+    case 'platformFault':
+      return { kind: 'platform', error }
+  }
+}
+
+export const RESPONSE_TOO_LARGE = JSON.stringify({
+  errorMessage: `Response payload size exceeded maximum allowed payload size (${LAMBDA_RESPONSE_MAX_BYTES} bytes).`,
+  errorType: 'Function.ResponseSizeTooLarge',
+})
+
+/** The last 4 KiB of the log with the lines that tools look for, in base64. */
+export function logTail(result: InvocationResult, requestId: string, version: string | null, memoryMib: number, nowMs: number): string {
+  const time = new Date(nowMs).toISOString()
+  const durationMs = result.wallUs / 1000
+  const lines = [
+    `START RequestId: ${requestId} Version: ${version ?? '$LATEST'}\n`,
+    ...result.logs.map((line) => logLine(line, time, requestId)),
+    `END RequestId: ${requestId}\n`,
+    `REPORT RequestId: ${requestId}\tDuration: ${durationMs.toFixed(2)} ms\tBilled Duration: ${Math.max(1, Math.ceil(durationMs))} ms\tMemory Size: ${memoryMib} MB\tMax Memory Used: ${Math.ceil(result.memoryBytes / (1024 * 1024))} MB\t\n`,
+  ]
+  const bytes = Buffer.from(lines.join(''))
+  return bytes.subarray(Math.max(0, bytes.byteLength - LOG_TAIL_MAX_BYTES)).toString('base64')
+}
+
+function logLine(line: string, time: string, requestId: string): string {
+  const tab = line.indexOf('\t')
+  const level = tab === -1 ? 'info' : line.slice(0, tab)
+  return `${time}\t${requestId}\t${LEVEL_NAMES[level] ?? level.toUpperCase()}\t${tab === -1 ? line : line.slice(tab + 1)}\n`
+}
+
+function exceptionPayload(result: InvocationResult, error: CodedError): string {
+  const { exception } = result
+  if (exception === null) return JSON.stringify({ errorType: error.code, errorMessage: error.message, trace: [] })
+  const first = `${exception.name}: ${exception.message}`
+  const lines = exception.stack.split('\n').filter((line) => line.trim() !== '')
+  const trace = lines.length === 0 || lines[0] === first ? lines : [first, ...lines]
+  return JSON.stringify({ errorType: exception.name, errorMessage: exception.message, trace })
+}
+
+function seconds(ms: string | number): string {
+  return (Number(ms) / 1000).toFixed(2)
+}

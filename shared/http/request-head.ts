@@ -1,0 +1,207 @@
+/**
+ * Reads the head of a uWS request and refuses what is ambiguous. One reader serves all requests of a front door, one
+ * after the other: its fields are valid until the next `read`.
+ *
+ * What uWS does by itself (pinned by test/shared/http/hostile.test.ts): refuses absolute-form and other odd targets,
+ * HTTP/1.0, Content-Length beside Transfer-Encoding, malformed lengths and chunk sizes, controls in names, values and
+ * targets, and more headers than its bounds. What it lets through, and this file refuses:
+ *
+ * R1: more than one Content-Length, or an empty one; more than one Transfer-Encoding, or any but exactly `chunked`.
+ *     uWS frames by the first Content-Length and takes every Transfer-Encoding for chunked.
+ * R2: more than one Host, or an empty one. (Its form is checked where it is resolved, see routes.ts.)
+ * R3: methods that are not upper-case tokens; CONNECT, TRACE and TRACK.
+ * R4: targets with characters outside printable ASCII, with `#` or with `%00`.
+ * R5: header values outside printable ASCII and tab. uWS decodes UTF-8, so what it could decode is given on as Latin-1
+ *     text of the bytes received; what it had to replace is refused. (It also trims high bytes off the ends of values:
+ *     nothing here can see that.)
+ *
+ * Not visible here either: uWS stops reading headers at one with an empty name, but so does its framing, and both agree.
+ */
+import type { HttpRequest } from './uws.ts'
+
+/** What to do with a header by its name; every other name is given on, unless it begins with `x-outpost-`. */
+const DROP = 1
+const HOST = 2
+const CONTENT_LENGTH = 3
+const TRANSFER_ENCODING = 4
+const AUTHORIZATION = 5
+const REQUEST_ID = 6
+const CONNECTION = 7
+const FORWARDED = 8
+const FORWARDED_PROTO = 9
+const FORWARDED_FOR = 10
+
+const SPECIAL: ReadonlyMap<string, number> = new Map([
+  ['keep-alive', DROP], ['proxy-authenticate', DROP], ['proxy-authorization', DROP], ['proxy-connection', DROP], ['te', DROP],
+  ['trailer', DROP], ['upgrade', DROP], ['expect', DROP],
+  ['host', HOST], ['content-length', CONTENT_LENGTH], ['transfer-encoding', TRANSFER_ENCODING], ['authorization', AUTHORIZATION],
+  ['x-request-id', REQUEST_ID], ['connection', CONNECTION],
+  ['forwarded', FORWARDED], ['x-forwarded-host', FORWARDED], ['x-forwarded-port', FORWARDED],
+  ['x-forwarded-proto', FORWARDED_PROTO], ['x-forwarded-for', FORWARDED_FOR],
+])
+
+const KNOWN_METHODS: ReadonlySet<string> = new Set(['GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'])
+const METHOD = /^[A-Z][A-Z0-9_-]{0,31}$/
+const FORBIDDEN_METHODS: ReadonlySet<string> = new Set(['CONNECT', 'TRACE', 'TRACK'])
+const TARGET_BAD = /[^\x21-\x7e]|#|%00/
+const VALUE_BAD = /[^\t\n\x20-\x7e]/
+const CLIENT_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{7,63}$/
+
+export interface RequestHeadOptions {
+  /** Believe X-Forwarded-Proto and -For, and give Forwarded headers on. False: they are dropped, since anybody can send them. */
+  readonly trustForwarded: boolean
+}
+
+export class RequestHead {
+  method = ''
+  path = ''
+  /** Without `?`; null if there was none. */
+  query: string | null = null
+  host = ''
+  /** What a function may see, `name\nvalue...`. */
+  headers = ''
+  /** -1: none was given. */
+  contentLength = -1
+  chunked = false
+  authorized = false
+  /** What the client calls this request, if that is fit to be used; else null. */
+  requestId: string | null = null
+  forwardedProto: string | null = null
+  forwardedFor: string | null = null
+  /** Why the request is refused, or null. */
+  refusal: string | null = null
+
+  readonly #trustForwarded: boolean
+  #flat = ''
+  #hosts = 0
+  #contentLengths = 0
+  #transferEncodings = 0
+  #connection = ''
+  // Bound once: a closure per request would cost as much as reading two headers.
+  readonly #collect = (name: string, value: string): void => {
+    const special = SPECIAL.get(name)
+    if (special === undefined) {
+      if (name.charCodeAt(0) === 0x78 && name.startsWith('x-outpost-')) return
+      this.#flat += name + '\n' + value + '\n'
+    } else {
+      this.#collectSpecial(special, name, value)
+    }
+  }
+
+  constructor(options: RequestHeadOptions) {
+    this.#trustForwarded = options.trustForwarded
+  }
+
+  /** Fills the fields; look at `refusal` first. */
+  read(request: HttpRequest): void {
+    this.method = request.getCaseSensitiveMethod()
+    this.path = request.getUrl()
+    const query: string | undefined = request.getQuery()
+    // Undefined when there is no `?`, against what the types say.
+    this.query = query ?? null
+    this.host = ''
+    this.contentLength = -1
+    this.chunked = false
+    this.authorized = false
+    this.requestId = null
+    this.forwardedProto = null
+    this.forwardedFor = null
+    this.refusal = null
+    this.#flat = ''
+    this.#hosts = 0
+    this.#contentLengths = 0
+    this.#transferEncodings = 0
+    this.#connection = ''
+    request.forEach(this.#collect)
+    this.headers = this.#flat === '' ? '' : this.#flat.slice(0, -1)
+    if (VALUE_BAD.test(this.headers)) this.#toLatin1()
+    if (this.#connection !== '') this.#dropNominated()
+    this.#check()
+  }
+
+  #collectSpecial(special: number, name: string, value: string): void {
+    switch (special) {
+      case HOST:
+        this.host = value
+        this.#hosts++
+        break
+      case CONTENT_LENGTH:
+        this.#contentLengths++
+        // uWS refuses what is no number, but only once the body is read: until then it must not count.
+        this.contentLength = /^\d{1,15}$/.test(value) ? Number(value) : -1
+        if (this.contentLength === -1) this.#refuse('malformed Content-Length')
+        break
+      case TRANSFER_ENCODING:
+        this.#transferEncodings++
+        this.chunked = true
+        if (value.toLowerCase() !== 'chunked') this.#refuse('Transfer-Encoding other than chunked')
+        return
+      case AUTHORIZATION:
+        this.authorized = value !== ''
+        break
+      case REQUEST_ID:
+        if (CLIENT_REQUEST_ID.test(value)) this.requestId = value
+        break
+      case CONNECTION:
+        if (value.length !== 5 && value.toLowerCase() !== 'keep-alive') this.#connection += ',' + value
+        return
+      case FORWARDED_PROTO:
+        if (!this.#trustForwarded) return
+        this.forwardedProto = value
+        break
+      case FORWARDED_FOR:
+        if (!this.#trustForwarded) return
+        this.forwardedFor = value
+        break
+      case FORWARDED:
+        if (!this.#trustForwarded) return
+        break
+      default:
+        return
+    }
+    this.#flat += name + '\n' + value + '\n'
+  }
+
+  #refuse(why: string): void {
+    this.refusal ??= why
+  }
+
+  #check(): void {
+    if (this.#hosts !== 1 || this.host === '') this.#refuse(this.#hosts > 1 ? 'more than one Host' : 'no Host')
+    if (this.#contentLengths > 1) this.#refuse('more than one Content-Length')
+    if (this.#transferEncodings > 1) this.#refuse('more than one Transfer-Encoding')
+    if (this.chunked && this.#contentLengths > 0) this.#refuse('Content-Length beside Transfer-Encoding')
+    if (!KNOWN_METHODS.has(this.method)) {
+      if (!METHOD.test(this.method)) this.#refuse('malformed method')
+      else if (FORBIDDEN_METHODS.has(this.method)) this.#refuse(`method ${this.method}`)
+    }
+    if (TARGET_BAD.test(this.path) || (this.query !== null && TARGET_BAD.test(this.query))) this.#refuse('malformed target')
+  }
+
+  /** R5. Rare, so it may be slow. */
+  #toLatin1(): void {
+    if (/[^\t\n\x20-\x7e\x80-\u{10ffff}]|\ufffd/u.test(this.headers)) this.#refuse('a header value that is neither ASCII nor UTF-8')
+    this.headers = Buffer.from(this.headers, 'utf8').toString('latin1')
+  }
+
+  /** Headers that `Connection` names concern the connection too. Rare. */
+  #dropNominated(): void {
+    const nominated = new Set(this.#connection.split(',').map((name) => name.trim().toLowerCase()))
+    const parts = this.headers.split('\n')
+    let kept = ''
+    for (let index = 0; index + 1 < parts.length; index += 2) {
+      const name = parts[index] ?? ''
+      if (!nominated.has(name) || name === 'host' || name === 'content-length') kept += `${name}\n${parts[index + 1] ?? ''}\n`
+    }
+    this.headers = kept.slice(0, -1)
+  }
+}
+
+/** Every header as received, for calls whose signature covers them. Call it before the uWS callback returns. */
+export function rawHeaders(request: HttpRequest): string {
+  let flat = ''
+  request.forEach((name, value) => {
+    flat += name + '\n' + value + '\n'
+  })
+  return flat.slice(0, -1)
+}

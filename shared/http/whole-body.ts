@@ -1,0 +1,66 @@
+/** Gathers a request body until it is complete, within a bound and within what all such bodies together may hold. */
+import type { HttpMetrics } from './metrics.ts'
+import { BODIES_BUFFERED_MAX_BYTES } from '../limits.ts'
+
+/** What a body of unknown length starts with; it doubles from there. */
+const FIRST_BYTES = 4096
+
+export type BodyVerdict =
+  | { readonly kind: 'more' }
+  | { readonly kind: 'complete'; readonly body: Uint8Array }
+  /** Larger than one body may be. */
+  | { readonly kind: 'too-large' }
+  /** All bodies together hold too much. */
+  | { readonly kind: 'no-room' }
+
+const MORE: BodyVerdict = { kind: 'more' }
+
+export class WholeBody {
+  readonly #metrics: HttpMetrics
+  readonly #maxBytes: number
+  readonly #expectedBytes: number
+  #buffer: Buffer | null = null
+  #receivedBytes = 0
+
+  /** `expectedBytes` -1: not known. */
+  constructor(metrics: HttpMetrics, maxBytes: number, expectedBytes: number) {
+    this.#metrics = metrics
+    this.#maxBytes = maxBytes
+    this.#expectedBytes = expectedBytes
+  }
+
+  /** `chunk` is copied. After any verdict but `more` nothing may be pushed. */
+  push(chunk: ArrayBuffer, last: boolean): BodyVerdict {
+    const neededBytes = this.#receivedBytes + chunk.byteLength
+    if (neededBytes > this.#maxBytes || this.#expectedBytes > this.#maxBytes) return this.#end({ kind: 'too-large' })
+    if (this.#buffer === null || neededBytes > this.#buffer.byteLength) {
+      if (!this.#grow(neededBytes)) return this.#end({ kind: 'no-room' })
+    }
+    const buffer = this.#buffer ?? Buffer.alloc(0)
+    buffer.set(new Uint8Array(chunk), this.#receivedBytes)
+    this.#receivedBytes = neededBytes
+    return last ? this.#end({ kind: 'complete', body: buffer.subarray(0, neededBytes) }) : MORE
+  }
+
+  /** Gives the counted bytes back. Idempotent. */
+  release(): void {
+    this.#metrics.bufferedBytes -= this.#buffer?.byteLength ?? 0
+    this.#buffer = null
+  }
+
+  #grow(neededBytes: number): boolean {
+    const bytes = this.#expectedBytes >= 0 ? this.#expectedBytes : Math.min(this.#maxBytes, Math.max(FIRST_BYTES, neededBytes * 2))
+    const addedBytes = bytes - (this.#buffer?.byteLength ?? 0)
+    if (this.#metrics.bufferedBytes + addedBytes > BODIES_BUFFERED_MAX_BYTES) return false
+    const larger = Buffer.allocUnsafe(bytes)
+    if (this.#buffer !== null) larger.set(this.#buffer.subarray(0, this.#receivedBytes))
+    this.#metrics.bufferedBytes += addedBytes
+    this.#buffer = larger
+    return true
+  }
+
+  #end(verdict: BodyVerdict): BodyVerdict {
+    this.release()
+    return verdict
+  }
+}
