@@ -4,8 +4,10 @@
  */
 import type { CodedErrorData } from '../errors.ts'
 import type { FunctionLimits } from '../limits.ts'
+import type { InvocationKind } from '../worker/types.ts'
 import type { ResidentImage } from './arena.ts'
-import { Binding, GuestOutOfMemory, type GuestValue, SCRATCH_BYTES } from './binding.ts'
+import { Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
+import { tidyHeap } from './capture.ts'
 import { handleHostCall, type RefusedCall } from './host-calls.ts'
 import { Run, type RunOutput } from './run.ts'
 import { allocateText, type EngineCall, engineCaller, type MachineRuntime } from './runtime.ts'
@@ -23,6 +25,15 @@ export interface Refusal {
   readonly detail: string
   /** Where the guest was, innermost frame first; '' if it could not be told. */
   readonly stack: string
+}
+
+export interface SyntheticRequest {
+  readonly kind: InvocationKind
+  readonly method: string
+  readonly url: string
+  /** `name\nvalue...` */
+  readonly headers: string
+  readonly body: string | null
 }
 
 export interface ProbeAnswer {
@@ -78,6 +89,10 @@ export class BuildMachine {
     this.#prepare()
   }
 
+  get entries(): MachineRuntime['entries'] {
+    return this.#runtime.entries
+  }
+
   /** Why the guest was stopped, if it was. */
   get stopped(): CodedErrorData | null {
     return this.#run.kill?.error ?? null
@@ -125,14 +140,15 @@ export class BuildMachine {
     while (this.binding.runJob() !== 0);
   }
 
-  /** One synthetic request in the machine as it is: `GET` and the like, no body. */
-  request(budgetMs: number, method: string, url: string, headers: string): ProbeAnswer {
-    this.#run = this.#newRun()
+  /** One synthetic request in the machine as it is. */
+  request(budgetMs: number, { kind, method, url, headers, body }: SyntheticRequest): ProbeAnswer {
+    this.#run = this.#newRun(body === null ? null : Buffer.from(body))
     this.#answer = null
     const refusalsBefore = this.refusals.length
     const head = `00000000-0000-4000-8000-000000000000\n127.0.0.1\n${method}\n${url}${headers === '' ? '' : `\n${headers}`}`
     this.within(budgetMs, () => {
-      this.binding.call(this.#runtime.entries.dispatch, [this.binding.newNumber(0), this.binding.newString(head), this.binding.newNumber(0)])
+      const values = [this.binding.newNumber(kind === 'http' ? 0 : 1), this.binding.newString(head), this.binding.newNumber(body === null ? 0 : 1)]
+      this.binding.call(this.#runtime.entries.dispatch, values)
       this.drainJobs()
     })
     const { failure, done, bodySent, kill } = this.#run
@@ -148,26 +164,11 @@ export class BuildMachine {
     this.#prepare()
   }
 
-  /**
-   * Removes what a build leaves in memory besides live values: collects garbage, zeroes the freed heap, the scratch
-   * area and the bytes past the heap, and pins the seed. Freed memory is reached by allocating all of it.
-   */
+  /** Ready for capture: see tidyHeap. */
   tidy(): void {
     this.drainJobs()
     this.slot.grantFuel(0x7fff_ffff)
-    this.call('qjs_run_gc')
-    const held: number[] = []
-    this.slot.capGrowth()
-    for (let size = 1 << 20; size >= 16; size >>= 1) {
-      for (let at = this.call('wasm_malloc', size) >>> 0; at !== 0; at = this.call('wasm_malloc', size) >>> 0) {
-        this.slot.markWrite(at, size)
-        this.slot.bytes.fill(0, at, at + size)
-        held.push(at)
-      }
-    }
-    for (const at of held) this.call('wasm_free', at)
-    this.slot.markWrite(this.#runtime.scratch, SCRATCH_BYTES)
-    this.slot.bytes.fill(0, this.#runtime.scratch, this.#runtime.scratch + SCRATCH_BYTES)
+    tidyHeap(this.slot, this.call, this.#runtime.scratch)
     this.binding.writeU64(this.#runtime.randomState, SEED)
   }
 
@@ -177,9 +178,9 @@ export class BuildMachine {
     this.binding.writeU64(this.#runtime.randomState, SEED)
   }
 
-  #newRun(): Run {
+  #newRun(body: Uint8Array | null = null): Run {
     return new Run({
-      id: 1, image: this.#runtime.prelude, kind: 0, limits: this.#limits, secrets: {}, account: '', body: null, bodyStreamed: false,
+      id: 1, image: this.#runtime.prelude, kind: 0, limits: this.#limits, secrets: {}, account: '', body, bodyStreamed: false,
       deadlineAtMs: performance.now() + this.#limits.wallMs, wantLogs: false,
     }, performance.now())
   }

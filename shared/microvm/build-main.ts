@@ -1,5 +1,6 @@
 /** Entry of the builder process: one build at a time, asked for by the parent over the process channel. */
 import { bundlePrelude } from '../guest/bundle.ts'
+import { warmUpPrelude } from '../guest/warm-up.ts'
 import { toCodedError } from '../errors.ts'
 import { MIB } from '../limits.ts'
 import { ImageArena } from './arena.ts'
@@ -17,7 +18,7 @@ export type FromBuilder =
   | { readonly kind: 'result'; readonly id: number; readonly result: BuildResult }
 
 const arena = new ImageArena(ARENA_BYTES)
-const images = createRuntime(loadEngine(), await bundlePrelude(), arena)
+const images = createRuntime(loadEngine(), await bundlePrelude(), arena, warmUpPrelude)
 const send = (message: FromBuilder): void => void process.send?.(message)
 
 process.on('message', ({ id, request }: ToBuilder) => {

@@ -10,7 +10,7 @@
 import type { CodedErrorData } from '../errors.ts'
 import type { HandlerKind } from '../worker/types.ts'
 import type { ImageArena, ResidentImage } from './arena.ts'
-import { BuildMachine, type ProbeAnswer, type Refusal } from './build-machine.ts'
+import { BuildMachine, type ProbeAnswer, type Refusal, type SyntheticRequest } from './build-machine.ts'
 import type { BuildRequest, BuildResult, BuiltImage } from './build-types.ts'
 import { captureImage } from './capture.ts'
 import { blockOf, globalValues, type RuntimeImages } from './runtime.ts'
@@ -21,14 +21,26 @@ const PRIME_MAX_MS = 1_000
 const PROMISE_FULFILLED = 1
 const PROMISE_REJECTED = 2
 
+const http = (method: string, url: string, headers = '', body: string | null = null): SyntheticRequest => ({ kind: 'http', method, url, headers, body })
+const event = (body: string): SyntheticRequest => ({ kind: 'event', method: 'POST', url: 'arn:aws:lambda:local:000000000000:function:probe', headers: '', body })
+const JSON_TYPE = 'content-type\napplication/json'
+
+/** What primes a function that declares nothing: the first that it answers without asking the host for anything. */
+const DEFAULT_PRIMES: Readonly<Record<HandlerKind, readonly SyntheticRequest[]>> = {
+  fetch: [http('GET', 'http://localhost/'), http('POST', 'http://localhost/', JSON_TYPE, '{}')],
+  event: [event('{}')],
+}
+
 /** Requests on which a primed and an unprimed image must agree. */
-const PROBES: readonly (readonly [method: string, url: string, headers: string])[] = [
-  ['GET', 'http://localhost/', ''],
-  ['GET', 'http://other.example/', 'accept\ntext/html'],
-  ['POST', 'http://localhost/', 'content-type\napplication/json'],
-  ['GET', 'http://localhost/probe/a?b=c', 'x-probe\n1\ncookie\na=b'],
-  ['HEAD', 'http://third.example:8080/', 'authorization\nBearer probe'],
-  ['DELETE', 'http://localhost/probe', ''],
+const PROBES: readonly SyntheticRequest[] = [
+  http('GET', 'http://localhost/'),
+  http('GET', 'http://other.example/', 'accept\ntext/html'),
+  http('POST', 'http://localhost/', JSON_TYPE, '{"probe":[1,"two",null]}'),
+  http('GET', 'http://localhost/probe/a?b=c', 'x-probe\n1\ncookie\na=b'),
+  http('HEAD', 'http://third.example:8080/', 'authorization\nBearer probe'),
+  http('DELETE', 'http://localhost/probe'),
+  event('{}'),
+  event('{"probe":{"a":1},"list":[1,2,3]}'),
 ]
 
 export function buildImage(images: RuntimeImages, arena: ImageArena, request: BuildRequest): BuildResult {
@@ -117,27 +129,53 @@ function capture(machine: BuildMachine, images: RuntimeImages, arena: ImageArena
 function prime(
   machine: BuildMachine, images: RuntimeImages, arena: ImageArena, unprimed: Candidate, request: BuildRequest, handlerKind: HandlerKind,
 ): { readonly image: Candidate | null; readonly note: string } {
-  const paths = request.prime ?? (handlerKind === 'fetch' ? ['/'] : [])
-  if (paths.length === 0) return { image: null, note: request.prime === null ? 'not primed: no synthetic request is known for an event handler' : 'not primed: switched off' }
-  machine.restore(unprimed.image)
-  for (const path of paths) {
-    const answer = machine.request(PRIME_MAX_MS, 'GET', `http://localhost${path.startsWith('/') ? path : `/${path}`}`, '')
-    const problem = describeProblem(answer)
-    if (problem !== null) return { image: null, note: `not primed: GET ${path}: ${problem}` }
-  }
+  if (request.prime?.length === 0) return { image: null, note: 'not primed: switched off' }
+  const declared = request.prime?.map((path) => http('GET', `http://localhost${path.startsWith('/') ? path : `/${path}`}`))
+  const run = declared === undefined ? runFirst(machine, unprimed, DEFAULT_PRIMES[handlerKind]) : runAll(machine, unprimed, declared)
+  if (run.problem !== null) return { image: null, note: `not primed: ${run.problem}` }
   machine.tidy()
   const primed = capture(machine, images, arena)
-  const differing = PROBES.find(([method, url, headers]) => {
-    const [before, after] = [unprimed, primed].map(({ image }) => {
-      machine.restore(image)
-      const answer = machine.request(PRIME_MAX_MS, method, url, headers)
-      return JSON.stringify([answer.text, answer.problem, answer.refusals.map(({ call, detail }) => `${call} ${detail}`)])
-    })
-    return before !== after
-  })
-  if (differing === undefined) return { image: primed, note: `primed with GET ${paths.join(', GET ')}` }
+  const differing = PROBES.find((probe) => answerOf(machine, unprimed, probe) !== answerOf(machine, primed, probe))
+  if (differing === undefined) return { image: primed, note: `primed with ${run.ran}` }
   release(arena, [primed.image.imageId === unprimed.image.imageId ? null : primed])
-  return { image: null, note: `not primed: after it ${differing[0]} ${differing[1]} answers differently` }
+  return { image: null, note: `not primed: after ${run.ran}, ${describe(differing)} is answered differently` }
+}
+
+interface PrimeRun {
+  readonly ran: string
+  readonly problem: string | null
+}
+
+/** The first request that goes well, each tried from the unprimed image. The first one's problem, if none does. */
+function runFirst(machine: BuildMachine, from: Candidate, requests: readonly SyntheticRequest[]): PrimeRun {
+  let first: PrimeRun | null = null
+  for (const request of requests) {
+    const run = runAll(machine, from, [request])
+    if (run.problem === null) return run
+    first ??= run
+  }
+  return first ?? { ran: '', problem: 'no synthetic request is known' }
+}
+
+function runAll(machine: BuildMachine, from: Candidate, requests: readonly SyntheticRequest[]): PrimeRun {
+  machine.restore(from.image)
+  const ran = requests.map(describe).join(', ')
+  for (const request of requests) {
+    const problem = describeProblem(machine.request(PRIME_MAX_MS, request))
+    if (problem !== null) return { ran, problem: `${describe(request)}: ${problem}` }
+  }
+  return { ran, problem: null }
+}
+
+/** Everything that a probe shows, as one text. */
+function answerOf(machine: BuildMachine, candidate: Candidate, probe: SyntheticRequest): string {
+  machine.restore(candidate.image)
+  const { text, problem, refusals } = machine.request(PRIME_MAX_MS, probe)
+  return JSON.stringify([text, problem, refusals.map(({ call, detail }) => `${call} ${detail}`)])
+}
+
+function describe({ kind, method, url, body }: SyntheticRequest): string {
+  return kind === 'event' ? `the event ${body ?? ''}` : `${method} ${url.replace('http://localhost', '')}`
 }
 
 function describeProblem(answer: ProbeAnswer): string | null {

@@ -4,8 +4,10 @@
  */
 import type { ImageId } from '../brand.ts'
 import type { ImageArena, ResidentImage } from './arena.ts'
+import { SCRATCH_BYTES } from './binding.ts'
 import type { BuiltImage } from './build-types.ts'
 import { type BlockId, blockIdOf, encodeManifest, imageIdOf, type ImageManifest, PAGE_BYTES, ZERO_BLOCK } from './manifest.ts'
+import type { Slot } from './slot.ts'
 
 export interface Capture {
   readonly manifest: ImageManifest
@@ -37,4 +39,31 @@ export function captureImage(
   const manifest: ImageManifest = { format: 1, engineBuild, parentId: parent?.imageId ?? null, layer, virtualPages, globals, entries, pages }
   const encodedManifest = encodeManifest(manifest)
   return { manifest, built: { imageId: imageIdOf(encodedManifest), encodedManifest, blocks } }
+}
+
+/** Smallest allocation of the engine's allocator; nothing freed is smaller. */
+const ALLOCATION_MIN_BYTES = 16
+
+/**
+ * Removes what code leaves in memory besides live values, so that images are small and hold nothing by accident:
+ * collects garbage, zeroes the freed heap and the scratch area. Freed memory is reached by allocating all of it while
+ * growth is capped. The guest must be idle; its fuel must last.
+ */
+export function tidyHeap(slot: Slot, call: (name: string, ...values: number[]) => number, scratch: number): void {
+  call('qjs_run_gc')
+  slot.capGrowth()
+  const held: number[] = []
+  for (let size = 1 << 20; size >= ALLOCATION_MIN_BYTES; size >>= 1) {
+    for (let at = call('wasm_malloc', size) >>> 0; at !== 0; at = call('wasm_malloc', size) >>> 0) {
+      zero(slot, at, size)
+      held.push(at)
+    }
+  }
+  for (const at of held) call('wasm_free', at)
+  zero(slot, scratch, SCRATCH_BYTES)
+}
+
+function zero(slot: Slot, at: number, length: number): void {
+  slot.markWrite(at, length)
+  slot.bytes.fill(0, at, at + length)
 }

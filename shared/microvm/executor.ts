@@ -14,7 +14,7 @@
 import { randomFillSync } from 'node:crypto'
 import type { ResidentImage } from './arena.ts'
 import { Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
-import { handleHostCall, type HostCallContext, type HostCallPolicy, writeLog } from './host-calls.ts'
+import { handleHostCall, type HostCallContext, type HostCallPolicy, isOutOfMemory } from './host-calls.ts'
 import { Run, type RunOutput, type RunSpec } from './run.ts'
 import type { MachineRuntime } from './runtime.ts'
 import { Slot } from './slot.ts'
@@ -364,13 +364,8 @@ export class Executor {
     try {
       const result = enter(binding)
       if (binding.isException(result)) this.#noteException(run, binding)
-      let ran = binding.runJob()
-      while (ran !== 0) {
-        if (ran < 0) this.#noteException(run, binding)
-        if (run.kill !== null) break
-        ran = binding.runJob()
-      }
-      if (this.#rejections.size > 0) this.#logRejections(run, binding)
+      this.#runJobs(run, binding)
+      if (this.#rejections.size > 0) this.#reportRejections(run, binding)
     } catch (error) {
       slot.clearStrayFlags()
       hostFault = this.#explainTrap(run, slot, error)
@@ -496,11 +491,18 @@ export class Executor {
     else this.#rejections.set(key, reasonPtr)
   }
 
-  #logRejections(run: Run, binding: Binding): void {
-    for (const reason of this.#rejections.values()) {
-      const message = binding.stringBytes(reason)
-      writeLog(run, this.#options.output, 3, Buffer.from(`Uncaught (in promise) ${Buffer.from(message).toString()}`))
+  /** Promises that were rejected and have no handler though all jobs ran: the prelude logs them. */
+  #reportRejections(run: Run, binding: Binding): void {
+    const reasons = [...this.#rejections.values()]
+    this.#rejections.clear()
+    for (const reason of reasons) {
+      binding.call(this.#runtime.entries.unhandled, [reason])
+      this.#runJobs(run, binding)
     }
+  }
+
+  #runJobs(run: Run, binding: Binding): void {
+    for (let ran = binding.runJob(); ran !== 0 && run.kill === null; ran = binding.runJob()) if (ran < 0) this.#noteException(run, binding)
   }
 
   #runInGuest(): Run {
@@ -508,10 +510,6 @@ export class Executor {
     if (run === null || run === undefined) throw new Error('a host call outside a turn')
     return run
   }
-}
-
-function isOutOfMemory(exception: { readonly name: string; readonly message: string }): boolean {
-  return exception.name === 'InternalError' && exception.message === 'out of memory'
 }
 
 const seeds = new BigUint64Array(512)

@@ -6,6 +6,7 @@
 import { createHash, randomFillSync } from 'node:crypto'
 import { formatMessage, type ErrorCode, type ErrorParams } from '../errors.ts'
 import { HOST_CALLS, OPERATIONS } from '../guest/abi.ts'
+import { MIB } from '../limits.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import type { Run, RunOutput } from './run.ts'
 
@@ -42,7 +43,7 @@ export function handleHostCall(binding: Binding, context: HostCallContext, call:
     return dispatch(binding, context, call, argc, argvPtr)
   } catch (error) {
     if (!(error instanceof GuestOutOfMemory)) throw error
-    context.run.stop('exceededMemory', 'ERR_LIMIT_MEMORY', [context.run.spec.limits.memoryMib, Math.ceil(binding.slot.virtualBytes / 1_048_576)])
+    stopForMemory(context.run, binding)
     return 0
   }
 }
@@ -79,7 +80,9 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       return binding.newUndefined()
     }
     case CODE.fail: {
-      run.failure ??= { name: binding.string(argument(0)), message: binding.string(argument(1)), stack: binding.string(argument(2)) }
+      const failure = { name: binding.string(argument(0)), message: binding.string(argument(1)), stack: binding.string(argument(2)) }
+      if (isOutOfMemory(failure)) stopForMemory(run, binding)
+      run.failure ??= failure
       return binding.newUndefined()
     }
     case CODE.done: {
@@ -138,6 +141,15 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
     default:
       return fail(binding, 'ERR_INTERNAL', [`unknown host call ${call}`])
   }
+}
+
+/** The engine's own error for a failed allocation. */
+export function isOutOfMemory(exception: { readonly name: string; readonly message: string }): boolean {
+  return exception.name === 'InternalError' && exception.message === 'out of memory'
+}
+
+function stopForMemory(run: Run, binding: Binding): void {
+  run.stop('exceededMemory', 'ERR_LIMIT_MEMORY', [run.spec.limits.memoryMib, Math.ceil(binding.slot.virtualBytes / MIB)])
 }
 
 function respond(binding: Binding, run: Run, output: RunOutput, status: GuestValue, headers: GuestValue, body: GuestValue, more: boolean): void {

@@ -96,7 +96,7 @@ export class Run {
 
   result(nowMs: number): InvocationResult {
     const failed = this.failure === null ? null : { outcome: 'exception' as const, error: { code: 'ERR_FUNCTION_EXCEPTION' as const, params: [this.failure.message] } }
-    const ending = this.kill ?? (this.responded ? null : failed)
+    const ending = this.kill ?? (this.responded && this.bodySent ? null : failed)
     return {
       outcome: ending?.outcome ?? 'ok',
       error: ending?.error ?? null,

@@ -8,10 +8,12 @@ import { createHash } from 'node:crypto'
 import type { ImageId } from '../brand.ts'
 import { CodedError } from '../errors.ts'
 import { GUEST_ENTRIES, HOST_CALLS } from '../guest/abi.ts'
+import { DEFAULT_FUNCTION_LIMITS } from '../limits.ts'
 import { ImageArena, type ResidentImage } from './arena.ts'
 import { Binding, type GuestValue, SCRATCH_BYTES } from './binding.ts'
+import { BuildMachine } from './build-machine.ts'
 import type { BuiltImage } from './build-types.ts'
-import { captureImage } from './capture.ts'
+import { captureImage, tidyHeap } from './capture.ts'
 import type { Engine } from './engine.ts'
 import { createMemories, type EngineExports, type ExtensionBase, type GuestMemories, type HostImports, linkInstance, type LinkedInstance } from './instance.ts'
 import type { ImageManifest } from './manifest.ts'
@@ -77,8 +79,11 @@ function control({ flags }: GuestMemories): Int32Array {
   return new Int32Array(flags.buffer, CONTROL_OFFSET, 4)
 }
 
-/** Builds base and prelude into `arena`. Takes some hundred milliseconds, once per process. */
-export function createRuntime(engine: Engine, preludeSource: string, arena: ImageArena): RuntimeImages {
+/**
+ * Builds base and prelude into `arena`. Takes some hundred milliseconds, once per process. `warmUp` uses the prelude
+ * once before it is captured, so that what engine and prelude set up lazily is in the image and not in every request.
+ */
+export function createRuntime(engine: Engine, preludeSource: string, arena: ImageArena, warmUp: ((machine: BuildMachine) => void) | null = null): RuntimeImages {
   const engineBuild = createHash('sha256').update(engine.fingerprint).update(preludeSource).digest('hex').slice(0, 32)
   const { instance, bases } = bootEngine(engine, arena)
   const globalNames = instance.globals.map((_, index) => `g${index}`)
@@ -94,16 +99,24 @@ export function createRuntime(engine: Engine, preludeSource: string, arena: Imag
   const binding = new Binding(slot, scratch, undefinedValue)
   const randomState = findRandomState(binding, call)
   const handles = installPrelude(binding, call, preludeSource)
-  call('qjs_run_gc')
   call('qjs_set_gc_threshold', GC_THRESHOLD_NEVER)
-  slot.bytes.fill(0, scratch, scratch + SCRATCH_BYTES)
+  tidyHeap(slot, call, scratch)
   const entries = { ...handles, scratch, undefinedValue, randomState }
-  const prelude = capture(slot.instance, globalNames, { imageId: base.built.imageId, image: baseResident }, arena, 'prelude', engineBuild, entries)
-  const resident = arena.add(prelude.built.imageId, prelude.manifest, globalValues(prelude.manifest, globalNames), blockOf(prelude.built))
-  const runtime: MachineRuntime = {
-    engine, arena: arena.memory, bases, prelude: resident, entries: handles, scratch, undefinedValue, randomState, engineBuild, globalNames,
+  const capturePrelude = (instance: LinkedInstance): { readonly built: BuiltImage; readonly resident: ResidentImage } => {
+    const { manifest, built } = capture(instance, globalNames, { imageId: base.built.imageId, image: baseResident }, arena, 'prelude', engineBuild, entries)
+    return { built, resident: arena.add(built.imageId, manifest, globalValues(manifest, globalNames), blockOf(built)) }
   }
-  return { runtime, base: base.built, prelude: prelude.built, preludeId: prelude.built.imageId }
+  const cold = capturePrelude(slot.instance)
+  const runtimeOver = (prelude: ResidentImage): MachineRuntime => ({
+    engine, arena: arena.memory, bases, prelude, entries: handles, scratch, undefinedValue, randomState, engineBuild, globalNames,
+  })
+  if (warmUp === null) return { runtime: runtimeOver(cold.resident), base: base.built, prelude: cold.built, preludeId: cold.built.imageId }
+  const machine = new BuildMachine(runtimeOver(cold.resident), DEFAULT_FUNCTION_LIMITS)
+  warmUp(machine)
+  machine.tidy()
+  const warm = capturePrelude(machine.slot.instance)
+  arena.remove(cold.built.imageId)
+  return { runtime: runtimeOver(warm.resident), base: base.built, prelude: warm.built, preludeId: warm.built.imageId }
 }
 
 /** The mutable globals of a manifest in the order in which slots restore them. */

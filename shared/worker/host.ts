@@ -13,6 +13,7 @@ import { Piscina } from 'piscina'
 import type { ImageId } from '../brand.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, type CodedErrorData } from '../errors.ts'
+import { warmUpPrelude } from '../guest/warm-up.ts'
 import { KIB, MIB, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { ImageArena, type ResidentImage } from '../microvm/arena.ts'
@@ -122,7 +123,7 @@ export class WorkerThreadHost implements SandboxHost {
   }
 
   async start(): Promise<void> {
-    this.#images = createRuntime(loadEngine(), this.#options.preludeSource, this.#arena)
+    this.#images = createRuntime(loadEngine(), this.#options.preludeSource, this.#arena, warmUpPrelude)
     this.#workers = await Promise.all(Array.from({ length: this.#options.workers }, (_, index) => this.#startWorker(index)))
     this.#state = 'serving'
     this.#watch()

@@ -6,6 +6,7 @@ import type { BuildRequest } from '../../shared/microvm/build-types.ts'
 import { type Engine, loadEngine } from '../../shared/microvm/engine.ts'
 import { Executor, type ExecutorOptions } from '../../shared/microvm/executor.ts'
 import type { Run, RunOutput, RunSpec } from '../../shared/microvm/run.ts'
+import { warmUpPrelude } from '../../shared/guest/warm-up.ts'
 import { blockOf, createRuntime, globalValues, type RuntimeImages } from '../../shared/microvm/runtime.ts'
 import { DEFAULT_FUNCTION_LIMITS, type FunctionLimits, MIB } from '../../shared/limits.ts'
 import { decodeManifest } from '../../shared/microvm/manifest.ts'
@@ -24,7 +25,7 @@ let cached: Engine | undefined
 export function testEngine(options: { readonly prelude?: string; readonly engine?: Engine } = {}): TestEngine {
   const engine = options.engine ?? (cached ??= loadEngine())
   const arena = new ImageArena(512 * MIB)
-  const images = createRuntime(engine, options.prelude ?? MINI_PRELUDE, arena)
+  const images = createRuntime(engine, options.prelude ?? MINI_PRELUDE, arena, options.prelude === undefined ? null : warmUpPrelude)
   return {
     arena, images,
     image(source, request = {}) {
