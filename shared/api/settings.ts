@@ -1,0 +1,53 @@
+/** From a client's body to settings, over those that are there. Pure. */
+import { CodedError } from '../errors.ts'
+import { DEFAULT_FUNCTION_LIMITS } from '../limits.ts'
+import type { FunctionSettings } from './records.ts'
+import type { OutpostBody, SettingsBody } from './schemas.ts'
+
+/** Lambda's default; ours for functions that come by other ways is in DEFAULT_FUNCTION_LIMITS. */
+const TIMEOUT_DEFAULT_MS = 3_000
+export const HANDLER_DEFAULT = 'index.handler'
+
+export const DEFAULT_SETTINGS: FunctionSettings = {
+  description: '',
+  handler: HANDLER_DEFAULT,
+  runtime: null,
+  role: null,
+  architectures: ['x86_64'],
+  limits: { ...DEFAULT_FUNCTION_LIMITS, wallMs: TIMEOUT_DEFAULT_MS },
+  vars: {},
+  secretNames: [],
+  secretsId: null,
+  prime: null,
+  routes: [],
+}
+
+/** What the body does not name stays. Throws ERR_PARAMETER if a name is a variable and a secret. */
+export function mergeSettings(base: FunctionSettings, body: SettingsBody, architectures: readonly string[] | undefined): FunctionSettings {
+  const outpost: OutpostBody = body.Outpost ?? {}
+  const limits = outpost.Limits ?? {}
+  const merged: FunctionSettings = {
+    description: body.Description ?? base.description,
+    handler: body.Handler ?? base.handler,
+    runtime: body.Runtime ?? base.runtime,
+    role: body.Role ?? base.role,
+    architectures: architectures ?? base.architectures,
+    limits: {
+      cpuMs: limits.CpuMs ?? base.limits.cpuMs,
+      wallMs: body.Timeout === undefined ? base.limits.wallMs : body.Timeout * 1000,
+      memoryMib: body.MemorySize ?? base.limits.memoryMib,
+      responseMaxBytes: limits.ResponseMaxBytes ?? base.limits.responseMaxBytes,
+      logMaxBytes: limits.LogMaxBytes ?? base.limits.logMaxBytes,
+      subrequestMax: limits.SubrequestMax ?? base.limits.subrequestMax,
+    },
+    vars: body.Environment === undefined || body.Environment === null ? base.vars : (body.Environment.Variables ?? {}),
+    secretNames: base.secretNames,
+    secretsId: base.secretsId,
+    prime: outpost.Prime === undefined ? base.prime : outpost.Prime === false ? [] : outpost.Prime,
+    routes: outpost.Routes ?? base.routes,
+  }
+  const secretNames = outpost.Secrets === undefined ? base.secretNames : Object.keys(outpost.Secrets)
+  const both = secretNames.find((name) => Object.hasOwn(merged.vars, name))
+  if (both !== undefined) throw new CodedError('ERR_PARAMETER', [`${both} is a variable and a secret; it can be one of them`])
+  return merged
+}
