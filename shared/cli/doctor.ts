@@ -96,8 +96,9 @@ async function native(packageName: string, use: () => Promise<string>): Promise<
 }
 
 async function tryUws(): Promise<string> {
-  const { default: uws } = await import('uWebSockets.js')
-  return `makes a ${uws.App().constructor.name}`
+  const { App } = await import('../http/uws.ts')
+  App().close()
+  return 'makes a server'
 }
 
 async function tryLmdb(): Promise<string> {
