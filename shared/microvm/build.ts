@@ -114,6 +114,8 @@ interface Candidate {
   readonly built: BuiltImage
   readonly image: ResidentImage
   readonly pages: number
+  /** The arena held it before this build, which therefore must not release it. */
+  readonly known: boolean
 }
 
 function capture(machine: BuildMachine, images: RuntimeImages, arena: ImageArena): Candidate {
@@ -121,8 +123,9 @@ function capture(machine: BuildMachine, images: RuntimeImages, arena: ImageArena
   const { slot } = machine
   const globals = Object.fromEntries(runtime.globalNames.map((name, index) => [name, String(slot.instance.globals[index]?.value)]))
   const { manifest, built } = captureImage(slot.bytes, globals, slot.virtualBytes / 65_536, { imageId: preludeId, image: runtime.prelude }, arena, 'function', runtime.engineBuild, {})
+  const known = arena.get(built.imageId) !== undefined
   const image = arena.add(built.imageId, manifest, globalValues(manifest, runtime.globalNames), blockOf(built))
-  return { built, image, pages: manifest.pages.length }
+  return { built, image, pages: manifest.pages.length, known }
 }
 
 /** B2. */
@@ -195,7 +198,7 @@ function findSecret(machine: BuildMachine, images: RuntimeImages, arena: ImageAr
 }
 
 function release(arena: ImageArena, candidates: readonly (Candidate | null)[]): void {
-  for (const candidate of candidates) if (candidate !== null) arena.remove(candidate.image.imageId)
+  for (const candidate of candidates) if (candidate?.known === false) arena.remove(candidate.image.imageId)
 }
 
 function refusalError({ call, detail, stack }: Refusal): CodedErrorData {
