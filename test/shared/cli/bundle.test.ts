@@ -1,0 +1,65 @@
+import t from 'tap'
+import { unzipSync } from 'fflate'
+import { bundle, openBundler } from '../../../shared/cli/bundle.ts'
+import { zipBundle } from '../../../shared/cli/zip.ts'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+t.test('a node: import is refused with the way that led to it', async (t) => {
+  const dir = t.testdir({
+    'app.ts': `import { read } from './lib/read.ts'\nexport default { fetch: () => new Response(read()) }\n`,
+    lib: { 'read.ts': `import files from 'pkg'\nexport const read = () => files()\n` },
+    node_modules: { pkg: { 'package.json': '{"name":"pkg","main":"index.js"}', 'index.js': `import { readFileSync } from 'node:fs'\nexport default () => readFileSync('x')\n` } },
+  })
+  await t.rejects(bundle(join(dir, 'app.ts'), dir), {
+    code: 'ERR_BUNDLE_IMPORT',
+    message: /no module node:fs, imported by way of: app\.ts -> lib\/read\.ts -> node_modules\/pkg\/index\.js -> node:fs/,
+  })
+})
+
+t.test('the old names of Node modules are refused alike', async (t) => {
+  const dir = t.testdir({ 'app.js': `const fs = require('fs')\nexport const handler = async () => fs\n` })
+  await t.rejects(bundle(join(dir, 'app.js'), dir), { code: 'ERR_BUNDLE_IMPORT', params: ['fs', 'app.js -> fs'] })
+})
+
+t.test("a package's own stand-in for a Node module is used", async (t) => {
+  const dir = t.testdir({
+    'app.js': `import hash from 'pkg'\nexport const handler = async () => hash\n`,
+    node_modules: { pkg: { 'package.json': '{"name":"pkg","main":"index.js","browser":{"crypto":false}}', 'index.js': `module.exports = require('crypto')\n` } },
+  })
+  t.same((await bundle(join(dir, 'app.js'), dir)).exports, ['handler'])
+})
+
+t.test('a package that is not installed gives its place', async (t) => {
+  const dir = t.testdir({ 'app.js': `\nimport x from 'not-there'\nexport default x\n` })
+  await t.rejects(bundle(join(dir, 'app.js'), dir), { code: 'ERR_BUNDLE_SYNTAX', message: /app\.js:2:15: Could not resolve "not-there"/ })
+})
+
+t.test('exports condition workerd wins, process.env.NODE_ENV is production, types are gone', async (t) => {
+  const dir = t.testdir({
+    'app.ts': `import { where } from 'pkg'\nconst mode: string = process.env.NODE_ENV\nexport const handler = async (): Promise<string> => where + mode\n`,
+    node_modules: { pkg: { 'package.json': '{"name":"pkg","type":"module","exports":{"workerd":"./worker.js","node":"./node.js","default":"./node.js"}}', 'worker.js': `export const where = 'in a worker'`, 'node.js': `export const where = 'in node'` } },
+  })
+  const code = Buffer.from((await bundle(join(dir, 'app.ts'), dir)).code).toString()
+  t.match(code, /in a worker/)
+  t.notMatch(code, /in node|process\.env|Promise<string>/)
+  t.match(code, /"production"/)
+})
+
+t.test('a bundler that failed builds again after the mistake is mended', async (t) => {
+  const dir = t.testdir({ 'app.js': 'export default {' })
+  const bundler = await openBundler(join(dir, 'app.js'), dir)
+  t.teardown(() => bundler.close())
+  await t.rejects(bundler.build(), { code: 'ERR_BUNDLE_SYNTAX' })
+  writeFileSync(join(dir, 'app.js'), 'export default { fetch() {} }')
+  const built = await bundler.build()
+  t.same(built.exports, ['default'])
+  t.same(built.inputs, [join(dir, 'app.js')])
+})
+
+t.test('equal bundles make equal zips', async (t) => {
+  const dir = t.testdir({ 'app.js': 'export default { fetch() {} }' })
+  const [one, two] = [await bundle(join(dir, 'app.js'), dir), await bundle(join(dir, 'app.js'), dir)]
+  t.same(zipBundle(one), zipBundle(two))
+  t.same(unzipSync(zipBundle(one))['index.mjs'], one.code)
+})
