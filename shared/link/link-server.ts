@@ -111,9 +111,11 @@ export class LinkServer {
     const check = (): void => {
       if ([...this.#connections].every((connection) => connection.streamCount === 0)) resolve(undefined)
     }
-    const done = promise.then(() => {
+    const done = promise.then(async () => {
       cancelTimer()
       this.close()
+      // The sockets say goodbye at the end of this turn, and with that the last frames are with the kernel.
+      while (this.#connections.size > 0) await new Promise((next) => setImmediate(next))
     })
     this.#state = { kind: 'draining', done, check }
     for (const connection of this.#connections) connection.goaway(timeoutMs)
