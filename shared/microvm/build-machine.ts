@@ -63,7 +63,7 @@ export class BuildMachine {
     const slot: Slot = new Slot(runtime.engine, runtime.arena, runtime.bases, image, {
       hostCall: (namePtr, _nameLength, _thisPtr, argc, argvPtr) => handleHostCall(this.binding, {
         run: this.#run, output: this.#output, policy: { refused: (call, detail) => this.#noteRefusal(call, detail), warn: (kind) => this.#noteWarning(kind) },
-        nextOperationId: () => 0, startTimer: () => undefined, nowMs: () => performance.now(),
+        nextOperationId: () => 0, startTimer: () => undefined, nowMs: () => 0,
       }, slot.bytes[namePtr >>> 0] ?? 0, argc, argvPtr),
       refuel: () => {
         if (performance.now() > this.#deadlineAtMs) {
@@ -181,8 +181,8 @@ export class BuildMachine {
   #newRun(body: Uint8Array | null = null): Run {
     return new Run({
       id: 1, image: this.#runtime.prelude, kind: 0, limits: this.#limits, secrets: {}, account: '', body, bodyStreamed: false,
-      deadlineAtMs: performance.now() + this.#limits.wallMs, wantLogs: false,
-    }, performance.now())
+      deadlineAtMs: this.#limits.wallMs, wantLogs: false,
+    }, 0)
   }
 
   /** The guest's stack at a host call. Evaluating inside the call sees the frames that led to it. */

@@ -60,6 +60,7 @@ export class ProcessImageBuilder implements ImageBuilder {
     this.#child = null
     if (child === null || child.exitCode !== null) return Promise.resolve()
     return new Promise((resolve) => {
+      child.ref()
       child.once('exit', () => resolve())
       child.kill('SIGKILL')
     })

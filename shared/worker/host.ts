@@ -412,7 +412,7 @@ export class WorkerThreadHost implements SandboxHost {
     const ports = new MessageChannel()
     const pool = new Piscina({
       filename: siblingModule(import.meta.url, './worker-main').href, minThreads: 1, maxThreads: 1, maxQueue: 1, idleTimeout: Infinity,
-      atomics: 'disabled', resourceLimits: { stackSizeMb: STACK_SIZE_MB }, execArgv: ['--disable-warning=ExperimentalWarning', '--stack-size=7000'],
+      atomics: 'disabled', resourceLimits: { stackSizeMb: STACK_SIZE_MB }, execArgv: ['--disable-warning=ExperimentalWarning'],
     })
     this.#pools[index] = pool
     const handle: WorkerHandle = { index, channel, port: ports.port1, abort: new AbortController(), runs: new Map(), builds: new Map(), sleeping: false, lastTurns: 0, stuckSinceMs: 0, lost: false }
