@@ -236,7 +236,7 @@ export abstract class HttpExchange {
     }
     this.#phase = 'sending'
     const sentBytes = response.getWriteOffset()
-    const rest = body.slice(sentBytes) // H4
+    const rest = new Uint8Array(body.subarray(sentBytes)) // H4; `slice` of a Buffer would be a view
     response.onWritable((offset) => {
       if (this.#phase !== 'sending') return true
       const [flowing, done] = response.tryEnd(rest.subarray(offset - sentBytes), body.byteLength)

@@ -198,7 +198,7 @@ export class InvokeExchange extends HttpExchange implements AnswerSink {
     if (this.#pieces === null) return
     this.#piecesBytes += chunk.byteLength
     if (this.#piecesBytes > LAMBDA_RESPONSE_MAX_BYTES) this.#pieces = null
-    else this.#pieces.push(chunk.slice())
+    else this.#pieces.push(new Uint8Array(chunk))
   }
 
   #succeedGathered(placement: Placement, log: string): void {

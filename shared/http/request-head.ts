@@ -96,9 +96,7 @@ export class RequestHead {
   read(request: HttpRequest): void {
     this.method = request.getCaseSensitiveMethod()
     this.path = request.getUrl()
-    const query: string | undefined = request.getQuery()
-    // Undefined when there is no `?`, against what the types say.
-    this.query = query ?? null
+    this.query = orNull(request.getQuery())
     this.host = ''
     this.contentLength = -1
     this.chunked = false
@@ -195,6 +193,11 @@ export class RequestHead {
     }
     this.headers = kept.slice(0, -1)
   }
+}
+
+/** uWS gives undefined where there is no `?`, against what its types say. */
+function orNull(query: string | undefined): string | null {
+  return query ?? null
 }
 
 /** Every header as received, for calls whose signature covers them. Call it before the uWS callback returns. */
