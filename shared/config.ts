@@ -25,7 +25,7 @@ export const regionSchema = z.strictObject({
   dataDir: z.string().min(1).default('.outpost/region').register(sources, { option: '--data', env: 'OUTPOST_REGION_DATA' }),
   /** Port of health, metrics and profiles; null for none, 0 takes a free one. Loopback only. */
   adminPort: port.nullable().default(null).register(sources, { option: '--admin-port', env: 'OUTPOST_REGION_ADMIN_PORT' }),
-  /** JSON file `{ "ACCESS KEY ID": { "secret": "...", "account": "123456789012" } }`; null: the pair dev/dev. */
+  /** JSON file `{ "keys": [{ "accessKeyId", "secret", "account" }] }` (shared/api/keys.ts). Only a development region goes without. */
   keysFile: z.string().min(1).nullable().default(null).register(sources, { option: '--keys', env: 'OUTPOST_REGION_KEYS' }),
   /** What POPs show to link up. */
   token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),

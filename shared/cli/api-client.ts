@@ -43,7 +43,7 @@ export type LogPage = z.infer<typeof logsSchema>
 export interface OutpostMembers {
   readonly Secrets?: Readonly<Record<string, string>>
   readonly Prime?: readonly string[] | false
-  readonly Limits?: Readonly<{ CpuMs?: number; Subrequests?: number }>
+  readonly Limits?: Readonly<{ CpuMs?: number; SubrequestMax?: number }>
   readonly Routes?: readonly string[]
 }
 

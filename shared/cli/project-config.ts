@@ -98,7 +98,7 @@ function variables(vars: Readonly<Record<string, string>> | undefined): Configur
 
 function limits(given: { readonly cpu_ms?: number | undefined; readonly subrequests?: number | undefined } | undefined): NonNullable<ConfigurationMembers['Outpost']> {
   if (given === undefined) return {}
-  return { Limits: { ...(given.cpu_ms === undefined ? {} : { CpuMs: given.cpu_ms }), ...(given.subrequests === undefined ? {} : { Subrequests: given.subrequests }) } }
+  return { Limits: { ...(given.cpu_ms === undefined ? {} : { CpuMs: given.cpu_ms }), ...(given.subrequests === undefined ? {} : { SubrequestMax: given.subrequests }) } }
 }
 
 function check<T>(schema: z.ZodType<T>, value: unknown, file: string): T {

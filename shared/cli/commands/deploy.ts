@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { basename, extname, resolve } from 'node:path'
 import type { Command } from 'commander'
+import { z } from 'zod'
 import { CodedError } from '../../errors.ts'
 import { FUNCTION_LIMIT_MAX } from '../../limits.ts'
 import { ApiClient, resolveCredentials, type ConfigurationMembers, type FunctionRecord } from '../api-client.ts'
@@ -76,8 +77,10 @@ async function runDeploy(context: CliContext, entry: string, options: DeployOpti
   }
   context.err(`${created ? 'deployed' : 'updated'} ${name} (${record.Version}) in ${Math.round(performance.now() - startedAtMs)} ms\n`)
   const report = reportOf(record)
-  if (report?.note) context.err(`${report.note}\n`)
-  for (const warning of report?.warnings ?? []) context.err(`warning: ${warning}\n`)
+  if (report !== null) {
+    context.err(`image: ${report.pages} pages, ${report.primed ? 'primed' : 'not primed'}${report.primeNote === '' ? '' : ` (${report.primeNote})`}\n`)
+    for (const warning of report.warnings) context.err(`warning: ${warning}\n`)
+  }
   context.out(`${url}\n`)
 }
 
@@ -117,13 +120,9 @@ async function readSecrets(texts: readonly string[], context: CliContext): Promi
 }
 
 /** What the builder said, as the region puts it into its answer; null from a server that says nothing. */
-export function reportOf(record: FunctionRecord): { readonly primed: boolean | null; readonly note: string; readonly warnings: readonly string[] } | null {
-  const report = record.Outpost?.Report
-  if (typeof report !== 'object' || report === null) return null
-  const { Primed: primed, PrimeNote: note, Warnings: warnings } = report as Record<string, unknown>
-  return {
-    primed: typeof primed === 'boolean' ? primed : null,
-    note: typeof note === 'string' ? note : '',
-    warnings: Array.isArray(warnings) ? warnings.filter((warning) => typeof warning === 'string') : [],
-  }
+const reportSchema = z.object({ primed: z.boolean(), primeNote: z.string(), warnings: z.array(z.string()), buildMs: z.number(), pages: z.number() })
+export type DeployReport = z.infer<typeof reportSchema>
+
+export function reportOf(record: FunctionRecord): DeployReport | null {
+  return reportSchema.nullable().catch(null).parse(record.Outpost?.Report ?? null)
 }

@@ -29,7 +29,7 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--host <address>', 'address to listen on (OUTPOST_REGION_HOST; 127.0.0.1)')
     .option('--data <dir>', 'functions, images and secrets (OUTPOST_REGION_DATA; .outpost/region)')
     .option('--admin-port <port>', 'port of health and metrics (OUTPOST_REGION_ADMIN_PORT; none)', portNumber)
-    .option('--keys <file>', 'JSON file of access keys (OUTPOST_REGION_KEYS; the pair dev/dev)')
+    .option('--keys <file>', 'JSON file of access keys (OUTPOST_REGION_KEYS; needed unless --dev)')
     .option('--token <token>', 'what POPs show to link up (OUTPOST_LINK_TOKEN; dev)')
     .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_REGION_MEMORY_MIB; 1024)', wholeNumber(64, 1_048_576))
     .option('--workers <count>', 'threads that run functions (OUTPOST_REGION_WORKERS; one per core, at most 4)', wholeNumber(1, 256))

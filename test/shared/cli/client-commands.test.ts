@@ -130,7 +130,7 @@ t.test('deploy', async (t) => {
   })
   await t.test('a new function is created with all that was said, secrets from stdin', async (t) => {
     const dir = t.testdir({ 'a.js': HELLO })
-    const fake = await region(t, (asked) => (asked.method === 'GET' ? missing : { status: 201, body: functionAnswer('f', { Outpost: { Report: { Primed: true, PrimeNote: 'primed with GET /', Warnings: ['careful'] } } }) }))
+    const fake = await region(t, (asked) => (asked.method === 'GET' ? missing : { status: 201, body: functionAnswer('f', { Outpost: { Report: { primed: true, primeNote: 'GET /', warnings: ['careful'], buildMs: 9, pages: 12 } } }) }))
     const ran = await runHere(
       ['deploy', 'a.js', '--name', 'f', '--var', 'A=1', '--var', 'B=x=y', '--secret', 'KEY', '--secret', 'K2=v', '--timeout', '3', '--memory', '64', '--cpu-ms', '20', '--prime', '/', '--prime', '/api', '--json', '--endpoint', fake.url],
       { cwd: dir, stdin: 's3cret\n' },

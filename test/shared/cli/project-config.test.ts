@@ -21,7 +21,7 @@ t.test('outpost.json gives all settings', async (t) => {
   })
   t.match(readProject(dir), {
     name: 'api', entry: join(dir, 'a.js'), ignored: [],
-    members: { Timeout: 3, MemorySize: 64, Environment: { Variables: { A: '1' } }, Outpost: { Limits: { CpuMs: 5, Subrequests: 2 }, Prime: false, Routes: ['x.test/*'] } },
+    members: { Timeout: 3, MemorySize: 64, Environment: { Variables: { A: '1' } }, Outpost: { Limits: { CpuMs: 5, SubrequestMax: 2 }, Prime: false, Routes: ['x.test/*'] } },
   })
 })
 
