@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { CodedError } from '../errors.ts'
 import { compilePageOps } from './page-ops.ts'
-import { rewriteModule, type RewriteOptions } from './rewrite/index.ts'
+import { rewriteModule, type RewriteOptions, type StoreKind } from './rewrite/index.ts'
 
 /** Declared maximum of every guest memory: 1 GiB in 64 KiB pages. A function's own limit is below it and checked at growth. */
 export const GUEST_MEMORY_MAX_PAGES = 16_384
@@ -24,6 +24,7 @@ export interface EngineModule {
   /** Size and alignment of a side module's static data, and its table entries; null for the engine itself. */
   readonly dylink: Dylink | null
   readonly initialPages: number
+  readonly storeKinds: readonly StoreKind[]
 }
 
 export interface Engine {
@@ -32,6 +33,8 @@ export interface Engine {
   readonly pageOps: WebAssembly.Module
   /** Identity of what runs: originals, rewriter and page size. The prelude adds itself to make the engine build. */
   readonly fingerprint: string
+  /** Every kind of store that occurs in it. */
+  readonly storeKinds: readonly StoreKind[]
 }
 
 interface Dylink {
@@ -53,7 +56,8 @@ export function loadEngine(options: { readonly omitMarking?: RewriteOptions['omi
   }
   const main = load('engine', 'quickjs-wasi/quickjs.wasm')
   const extensions = EXTENSIONS.map((name) => load(name, `quickjs-wasi/${name}.so`))
-  return { main, extensions, pageOps: compilePageOps(), fingerprint: hash.digest('hex') }
+  const storeKinds = [...new Set([main, ...extensions].flatMap((each) => each.storeKinds))]
+  return { main, extensions, pageOps: compilePageOps(), fingerprint: hash.digest('hex'), storeKinds }
 }
 
 function compileEngineModule(name: string, original: Uint8Array, options: { readonly omitMarking?: RewriteOptions['omitMarking'] }): EngineModule {
@@ -63,7 +67,7 @@ function compileEngineModule(name: string, original: Uint8Array, options: { read
     ...(options.omitMarking === undefined ? {} : { omitMarking: options.omitMarking }),
   })
   const module = new WebAssembly.Module(rewritten.bytes as Uint8Array<ArrayBuffer>)
-  return { name, module, globals: rewritten.mutableGlobals, dylink: parseDylink(original), initialPages: rewritten.initialPages }
+  return { name, module, globals: rewritten.mutableGlobals, dylink: parseDylink(original), initialPages: rewritten.initialPages, storeKinds: rewritten.storeKinds }
 }
 
 /** The `dylink.0` section of a side module: WASM_DYLINK_MEM_INFO of the WebAssembly tool conventions. */

@@ -102,6 +102,11 @@ export class Executor {
     return this.#pool.length
   }
 
+  /** Slots that hold no run: clean, by S1. The scrubber and the tests of the oracle look at them. */
+  get idleSlots(): readonly Slot[] {
+    return this.#pool.filter(({ run }) => run === null).map(({ slot }) => slot)
+  }
+
   get parkedCount(): number {
     let parked = 0
     for (const run of this.#runs.values()) if (run.residence.kind === 'parked') parked++

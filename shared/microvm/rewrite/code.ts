@@ -36,6 +36,8 @@ export class CodeRewriter {
   readonly #scratchTypes: number[] = []
   readonly #scratch = new Map<string, number>()
   #scratchFirst = 0
+  /** Charges of the loops of the function at hand, and how many of them were met. */
+  #loops: readonly number[] = []
   #loop = 0
 
   constructor(module: DecodedModule, functionMap: Uint32Array, charges: Charges, generated: Generated, omitMarking: StoreKind | undefined) {
@@ -50,14 +52,15 @@ export class CodeRewriter {
   rewrite(defined: number, out: ByteWriter): void {
     const module = this.#module
     const body = module.bodies[defined]
-    const type = module.types[module.functionTypes[module.importedFunctionCount + defined] ?? 0]
-    if (body === undefined || type === undefined) throw new RangeError(`no function ${defined}`)
-    const reader = new InstructionReader(module, body, type.parameterCount)
+    if (body === undefined) throw new RangeError(`no function ${defined}`)
+    const reader = new InstructionReader(module, body, defined)
     const code = this.#code
     code.clear()
     this.#scratch.clear()
     this.#scratchTypes.length = 0
     this.#scratchFirst = reader.localCount
+    this.#loops = this.#charges.loops[defined] ?? []
+    this.#loop = 0
     const entry = this.#charges.entries[defined] ?? 0
     if (entry > 0) {
       this.counts.entries++
@@ -88,12 +91,20 @@ export class CodeRewriter {
       case OP.loop:
         keep(reader.offset)
         this.counts.loops++
-        this.#charge(this.#charges.loops[this.#loop++] ?? 1)
+        this.#charge(this.#loops[this.#loop++] ?? 1)
         return reader.offset
+      case OP.callIndirect: case OP.returnCallIndirect: case OP.callRef: case OP.returnCallRef:
+        if (this.#charges.indirectCall === 0) return -1
+        keep()
+        this.#charge(this.#charges.indirectCall)
+        return reader.start
       case OP.call: case OP.returnCall: case OP.refFunc: {
         const mapped = this.#functionMap[reader.index] ?? 0
-        if (mapped === reader.index) return -1
+        // A self-resolved import maps behind the imports.
+        const outside = reader.opcode !== OP.refFunc && mapped < this.#generated.refuel && this.#charges.outsideCall > 0
+        if (mapped === reader.index && !outside) return -1
         keep()
+        if (outside) this.#charge(this.#charges.outsideCall)
         code.op(reader.opcode).u32(mapped)
         return reader.offset
       }

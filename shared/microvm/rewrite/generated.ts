@@ -33,9 +33,15 @@ export class Generated {
   readonly types: Uint8Array[] = []
   /** Export names of added i32 globals, which begin as 0. */
   readonly globals: string[] = []
+  /** The import `outpost.refuel`, behind all other imported functions. */
+  readonly refuel: number
+  /** `() -> ()`: asks for more fuel, and traps if there is none. */
   readonly exhausted: number
+  /** `(delta) -> i32` in place of memory.grow. */
   readonly grow: number
+  /** `(n) -> ()`: pays for a table operation on n entries and notes that a table is written. */
   readonly tableWrite: number
+  /** `(d, v, n) -> ()` and `(d, s, n) -> ()` in place of memory.fill and memory.copy. */
   readonly fill: number
   readonly copy: number
   /** Type of `outpost.refuel`. */
@@ -53,6 +59,7 @@ export class Generated {
     this.#functionMap = functionMap
     this.#firstFunction = firstFunction
     this.#omitMarking = omitMarking
+    this.refuel = refuel
     this.refuelType = this.#type(0, 1)
     this.exhausted = this.#add(0, 0, 0, (code) => code.call(refuel).op(OP.if).u8(BLOCK_EMPTY).op(OP.unreachable).op(OP.end))
     this.grow = this.#add(1, 1, 3, (code) => writeGrow(code, module.memory?.imported === false ? module.memory.limits.maximum : null))
@@ -65,6 +72,7 @@ export class Generated {
     this.copy = this.#bulk('memory.copy', (code) => code.u8(PREFIX_BULK).u8(0x0a).u8(0).u8(0))
   }
 
+  /** `(d, s, n) -> ()` in place of memory.init of that segment, and in place of table.init. */
   init(segment: number): number {
     return this.#once(`memory.init ${segment}`, () => this.#bulk('memory.init', (code) => code.u8(PREFIX_BULK).u8(0x08).u32(segment).u8(0), (code) => {
       this.#trapIfDropped(code, this.dataDropped(segment))

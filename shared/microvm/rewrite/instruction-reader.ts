@@ -34,13 +34,15 @@ export class InstructionReader {
   readonly #reader: ByteReader
   readonly #module: DecodedModule
 
-  constructor(module: DecodedModule, body: FunctionBody, parameterCount: number) {
+  /** `defined` is the function's index among the defined ones. */
+  constructor(module: DecodedModule, body: FunctionBody, defined: number) {
     this.#module = module
+    const type = module.types[module.functionTypes[module.importedFunctionCount + defined] ?? 0]
     this.#reader = new ByteReader(module.bytes, body.start, body.end, '(locals)')
     const reader = this.#reader
     this.declarationCount = reader.count(LOCALS_MAX, 2)
     this.declarationsStart = reader.offset
-    let localCount = parameterCount
+    let localCount = type?.parameterCount ?? 0
     for (let index = 0; index < this.declarationCount; index++) {
       localCount += reader.u32()
       if (localCount > LOCALS_MAX) reader.refuse(`more than ${LOCALS_MAX} locals`)

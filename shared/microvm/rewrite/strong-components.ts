@@ -5,12 +5,16 @@
 export interface StrongComponents {
   /** 1 for each node on a cycle: one with an edge to itself, or in a component with others. */
   readonly cyclic: Uint8Array
+  /** A number for each node, the same for nodes that reach each other. */
+  readonly component: Uint32Array
   /** All nodes, each after every node that it reaches and that does not reach it. */
   readonly order: Uint32Array
 }
 
-export function strongComponents(nodeCount: number, first: Uint32Array, targets: Uint32Array): StrongComponents {
+/** Nodes marked in `removed` take no part: they are alone in their component, and edges to them are not followed. */
+export function strongComponents(nodeCount: number, first: Uint32Array, targets: Uint32Array, removed: Uint8Array): StrongComponents {
   const cyclic = new Uint8Array(nodeCount)
+  const component = new Uint32Array(nodeCount)
   const order = new Uint32Array(nodeCount)
   /** Visit number, from 1; 0 is unvisited. */
   const visit = new Uint32Array(nodeCount)
@@ -21,26 +25,27 @@ export function strongComponents(nodeCount: number, first: Uint32Array, targets:
   const path = new Uint32Array(nodeCount)
   let visits = 0
   let stackSize = 0
+  let pathSize = 0
   let ordered = 0
+  const enter = (node: number): void => {
+    visit[node] = low[node] = ++visits
+    onStack[node] = 1
+    stack[stackSize++] = node
+    path[pathSize++] = node
+  }
   for (let root = 0; root < nodeCount; root++) {
     if (at(visit, root) !== 0) continue
-    let pathSize = 0
-    const enter = (node: number): void => {
-      visit[node] = low[node] = ++visits
-      onStack[node] = 1
-      stack[stackSize++] = node
-      path[pathSize++] = node
-    }
     enter(root)
     while (pathSize > 0) {
       const node = at(path, pathSize - 1)
       const edge = at(cursor, node)
-      if (edge < at(first, node + 1)) {
+      if (edge < at(first, node + 1) && removed[node] !== 1) {
         cursor[node] = edge + 1
         const target = at(targets, edge)
+        if (removed[target] === 1) continue
         if (target === node) cyclic[node] = 1
         if (at(visit, target) === 0) enter(target)
-        else if (at(onStack, target) === 1) low[node] = Math.min(at(low, node), at(visit, target))
+        else if (onStack[target] === 1) low[node] = Math.min(at(low, node), at(visit, target))
         continue
       }
       pathSize--
@@ -49,19 +54,20 @@ export function strongComponents(nodeCount: number, first: Uint32Array, targets:
         low[parent] = Math.min(at(low, parent), at(low, node))
       }
       if (at(low, node) !== at(visit, node)) continue
-      const single = at(stack, stackSize - 1) === node
+      const alone = at(stack, stackSize - 1) === node
       for (;;) {
         const member = at(stack, --stackSize)
         onStack[member] = 0
+        component[member] = node
         order[ordered++] = member
-        if (!single) cyclic[member] = 1
+        if (!alone) cyclic[member] = 1
         if (member === node) break
       }
     }
   }
-  return { cyclic, order }
+  return { cyclic, component, order }
 }
 
-function at(array: Uint32Array | Uint8Array, index: number): number {
+function at(array: Uint32Array, index: number): number {
   return array[index] ?? 0
 }

@@ -1,0 +1,120 @@
+/**
+ * Who may call whom, and which nodes must pay so that nothing can call in circles for free.
+ *
+ * The graph has a node for each function and two more: *indirect*, what call_indirect and call_ref may reach, and
+ * *outside*, what an imported function may call back into this module.
+ *
+ * G1. Without its paying nodes the graph has no cycle. Paying nodes are few and large where there is a choice: paying
+ *     at each entry of small functions that happen to lie on a cycle costs more than the rest of the rewriting.
+ */
+import { OP } from './opcodes.ts'
+import { InstructionReader } from './instruction-reader.ts'
+import { EXTERNAL_KIND, type DecodedModule } from './module.ts'
+import { strongComponents } from './strong-components.ts'
+import type { ConstExpression } from './const-expression.ts'
+
+export interface CallGraph {
+  /** Nodes that pay, by node. For `indirect` and `outside` it is the call that pays, for a function its entry. */
+  readonly paying: Uint8Array
+  /** All nodes; one that does not pay stands after every node that it calls and that does not pay. */
+  readonly order: Uint32Array
+  readonly indirect: number
+  readonly outside: number
+  /** Edges of node n are `targets[first[n]]` up to `targets[first[n + 1] - 1]`. */
+  readonly first: Uint32Array
+  readonly targets: Uint32Array
+}
+
+/** Rounds of choosing paying nodes, and edges looked at in all of them together; then every node on a cycle pays. */
+const ROUNDS_MAX = 64
+const EDGE_VISITS_MAX = 20_000_000
+
+/** `resolved` gives for each function the one that is really called in its place. */
+export function buildCallGraph(module: DecodedModule, resolved: Uint32Array): CallGraph {
+  const functionCount = module.functionTypes.length
+  const indirect = functionCount
+  const outside = functionCount + 1
+  const taken = addressTaken(module)
+  const targets: number[] = []
+  const first = new Uint32Array(functionCount + 3)
+  for (let index = 0; index < module.importedFunctionCount; index++) {
+    first[index] = targets.length
+    const target = resolved[index] ?? index
+    targets.push(target === index ? outside : target)
+  }
+  // The last function that named a target, so that an edge is listed once.
+  const namedBy = new Uint32Array(functionCount + 2)
+  module.bodies.forEach((body, defined) => {
+    const index = module.importedFunctionCount + defined
+    first[index] = targets.length
+    const reader = new InstructionReader(module, body, defined)
+    while (reader.next()) {
+      let target = -1
+      switch (reader.opcode) {
+        case OP.call: case OP.returnCall: target = resolved[reader.index] ?? reader.index; break
+        case OP.callIndirect: case OP.returnCallIndirect: case OP.callRef: case OP.returnCallRef: target = indirect; break
+        case OP.refFunc: taken.add(reader.index); break
+        default:
+      }
+      if (target < 0 || namedBy[target] === index) continue
+      namedBy[target] = index
+      targets.push(target)
+    }
+  })
+  const shared = sharesTable(module)
+  first[indirect] = targets.length
+  for (const index of taken) targets.push(resolved[index] ?? index)
+  if (shared) targets.push(outside)
+  first[outside] = targets.length
+  for (const { kind, index } of module.exports) if (kind === EXTERNAL_KIND.function) targets.push(resolved[index] ?? index)
+  if (shared) targets.push(indirect)
+  first[functionCount + 2] = targets.length
+  const edges = Uint32Array.from(targets)
+  const sizes = Uint32Array.from({ length: functionCount + 2 }, (_, node) => {
+    const body = module.bodies[node - module.importedFunctionCount]
+    // Calls through `indirect` and `outside` are dear anyway: they are chosen before any function.
+    return node >= functionCount ? 0xffffffff : body === undefined ? 0 : body.end - body.start
+  })
+  return { ...choosePaying(first, edges, sizes), indirect, outside, first, targets: edges }
+}
+
+/** Takes the largest node of each component with a cycle out of the graph until no cycle is left. */
+function choosePaying(first: Uint32Array, targets: Uint32Array, sizes: Uint32Array): { paying: Uint8Array; order: Uint32Array } {
+  const nodeCount = sizes.length
+  const paying = new Uint8Array(nodeCount)
+  for (let round = 1; ; round++) {
+    const { cyclic, component, order } = strongComponents(nodeCount, first, targets, paying)
+    if (!cyclic.includes(1)) return { paying, order }
+    const all = round > ROUNDS_MAX || round * targets.length > EDGE_VISITS_MAX
+    /** By component, the node to take and one more; 0 for none. */
+    const largest = new Uint32Array(nodeCount)
+    for (let node = 0; node < nodeCount; node++) {
+      if (cyclic[node] === 0) continue
+      if (all) paying[node] = 1
+      const id = component[node] ?? 0
+      const best = largest[id] ?? 0
+      if (best === 0 || (sizes[node] ?? 0) > (sizes[best - 1] ?? 0)) largest[id] = node + 1
+    }
+    for (const node of largest) if (node > 0) paying[node - 1] = 1
+  }
+}
+
+/** Functions in element segments and in initial values: what an indirect call may reach, with those of ref.func. */
+function addressTaken(module: DecodedModule): Set<number> {
+  const taken = new Set<number>()
+  const add = (expression: ConstExpression | null): void => {
+    for (const { index } of expression?.functions ?? []) taken.add(index)
+  }
+  for (const { content } of module.elements) {
+    if (content.kind === 'functions') for (const index of content.indices) taken.add(index)
+    else content.expressions.forEach(add)
+  }
+  for (const { initial } of module.globals) add(initial)
+  for (const { initial } of module.tables) add(initial)
+  return taken
+}
+
+/** Whether functions of other modules may be in a table of this one, or come in as references. */
+function sharesTable(module: DecodedModule): boolean {
+  return module.importedTableCount > 0 || module.exports.some(({ kind }) => kind === EXTERNAL_KIND.table)
+}
