@@ -4,6 +4,7 @@
  * F1: one look at the directory at a time; edits during one make exactly one more, which sees the latest code.
  * F2: what is deployed already (same bundle, same settings) is not deployed again.
  * F3: code that does not build leaves the last good deployment in service.
+ * F4: a failure is said once, and what a region has refused is sent again only after an edit.
  */
 import { createHash } from 'node:crypto'
 import { watch, type FSWatcher } from 'node:fs'
@@ -13,7 +14,7 @@ import type { ApiClient } from './api-client.ts'
 import { openBundler, type Bundle, type Bundler } from './bundle.ts'
 import { deployFunction } from './deployment.ts'
 import { readFolder, type FolderFunction } from './function-folder.ts'
-import { renderError } from './output.ts'
+import { RemoteError, renderError } from './output.ts'
 import { zipBundle } from './zip.ts'
 
 /** An editor writes a file in several steps; a person does not see this delay. */
@@ -34,6 +35,9 @@ interface Entry {
   /** Digests of what is in service; null before the first deployment. */
   codeDigest: string | null
   membersDigest: string | null
+  /** Digest of code and settings that the region refused, and the failure said last. */
+  refusedDigest: string | null
+  lastFailure: string | null
   /** Files outside packages that the bundle was made from. */
   inputs: readonly string[]
 }
@@ -89,7 +93,7 @@ export class FolderDeployer {
         continue
       }
       await known?.bundler.close()
-      this.#entries.set(found.name, { function: found, bundler: await openBundler(found.entry, dir), codeDigest: null, membersDigest: null, inputs: [found.entry] })
+      this.#entries.set(found.name, { function: found, bundler: await openBundler(found.entry, dir), codeDigest: null, membersDigest: null, refusedDigest: null, lastFailure: null, inputs: [found.entry] })
     }
     await this.#removeMissing(new Set(functions.map((found) => found.name)))
     const queue = [...this.#entries.values()]
@@ -117,13 +121,15 @@ export class FolderDeployer {
     const { api, say, clock } = this.#options
     const { name, members, declared } = entry.function
     const startedAtMs = clock.monotonicMs()
+    let digest = ''
     try {
       const built = await entry.bundler.build()
       this.#follow(entry, built)
       if (!declared && !built.exports.includes('default') && !built.exports.includes('handler')) return
       const codeDigest = createHash('sha256').update(built.code).digest('hex')
       const membersDigest = JSON.stringify(members)
-      if (codeDigest === entry.codeDigest && membersDigest === entry.membersDigest) return
+      digest = codeDigest + membersDigest
+      if ((codeDigest === entry.codeDigest && membersDigest === entry.membersDigest) || digest === entry.refusedDigest) return
       const { created } = await deployFunction(api, {
         name,
         zip: zipBundle(built),
@@ -133,9 +139,14 @@ export class FolderDeployer {
       })
       entry.codeDigest = codeDigest
       entry.membersDigest = membersDigest
+      entry.refusedDigest = null
+      entry.lastFailure = null
       say(`${created ? 'deployed' : 'updated'} ${name} in ${Math.round(clock.monotonicMs() - startedAtMs)} ms\n`)
     } catch (error) {
-      say(`${name}: ${renderError(error)}`)
+      if (error instanceof RemoteError && error.status < 500) entry.refusedDigest = digest
+      const failure = `${name}: ${renderError(error)}`
+      if (failure !== entry.lastFailure) say(failure)
+      entry.lastFailure = failure
     }
   }
 
