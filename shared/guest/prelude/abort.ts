@@ -73,7 +73,7 @@ export class AbortSignal extends EventTarget {
     return signal
   }
 
-  static timeout(delayMs: number): AbortSignal {
+  static timeout(delayMs: unknown): AbortSignal {
     const delay = Number(delayMs)
     if (!(delay >= 0) || delay > Number.MAX_SAFE_INTEGER) throw new TypeError('The delay must be a number of milliseconds')
     const signal = newSignal()

@@ -106,7 +106,7 @@ export class File extends Blob {
   #name: string
   #lastModified: number
 
-  constructor(parts: Iterable<unknown>, name: string, options?: BlobOptions & { readonly lastModified?: number }) {
+  constructor(parts: Iterable<unknown>, name: string, options?: BlobOptions & { readonly lastModified?: unknown }) {
     if (arguments.length < 2) throw new TypeError('File needs parts and a name')
     super(parts, options)
     this.#name = toText(name)

@@ -3,7 +3,7 @@ import { ArrayIsArray, ArrayPush, MapDelete, MapGet, MapSet, ObjectKeys, StringP
 import { hostLog } from './host.ts'
 import { formatLog, inspect } from './inspect.ts'
 import { LEVEL_DEBUG, LEVEL_ERROR, LEVEL_INFO, LEVEL_WARN } from './report.ts'
-import { define, tag } from './webidl.ts'
+import { define, tag, toText } from './webidl.ts'
 
 let indent = ''
 const counts = new Map<string, number>()
@@ -14,7 +14,7 @@ function write(level: number, text: string): void {
 }
 
 function label(value: unknown): string {
-  return value === undefined ? 'default' : `${value as string}`
+  return value === undefined ? 'default' : toText(value)
 }
 
 function elapsed(name: string): string | null {

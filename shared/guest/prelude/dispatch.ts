@@ -4,24 +4,20 @@ import { configuration, env } from './configuration.ts'
 import { executionContext } from './context.ts'
 import { readBytes, readText } from './body.ts'
 import { hostBodyText, hostRespond } from './host.ts'
-import { beginInvocation, failWith, hold, pumpBody, release, whenSettled } from './invocation.ts'
-import { runEventOnEvent, runHttpOnEvent, WIRE_JSON, type EventHandler } from './lambda.ts'
+import { beginInvocation, failInvocation, failWith, notAResponse, release, runFetchOnHttp, whenSettled, type FetchObject } from './invocation.ts'
+import { armContext, runEventOnEvent, runHttpOnEvent, WIRE_JSON, type EventHandler } from './lambda.ts'
 import { isHttpEvent, requestOfEvent, resultOfResponse } from './lambda-http.ts'
 import { endOfTopLevel } from './repairs.ts'
-import { HEAD_REQUEST_ID, headLine, incomingRequest, requestWithBody, type Request } from './request.ts'
-import { isResponse, sendResponse, takeResponse, type Response } from './response.ts'
+import { armRequest, HEAD_REQUEST_ID, headLine, requestWithBody } from './request.ts'
+import { isResponse, takeResponse } from './response.ts'
 import { isObject } from './webidl.ts'
 
 const KIND_HTTP = 0
 
-interface FetchObject {
-  fetch(request: Request, env: object, context: object): unknown
-}
-
 type Handler = { readonly kind: 'none' } | { readonly kind: 'fetch'; readonly target: FetchObject } | { readonly kind: 'event'; readonly run: EventHandler }
 
-let handler: Handler = { kind: 'none' }
 let fetchTarget: FetchObject | null = null
+let eventHandler: EventHandler | null = null
 
 function isFetchObject(value: unknown): value is FetchObject {
   return isObject(value) && typeof (value as { readonly fetch?: unknown }).fetch === 'function'
@@ -49,74 +45,52 @@ function namedHandler(module: Record<string, unknown>, path: string): Handler {
 export function load(module: Record<string, unknown>): string {
   endOfTopLevel()
   const wanted = configuration.handlerExport ?? null
-  handler = wanted === null ? { kind: 'none' } : namedHandler(module, wanted)
+  let handler: Handler = wanted === null ? { kind: 'none' } : namedHandler(module, wanted)
   const main = module['default']
   if (handler.kind === 'none' && isFetchObject(main)) handler = { kind: 'fetch', target: main }
   if (handler.kind === 'none') handler = namedHandler(module, 'handler')
   fetchTarget = handler.kind === 'fetch' ? handler.target : null
+  eventHandler = handler.kind === 'event' ? handler.run : null
+  armRequest()
+  armContext()
   return handler.kind === 'none' ? '' : handler.kind
 }
 
 /** Entry `dispatch` of the contract. */
 export function dispatch(kind: number, head: string, bodyState: number): void {
+  if (kind === KIND_HTTP && fetchTarget !== null) {
+    runFetchOnHttp(fetchTarget, head, bodyState)
+    return
+  }
   beginInvocation()
   try {
-    if (fetchTarget !== null) {
-      if (kind === KIND_HTTP) runFetch(incomingRequest(head, bodyState), onResponse)
-      else runEventOnFetch(head)
-    } else if (handler.kind === 'event') {
-      if (kind === KIND_HTTP) runHttpOnEvent(handler.run, head, bodyState)
-      else runEventOnEvent(handler.run, head)
-    } else throw new TypeError('The module exports no handler')
+    if (fetchTarget !== null) runEventOnFetch(fetchTarget, head)
+    else if (eventHandler === null) throw new TypeError('The module exports no handler')
+    else if (kind === KIND_HTTP) runHttpOnEvent(eventHandler, head, bodyState)
+    else runEventOnEvent(eventHandler, head)
   } catch (error) {
-    onError(error)
+    failInvocation(error)
   }
-}
-
-function onError(error: unknown): void {
-  failWith(error)
-  release()
-}
-
-function runFetch(request: Request, answer: (response: unknown) => void): void {
-  const result = fetchTarget?.fetch(request, env, executionContext)
-  if (isResponse(result)) answer(result)
-  else whenSettled(result, answer, onError)
-}
-
-function assertResponse(value: unknown): asserts value is Response {
-  if (!isResponse(value)) throw new TypeError('Incorrect type for Promise: the Promise did not resolve to \'Response\'.')
-}
-
-function onResponse(value: unknown): void {
-  try {
-    assertResponse(value)
-    const rest = sendResponse(value)
-    if (rest !== null) {
-      hold()
-      void pumpBody(rest)
-    }
-  } catch (error) {
-    failWith(error)
-  }
-  release()
 }
 
 /** kind event, handler fetch. */
-function runEventOnFetch(head: string): void {
+function runEventOnFetch(target: FetchObject, head: string): void {
   const text = hostBodyText()
   const payload: unknown = text === '' ? {} : JSONParse(text)
   const requestId = headLine(head, HEAD_REQUEST_ID)
   if (isHttpEvent(payload)) {
     const { head: eventHead, body } = requestOfEvent(payload, requestId)
-    runFetch(requestWithBody(eventHead, body), onResponseForHttpEvent)
-  } else runFetch(requestWithBody(`${requestId}\n\nPOST\nhttp://localhost/\ncontent-type\napplication/json`, text === '' ? '{}' : text), onResponseForPayload)
+    whenSettled(target.fetch(requestWithBody(eventHead, body), env, executionContext), onResponseForHttpEvent, failInvocation)
+    return
+  }
+  const request = requestWithBody(`${requestId}\n\nPOST\nhttp://localhost/\ncontent-type\napplication/json`, text === '' ? '{}' : text)
+  whenSettled(target.fetch(request, env, executionContext), onResponseForPayload, failInvocation)
 }
 
 /** Runs `finish` on the taken body; both its failure and the reading's fail the invocation. */
 function finishWith(value: unknown, read: (taken: ReturnType<typeof takeResponse>) => unknown, finish: (taken: ReturnType<typeof takeResponse>, body: never) => string): void {
   try {
-    assertResponse(value)
+    if (!isResponse(value)) throw notAResponse()
     const taken = takeResponse(value)
     whenSettled(
       read(taken),
@@ -128,10 +102,10 @@ function finishWith(value: unknown, read: (taken: ReturnType<typeof takeResponse
         }
         release()
       },
-      onError,
+      failInvocation,
     )
   } catch (error) {
-    onError(error)
+    failInvocation(error)
   }
 }
 

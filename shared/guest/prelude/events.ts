@@ -1,5 +1,5 @@
 /** `Event`, `EventTarget` and `CustomEvent`. There is no tree: an event has one target and one phase. */
-import { ArrayPush, ArraySlice, ArraySplice, DateNow, MapGet, MapSet, ReflectApply } from './primordials.ts'
+import { ArrayPush, ArraySlice, ArraySplice, DateNow, MapGet, MapSet, NativeDOMException, ReflectApply } from './primordials.ts'
 import { reportUncaught } from './report.ts'
 import { isObject, toText } from './webidl.ts'
 
@@ -16,7 +16,7 @@ const STOPPED_AT_ONCE = 4
 const DISPATCHING = 8
 const PASSIVE = 16
 
-let dispatchOn: (target: EventTarget, event: Event, trusted: boolean) => boolean
+let dispatchOn: (target: EventTarget, event: Event) => boolean
 let flagsOf: (event: Event) => number
 let setFlags: (event: Event, flags: number) => void
 let setTarget: (event: Event, target: EventTarget | null, current: EventTarget | null) => void
@@ -180,7 +180,7 @@ export class EventTarget {
     }
   }
 
-  addEventListener(type: string, callback: Listener | null, options?: boolean | ListenerOptions): void {
+  addEventListener(type: string, callback: Listener | null | undefined, options?: boolean | ListenerOptions | null): void {
     const settings: ListenerOptions = typeof options === 'object' && options !== null ? options : { capture: Boolean(options) }
     const signal = settings.signal
     if (signal !== undefined && !isObject(signal)) throw new TypeError('The signal must be an AbortSignal')
@@ -197,18 +197,18 @@ export class EventTarget {
     signal?.addEventListener('abort', () => this.removeEventListener(type, callback, options), { once: true })
   }
 
-  removeEventListener(type: string, callback: Listener | null, options?: boolean | ListenerOptions): void {
+  removeEventListener(type: string, callback: Listener | null | undefined, options?: boolean | ListenerOptions | null): void {
     const capture = Boolean(typeof options === 'object' && options !== null ? options.capture : options)
     const list = this.#listeners === null ? undefined : MapGet(this.#listeners, toText(type))
-    if (list === undefined || callback === null) return
+    if (list === undefined || callback === null || callback === undefined) return
     const i = indexOfListener(list, callback, capture)
     if (i >= 0) removeAt(list, i)
   }
 
   dispatchEvent(event: Event): boolean {
     if (!(event instanceof Event)) throw new TypeError('dispatchEvent needs an Event')
-    if ((flagsOf(event) & DISPATCHING) !== 0) throw new DOMException('The event is being dispatched', 'InvalidStateError')
-    return dispatchOn(this, event, false)
+    if ((flagsOf(event) & DISPATCHING) !== 0) throw new NativeDOMException('The event is being dispatched', 'InvalidStateError')
+    return dispatchOn(this, event)
   }
 }
 

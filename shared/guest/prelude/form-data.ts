@@ -21,7 +21,7 @@ export class FormData {
     entriesOf = (form) => form.#entries
   }
 
-  constructor(form?: undefined) {
+  constructor(form?: unknown) {
     if (form !== undefined) throw new TypeError('FormData takes no form here')
   }
 

@@ -33,7 +33,7 @@ for (const name of [
 }
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
-// eslint-disable-next-line no-control-regex -- control characters are what it looks for
+ 
 const BAD_VALUE = /[\0\r\n]|[^\0-\xff]/
 
 export function normalizeName(value: unknown): string {

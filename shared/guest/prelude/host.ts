@@ -9,23 +9,23 @@ export type WireBody = string | Bytes | null
 
 /** Types of HOST_CALLS; their meaning is told there. */
 export interface Host {
-  respond(status: number, headers: string, body: WireBody, more: boolean): void
-  write(chunk: string | Bytes): boolean
-  end(): void
-  fail(name: string, message: string, stack: string): void
-  done(): void
-  bodyText(): string
-  bodyBytes(): ArrayBuffer
-  log(level: number, line: string): void
-  random(byteCount: number): ArrayBuffer
-  digest(algorithm: string, data: Bytes): ArrayBuffer
-  secret(name: string): string | null
-  remainingMs(): number
-  start(op: number, a?: unknown, b?: unknown): number
-  cancel(id: number): void
-  utf8Encode(text: string): ArrayBuffer
-  utf8Decode(bytes: Bytes, fatal: boolean, ignoreBom: boolean): string | null
-  warn(kind: string): void
+  readonly respond: (status: number, headers: string, body: WireBody, more: boolean) => void
+  readonly write: (chunk: string | Bytes) => boolean
+  readonly end: () => void
+  readonly fail: (name: string, message: string, stack: string) => void
+  readonly done: () => void
+  readonly bodyText: () => string
+  readonly bodyBytes: () => ArrayBuffer
+  readonly log: (level: number, line: string) => void
+  readonly random: (byteCount: number) => ArrayBuffer
+  readonly digest: (algorithm: string, data: Bytes) => ArrayBuffer
+  readonly secret: (name: string) => string | null
+  readonly remainingMs: () => number
+  readonly start: (op: number, a?: unknown, b?: unknown) => number
+  readonly cancel: (id: number) => void
+  readonly utf8Encode: (text: string) => ArrayBuffer
+  readonly utf8Decode: (bytes: Bytes, fatal: boolean, ignoreBom: boolean) => string | null
+  readonly warn: (kind: string) => void
 }
 type SameNames = keyof Host extends keyof typeof HOST_CALLS ? (keyof typeof HOST_CALLS extends keyof Host ? true : never) : never
 const _sameNames: SameNames = true

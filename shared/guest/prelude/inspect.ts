@@ -4,6 +4,7 @@
  */
 import { ArrayIndexOf, ArrayIsArray, ArrayJoin, ArrayPush, ArraySlice, JSONStringify, NumberToString, ObjectGetOwnPropertyDescriptor, ObjectGetPrototypeOf, ObjectToString, ReflectOwnKeys, RegExpExec, StringIncludes, StringSlice, StringReplaceAll, TypedArrayTag } from './primordials.ts'
 import { describeThrown, stackText } from './report.ts'
+import { toText } from './webidl.ts'
 
 const DEPTH_MAX = 2
 const ENTRIES_MAX = 100
@@ -280,7 +281,7 @@ function specifier(letter: string, values: readonly unknown[], next: number): st
   const value = values[next]
   switch (letter) {
     case 's':
-      return typeof value === 'string' ? value : typeof value === 'object' && value !== null ? inspect(value, 0) : typeof value === 'bigint' ? `${value}n` : typeof value === 'symbol' ? value.toString() : typeof value === 'function' ? inspect(value) : `${value as string}`
+      return typeof value === 'string' ? value : typeof value === 'object' && value !== null ? inspect(value, 0) : typeof value === 'bigint' ? `${value}n` : typeof value === 'symbol' ? value.toString() : typeof value === 'function' ? inspect(value) : toText(value)
     case 'd':
       return typeof value === 'bigint' ? `${value}n` : typeof value === 'symbol' || (typeof value === 'object' && value !== null) ? 'NaN' : NumberToString(Number(value))
     case 'i':

@@ -6,17 +6,61 @@
  *     body being sent hold one each.
  * I2: at most one of `hostRespond` and `hostFail` answers; the host ignores what comes after.
  */
-import { ArrayBufferByteLength, PromiseConstructor, PromiseThen } from './primordials.ts'
+import { ArrayBufferByteLength, nativeThen, PromiseConstructor, PromiseThen } from './primordials.ts'
+import { env } from './configuration.ts'
+import { executionContext } from './context.ts'
 import { hostDone, hostEnd, hostFail, hostWrite } from './host.ts'
 import { operation } from './operations.ts'
 import { OPERATIONS } from '../abi.ts'
 import { describeThrown, reportUncaught } from './report.ts'
+import { incomingRequest, type Request } from './request.ts'
+import { isResponse, sendResponse, type Response } from './response.ts'
 import { HostSource, requireBytes, type ByteStream, type ReadableStream } from './streams.ts'
 
 let outstanding = 0
 
 export function beginInvocation(): void {
   outstanding = 1
+}
+
+export interface FetchObject {
+  fetch(request: Request, env: object, context: object): unknown
+}
+
+/** kind http, handler fetch: the path that most requests take, so written out in one function. */
+export function runFetchOnHttp(target: FetchObject, head: string, bodyState: number): void {
+  outstanding = 1
+  try {
+    const result = target.fetch(incomingRequest(head, bodyState), env, executionContext)
+    if (typeof result === 'object' && result !== null && (result as Promise<unknown>).then === nativeThen) void (result as Promise<unknown>).then(onResponse, failInvocation)
+    else whenSettled(result, onResponse, failInvocation)
+  } catch (error) {
+    failInvocation(error)
+  }
+}
+
+/** The handler's own failure. */
+export function failInvocation(error: unknown): void {
+  failWith(error)
+  release()
+}
+
+function onResponse(value: unknown): void {
+  try {
+    // The cast is checked by sendResponse's first access, whose error is put into words below.
+    const rest = sendResponse(value as Response)
+    if (rest !== null) {
+      outstanding++
+      void pumpBody(rest)
+    }
+  } catch (error) {
+    failWith(isResponse(value) ? error : notAResponse())
+  }
+  if (--outstanding === 0) hostDone()
+}
+
+export function notAResponse(): TypeError {
+  return new TypeError("Incorrect type for Promise: the Promise did not resolve to 'Response'.")
 }
 
 /** One of what holds the invocation has settled. */

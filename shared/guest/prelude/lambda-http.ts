@@ -1,5 +1,5 @@
 /** HTTP events of payload format 2.0 (`ecosystem.md` 2.6): from a request, and to and from a fetch handler's view. */
-import { ArrayIsArray, ArrayPush, DateNow, JSONStringify, NativeUint8Array, ObjectKeys, StringIndexOf, StringPadStart, StringSlice, StringSplit, StringStartsWith, StringIncludes, StringToLowerCase } from './primordials.ts'
+import { ArrayIsArray, ArrayPush, DateNow, JSONStringify, NativeUint8Array, ObjectKeys, StringIndexOf, StringPadStart, StringSlice, StringSplit, StringStartsWith, StringIncludes, StringToLowerCase, Uint8ArrayFromBase64, Uint8ArrayToBase64 } from './primordials.ts'
 import { configuration } from './configuration.ts'
 import { findHeader, getHeader, normalizeName, normalizeValue, wireHeaders, type HeaderList } from './headers.ts'
 import { hostBodyBytes, hostRespond, hostUtf8Decode } from './host.ts'
@@ -7,12 +7,8 @@ import { HEAD_CLIENT_IP, HEAD_REQUEST_ID, headHeaders, headLine } from './reques
 import { HostSource, readAll } from './streams.ts'
 import { OPERATIONS } from '../abi.ts'
 import { parseUrlencoded } from './urlencoded.ts'
-import { isObject } from './webidl.ts'
+import { isObject, toText } from './webidl.ts'
 
-const base64 = Uint8Array as unknown as { fromBase64(text: string): Uint8Array<ArrayBuffer> }
-const { fromBase64 } = base64
-const toBase64 = (bytes: Uint8Array): string => (bytes as unknown as { toBase64(): string }).toBase64()
-export const decodeBase64 = (text: string): Uint8Array<ArrayBuffer> => Reflect.apply(fromBase64, NativeUint8Array, [text]) as Uint8Array<ArrayBuffer>
 
 const MONTHS = 'JanFebMarAprMayJunJulAugSepOctNovDec'
 
@@ -32,7 +28,7 @@ function isTextType(type: string): boolean {
 
 function encodedBody(bytes: Uint8Array<ArrayBuffer>, type: string): { readonly body: string; readonly isBase64Encoded: boolean } {
   const text = isTextType(type) ? hostUtf8Decode(bytes, true, true) : null
-  return text === null ? { body: toBase64(bytes), isBase64Encoded: true } : { body: text, isBase64Encoded: false }
+  return text === null ? { body: Uint8ArrayToBase64(bytes), isBase64Encoded: true } : { body: text, isBase64Encoded: false }
 }
 
 /** The event of a request; a promise if its body still streams in. */
@@ -130,14 +126,14 @@ export function respondWithHttpResult(result: unknown): void {
 function resultBody(body: unknown, encoded: boolean): string | Uint8Array | null {
   if (body === undefined || body === null) return null
   if (typeof body !== 'string') return JSONStringify(body) ?? null
-  return encoded ? decodeBase64(body) : body
+  return encoded ? Uint8ArrayFromBase64(body) : body
 }
 
 function addHeader(list: HeaderList, name: string, value: unknown): void {
   if (value === undefined || value === null) return
   const key = normalizeName(name)
   ArrayPush(list, key)
-  ArrayPush(list, normalizeValue(`${value as string}`, key))
+  ArrayPush(list, normalizeValue(toText(value), key))
 }
 
 function addHeaders(list: HeaderList, headers: unknown): void {
@@ -177,7 +173,7 @@ export function requestOfEvent(event: HttpEvent, requestId: string): { readonly 
   const query = typeof event.rawQueryString === 'string' && event.rawQueryString !== '' ? `?${event.rawQueryString}` : ''
   const url = new URL(`https://${host}${StringStartsWith(event.rawPath, '/') ? '' : '/'}${event.rawPath}${query}`).href
   const head = `${requestId}\n${event.requestContext.http.sourceIp ?? ''}\n${event.requestContext.http.method}\n${url}${list.length === 0 ? '' : `\n${wireHeaders(list)}`}`
-  const body = typeof event.body !== 'string' || event.body === '' ? null : event.isBase64Encoded === true ? decodeBase64(event.body) : event.body
+  const body = typeof event.body !== 'string' || event.body === '' ? null : event.isBase64Encoded === true ? Uint8ArrayFromBase64(event.body) : event.body
   return { head, body }
 }
 

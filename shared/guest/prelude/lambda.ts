@@ -1,5 +1,5 @@
 /** Handlers of the Lambda kind: `(event, context, callback)`. */
-import { DateNow, JSONParse, JSONStringify, ReflectApply } from './primordials.ts'
+import { DateNow, JSONParse, JSONStringify, nativeThen } from './primordials.ts'
 import { configuration } from './configuration.ts'
 import { hostBodyText, hostRemainingMs, hostRespond } from './host.ts'
 import { failWith, hold, release, whenSettled } from './invocation.ts'
@@ -14,40 +14,40 @@ export const WIRE_JSON = 'content-type\napplication/json'
 /** How the answer of this invocation is written, and whether it was. */
 let answer: (result: unknown) => void = respondWithJson
 let answered = false
+
+/**
+ * The context object, made ahead: a machine runs one invocation, of which it only holds the head. In a session that
+ * keeps the machine, later invocations get the same object.
+ */
 let context: LambdaContext | null = null
+let contextHead = ''
 
-class LambdaContext {
-  readonly functionName = configuration.functionName
-  readonly functionVersion = configuration.version
-  readonly invokedFunctionArn = configuration.arn
-  readonly memoryLimitInMB = `${configuration.memoryMib}`
-  readonly awsRequestId: string
-  readonly logGroupName = `/aws/lambda/${configuration.functionName}`
-  callbackWaitsForEmptyEventLoop = true
+interface LambdaContext {
+  callbackWaitsForEmptyEventLoop: boolean
+}
 
-  constructor(head: string) {
-    this.awsRequestId = headLine(head, HEAD_REQUEST_ID)
-  }
-
-  get logStreamName(): string {
-    return logStreamName()
-  }
-
-  getRemainingTimeInMillis(): number {
-    return hostRemainingMs()
-  }
-
-  done(error?: unknown, result?: unknown): void {
-    callBack(error, result)
-  }
-
-  succeed(result?: unknown): void {
-    callBack(null, result)
-  }
-
-  fail(error?: unknown): void {
-    callBack(error ?? 'handled', undefined)
-  }
+export function armContext(): void {
+  const { functionName, version, arn, memoryMib } = configuration
+  context = {
+    callbackWaitsForEmptyEventLoop: true,
+    functionName,
+    functionVersion: version,
+    invokedFunctionArn: arn,
+    memoryLimitInMB: `${memoryMib}`,
+    get awsRequestId(): string {
+      return headLine(contextHead, HEAD_REQUEST_ID)
+    },
+    logGroupName: `/aws/lambda/${functionName}`,
+    get logStreamName(): string {
+      return logStreamName()
+    },
+    clientContext: undefined,
+    identity: undefined,
+    getRemainingTimeInMillis: () => hostRemainingMs(),
+    done: (error?: unknown, result?: unknown) => callBack(error, result),
+    succeed: (result?: unknown) => callBack(null, result),
+    fail: (error?: unknown) => callBack(error ?? 'handled', undefined),
+  } as LambdaContext
 }
 
 /** Lambda's form; there is no host to name, so the account and version stand for the instance. */
@@ -89,18 +89,17 @@ function callBack(error: unknown, result: unknown): void {
   else failed(error)
 }
 
-function returned(handler: EventHandler, result: unknown): void {
-  if (typeof result === 'object' && result !== null && typeof (result as { readonly then?: unknown }).then === 'function') whenSettled(result, succeeded, failed)
-  // A handler that takes neither context nor callback can only have answered by returning.
-  else if (result !== undefined || handler.length < 2) succeeded(result)
-}
-
 export function runEventHandler(handler: EventHandler, head: string, event: unknown, respond: (result: unknown) => void): void {
   answered = false
   answer = respond
-  context = new LambdaContext(head)
+  contextHead = head
+  if (context === null) return
+  context.callbackWaitsForEmptyEventLoop = true
   try {
-    returned(handler, ReflectApply(handler, undefined, [event, context, callBack]) as unknown)
+    const result = handler(event, context, callBack)
+    if (typeof result === 'object' && result !== null && (result as Promise<unknown>).then === nativeThen) void (result as Promise<unknown>).then(succeeded, failed)
+    // A handler that takes neither context nor callback can only have answered by returning.
+    else if (result !== undefined || handler.length < 2) whenSettled(result, succeeded, failed)
   } catch (error) {
     failed(error)
   }

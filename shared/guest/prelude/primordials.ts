@@ -62,30 +62,41 @@ export const JSONParse: (text: string) => unknown = JSON.parse
 export const JSONStringify = JSON.stringify as (value: unknown, replacer?: unknown, space?: string | number) => string | undefined
 
 export const PromiseConstructor = Promise
+/** To compare with: a promise that still has it is called directly, which saves the detour of PromiseThen. */
+export const nativeThen: unknown = Promise.prototype.then
 export const PromiseThen = uncurryThis(Promise.prototype.then as (this: Promise<unknown>, ok: (value: unknown) => unknown, failed?: (error: unknown) => unknown) => Promise<unknown>)
 
 export const MathTrunc = Math.trunc
 export const MathRandom = Math.random
 export const DateNow = Date.now
+export const DateSetTime = uncurryThis(Date.prototype.setTime)
 export const performanceNow = uncurryThis(performance.now)
 
 /** The view of a typed array, by the getters of its prototype: they throw on anything else and cannot be shadowed. */
 const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object
-const getter = <T>(prototype: object, name: string | symbol): ((self: unknown) => T) => uncurryThis(Object.getOwnPropertyDescriptor(prototype, name)?.get as (this: unknown) => T)
+const getter = (prototype: object, name: string | symbol): ((self: unknown) => unknown) => uncurryThis(Object.getOwnPropertyDescriptor(prototype, name)?.get as (this: unknown) => unknown)
 export const ArrayBufferIsView = ArrayBuffer.isView
-export const TypedArrayBuffer = getter<ArrayBuffer>(TypedArrayPrototype, 'buffer')
-export const TypedArrayByteOffset = getter<number>(TypedArrayPrototype, 'byteOffset')
-export const TypedArrayByteLength = getter<number>(TypedArrayPrototype, 'byteLength')
-export const TypedArrayTag = getter<string | undefined>(TypedArrayPrototype, Symbol.toStringTag)
-export const DataViewBuffer = getter<ArrayBuffer>(DataView.prototype, 'buffer')
-export const DataViewByteOffset = getter<number>(DataView.prototype, 'byteOffset')
-export const DataViewByteLength = getter<number>(DataView.prototype, 'byteLength')
-export const ArrayBufferByteLength = getter<number>(ArrayBuffer.prototype, 'byteLength')
+export const TypedArrayBuffer = getter(TypedArrayPrototype, 'buffer') as (self: unknown) => ArrayBuffer
+export const TypedArrayByteOffset = getter(TypedArrayPrototype, 'byteOffset') as (self: unknown) => number
+export const TypedArrayByteLength = getter(TypedArrayPrototype, 'byteLength') as (self: unknown) => number
+export const TypedArrayTag = getter(TypedArrayPrototype, Symbol.toStringTag) as (self: unknown) => string | undefined
+export const DataViewBuffer = getter(DataView.prototype, 'buffer') as (self: unknown) => ArrayBuffer
+export const DataViewByteOffset = getter(DataView.prototype, 'byteOffset') as (self: unknown) => number
+export const DataViewByteLength = getter(DataView.prototype, 'byteLength') as (self: unknown) => number
+export const ArrayBufferByteLength = getter(ArrayBuffer.prototype, 'byteLength') as (self: unknown) => number
 export const ArrayBufferSlice = uncurryThis(ArrayBuffer.prototype.slice)
 export const ArrayBufferTransfer = uncurryThis((ArrayBuffer.prototype as unknown as { transfer(this: ArrayBuffer): ArrayBuffer }).transfer)
-export const TypedArraySet = uncurryThis(Uint8Array.prototype.set) as (self: Uint8Array, source: ArrayLike<number>, offset?: number) => void
-export const Uint8ArraySlice = uncurryThis(Uint8Array.prototype.slice) as (self: Uint8Array, start?: number, end?: number) => Uint8Array<ArrayBuffer>
-export const Uint8ArraySubarray = uncurryThis(Uint8Array.prototype.subarray) as (self: Uint8Array, start?: number, end?: number) => Uint8Array<ArrayBuffer>
+export const TypedArraySet: (self: Uint8Array, source: ArrayLike<number>, offset?: number) => void = uncurryThis(Uint8Array.prototype.set)
+export const Uint8ArraySlice: (self: Uint8Array, start?: number, end?: number) => Uint8Array<ArrayBuffer> = uncurryThis(Uint8Array.prototype.slice)
+export const Uint8ArraySubarray: (self: Uint8Array, start?: number, end?: number) => Uint8Array = uncurryThis(Uint8Array.prototype.subarray)
+interface Base64Methods {
+  readonly fromBase64: (text: string) => Uint8Array<ArrayBuffer>
+  readonly prototype: { toBase64(this: Uint8Array): string }
+}
+const base64 = Uint8Array as unknown as Base64Methods
+/** Throws SyntaxError on what is not base64. */
+export const Uint8ArrayFromBase64 = base64.fromBase64.bind(Uint8Array)
+export const Uint8ArrayToBase64 = uncurryThis(base64.prototype.toBase64)
 
 export const globals = globalThis as unknown as Record<string, unknown>
 export const NativeDOMException = DOMException

@@ -1,12 +1,12 @@
 /** Corrections of the engine: `ecosystem.md` 5.1 and 5.2. */
-import { ArrayBufferTransfer, ArrayPush, MathRandom, NativeArrayBuffer, ReflectApply, SymbolIterator, globals, nativeStructuredClone, uncurryThis } from './primordials.ts'
+import { ArrayBufferTransfer, DateSetTime, ArrayPush, MathRandom, NativeArrayBuffer, ReflectApply, SymbolIterator, globals, nativeStructuredClone } from './primordials.ts'
 import { hostWarn } from './host.ts'
 import { define } from './webidl.ts'
 
 /** The engine's setters return NaN for NaN but leave the date as it was, so an invalid date would count as valid. */
 function repairDate(): void {
   const prototype = Date.prototype as unknown as Record<string, (...values: number[]) => number>
-  const setTime = uncurryThis(Date.prototype.setTime)
+  const setTime = DateSetTime
   for (const unit of ['Milliseconds', 'Seconds', 'Minutes', 'Hours', 'Date', 'Month', 'FullYear']) {
     for (const name of [`set${unit}`, `setUTC${unit}`]) {
       const native = prototype[name]
@@ -31,13 +31,13 @@ function repairDate(): void {
  * undefined for strict functions; here nobody gets any.
  */
 function hideFunctionsOfStacks(): void {
-  const holder = Error as unknown as { prepareStackTrace?: unknown }
+  const holder = Error as unknown as { prepareStackTrace?: unknown; captureStackTrace(target: object): void }
   let site: object | undefined
   holder.prepareStackTrace = (_error: unknown, sites: object[]): string => {
     site = sites[0]
     return ''
   }
-  void new Error('probe').stack
+  holder.captureStackTrace({})
   // An accessor of the engine: it is set back, not deleted.
   holder.prepareStackTrace = undefined
   if (site === undefined) return

@@ -1,6 +1,7 @@
 /** Errors nobody catches, and what an error looks like as text. */
 import { hostLog } from './host.ts'
 import { ObjectToString } from './primordials.ts'
+import { toText } from './webidl.ts'
 
 export const LEVEL_DEBUG = 0
 export const LEVEL_INFO = 1
@@ -22,7 +23,7 @@ function textProperty(value: object, key: string): string {
 export function describeThrown(thrown: unknown): ErrorText {
   try {
     if (typeof thrown !== 'object' || thrown === null) {
-      return { name: thrown === null ? 'object' : typeof thrown, message: typeof thrown === 'symbol' ? thrown.toString() : `${thrown as string}`, stack: '' }
+      return { name: thrown === null ? 'object' : typeof thrown, message: typeof thrown === 'symbol' ? thrown.toString() : toText(thrown), stack: '' }
     }
     const name = textProperty(thrown, 'name')
     const message = textProperty(thrown, 'message')

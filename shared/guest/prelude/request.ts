@@ -124,6 +124,14 @@ function incomingSignal(): AbortSignal {
   return incomingAbort.signal
 }
 
+/**
+ * A request made ahead: it is in the image, which saves its allocation. The first use, which is priming, makes the one
+ * for the image; the second does not, since after it the machine is reset.
+ */
+let spareRequest: Request | null = null
+let spareRequestAgain = false
+export let armRequest: () => void
+
 export let incomingRequest: (head: string, bodyState: number) => Request
 /** The same with a body that is in the machine already. */
 export let requestWithBody: (head: string, body: string | Uint8Array<ArrayBuffer> | null) => Request
@@ -136,8 +144,14 @@ export class Request {
   #state: number | RequestState
 
   static {
+    armRequest = () => {
+      spareRequest = new Request(INCOMING as never)
+      spareRequestAgain = true
+    }
     incomingRequest = (head, bodyState) => {
-      const request = new Request(INCOMING as never)
+      const request = spareRequest ?? new Request(INCOMING as never)
+      spareRequest = spareRequestAgain ? new Request(INCOMING as never) : null
+      spareRequestAgain = false
       request.#head = head
       request.#state = bodyState
       return request
@@ -155,7 +169,7 @@ export class Request {
     }
   }
 
-  constructor(input: Request | URL | string, init?: RequestInit) {
+  constructor(input: Request | URL | string, init?: RequestInit | null) {
     this.#head = ''
     this.#state = 0
     if ((input as object) === INCOMING) return
@@ -335,7 +349,7 @@ function parseUrl(input: unknown): string {
   return getHref(url)
 }
 
-function initialState(input: unknown, init: RequestInit | undefined): RequestState {
+function initialState(input: unknown, init: RequestInit | null | undefined): RequestState {
   if (init !== undefined && init !== null && !isObject(init)) throw new TypeError('The init of a Request must be an object')
   const source = isRequest(input) ? input : null
   const state = new RequestState(source === null ? 'GET' : source.method, source === null ? parseUrl(input) : source.url, null)

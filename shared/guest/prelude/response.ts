@@ -40,7 +40,7 @@ const META_NONE: Meta = [200, '', [], null, 'default', '', false, 'none']
 const META_TEXT: Meta = [200, '', ['content-type', TEXT_TYPE], null, 'default', '', false, 'none']
 const META_JSON: Meta = [200, '', ['content-type', JSON_TYPE], null, 'default', '', false, 'none']
 
-// eslint-disable-next-line no-control-regex -- what a reason phrase may not hold
+ 
 const BAD_REASON = /[^\t\x20-\x7e\x80-\xff]/
 
 function isNullBodyStatus(status: number): boolean {
@@ -120,7 +120,7 @@ export class Response {
     return response
   }
 
-  static redirect(url: string, status = 302): Response {
+  static redirect(url: string, status: unknown = 302): Response {
     const target = getHref(new NativeURL(toText(url)))
     const code = Number(status)
     if (code !== 301 && code !== 302 && code !== 303 && code !== 307 && code !== 308) throw new RangeError(`${code} is not a redirect status`)
@@ -147,7 +147,7 @@ export class Response {
     return response
   }
 
-  constructor(body?: unknown, init?: ResponseInit) {
+  constructor(body?: unknown, init?: ResponseInit | null) {
     if (typeof body === 'string' && init === undefined) {
       this.#body = body
       this.#meta = META_TEXT

@@ -67,7 +67,7 @@ export function streamOfSource(source: HostSource): ByteStream {
       },
     },
     { highWaterMark: 0 },
-  ) as ByteStream
+  )
 }
 
 export function streamOfBytes(bytes: () => Uint8Array<ArrayBuffer>): ByteStream {
@@ -82,7 +82,7 @@ export function streamOfBytes(bytes: () => Uint8Array<ArrayBuffer>): ByteStream 
       },
     },
     { highWaterMark: 0 },
-  ) as ByteStream
+  )
 }
 
 /** A stream that is read to its end and locked: what `body` is after `text()`. */

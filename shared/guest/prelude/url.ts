@@ -178,32 +178,37 @@ function listFromObject(init: object): string[] {
   return list
 }
 
-const prototype = NativeURL.prototype as object
-const searchAccessor = ObjectGetOwnPropertyDescriptor(prototype, 'search')
-const hrefAccessor = ObjectGetOwnPropertyDescriptor(prototype, 'href')
-const getNativeSearch = uncurryThis(searchAccessor?.get as (this: unknown) => string)
-const setNativeSearch = uncurryThis(searchAccessor?.set as (this: unknown, value: string) => void)
-export const getHref = uncurryThis(hrefAccessor?.get as (this: unknown) => string)
-const setNativeHref = uncurryThis(hrefAccessor?.set as (this: unknown, value: string) => void)
+const prototype: object = NativeURL.prototype
+const accessor = (name: string): { readonly get: unknown; readonly set: unknown } => {
+  const descriptor = ObjectGetOwnPropertyDescriptor(prototype, name) as { readonly get: unknown; readonly set: unknown } | undefined
+  return descriptor ?? { get: undefined, set: undefined }
+}
+const searchAccessor = accessor('search')
+const hrefAccessor = accessor('href')
+const getNativeSearch = uncurryThis(searchAccessor.get as (this: unknown) => string)
+const setNativeSearch = uncurryThis(searchAccessor.set as (this: unknown, value: string) => void)
+export const getHref = uncurryThis(hrefAccessor.get as (this: unknown) => string)
+const setNativeHref = uncurryThis(hrefAccessor.set as (this: unknown, value: string) => void)
 
 /** A constructor that returns its argument lets a subclass put a private field on a native object. */
 const Returning = function (value: object): object {
   return value
 } as unknown as new (value: object) => object
 
+let paramsOf: (url: object) => URLSearchParams | null
+
 class Bound extends Returning {
   readonly #params: URLSearchParams
+
+  static {
+    paramsOf = (url) => (#params in url ? url.#params : null)
+  }
 
   constructor(url: URL, params: URLSearchParams) {
     super(url)
     this.#params = params
   }
-
-  static paramsOf(url: object): URLSearchParams | null {
-    return #params in url ? url.#params : null
-  }
 }
-const { paramsOf } = Bound
 
 function searchParamsOf(url: URL): URLSearchParams {
   const query = withoutMark(getNativeSearch(url))

@@ -5,7 +5,7 @@ import { ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ReflectOwnKeys, S
 export function toText(value: unknown): string {
   if (typeof value === 'string') return value
   // A template converts with the hint "string" and refuses symbols; String() would accept them.
-  return `${value as string}`
+  return `${value as number}`
 }
 
 export function isObject(value: unknown): value is object {

@@ -72,7 +72,7 @@ export interface Output {
 
 const require_ = (name: string): Uint8Array => readFileSync(new URL(import.meta.resolve(`quickjs-wasi/${name}`)))
 export const ENGINE = {
-  wasm: new WebAssembly.Module(require_('quickjs.wasm') as Uint8Array<ArrayBuffer>),
+  wasm: new WebAssembly.Module(require_('quickjs.wasm')),
   extensions: ['url', 'encoding', 'headers', 'structured-clone'].map((name) => ({ name, wasm: new WebAssembly.Module(require_(`${name}.so`) as Uint8Array<ArrayBuffer>) })),
 }
 let prelude: Promise<string> | null = null
