@@ -1,6 +1,7 @@
 /** What the builder tells of the function, and `env`. */
 import { JSONParse, ObjectDefineProperty, ObjectKeys } from './primordials.ts'
 import { hostSecret } from './host.ts'
+import { beginTopLevel } from './repairs.ts'
 
 export interface Configuration {
   readonly vars: Readonly<Record<string, string>>
@@ -21,6 +22,7 @@ export const env: Record<string, unknown> = {}
 
 /** Entry `configure` of the contract. */
 export function configure(json: string): void {
+  beginTopLevel()
   configuration = JSONParse(json) as Configuration
   const names = ObjectKeys(configuration.vars)
   for (let i = 0; i < names.length; i++) {

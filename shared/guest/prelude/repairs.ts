@@ -73,7 +73,7 @@ function structuredClone(value: unknown, options?: unknown): unknown {
   return clone
 }
 
-let building = true
+let building = false
 let warned = false
 
 /** While an image is built its numbers would be the same in every request. */
@@ -83,6 +83,13 @@ function random(): number {
     hostWarn('math-random')
   }
   return MathRandom()
+}
+
+/** `configure`: the top level of a bundle is about to run. */
+export function beginTopLevel(): void {
+  building = true
+  warned = false
+  define(Math, 'random', random)
 }
 
 /** `load`: the handler runs with the native function, which the host reseeds. */
@@ -95,5 +102,4 @@ export function installRepairs(): void {
   repairDate()
   hideFunctionsOfStacks()
   define(globals, 'structuredClone', structuredClone)
-  define(Math, 'random', random)
 }

@@ -18,12 +18,11 @@ import type { DecodedModule } from './module.ts'
 export interface CodeCounts {
   stores: number
   bulk: number
-  loops: number
-  entries: number
+  payments: number
 }
 
 export class CodeRewriter {
-  readonly counts: CodeCounts = { stores: 0, bulk: 0, loops: 0, entries: 0 }
+  readonly counts: CodeCounts = { stores: 0, bulk: 0, payments: 0 }
   readonly storeKinds = new Set<StoreKind>()
   readonly #module: DecodedModule
   readonly #functionMap: Uint32Array
@@ -36,10 +35,6 @@ export class CodeRewriter {
   readonly #scratchTypes: number[] = []
   readonly #scratch = new Map<string, number>()
   #scratchFirst = 0
-  /** Charges of the loops of the function at hand, and how many of them were met. */
-  #loops: readonly number[] = []
-  #loop = 0
-
   constructor(module: DecodedModule, functionMap: Uint32Array, charges: Charges, generated: Generated, omitMarking: StoreKind | undefined) {
     this.#module = module
     this.#functionMap = functionMap
@@ -59,15 +54,16 @@ export class CodeRewriter {
     this.#scratch.clear()
     this.#scratchTypes.length = 0
     this.#scratchFirst = reader.localCount
-    this.#loops = this.#charges.loops[defined] ?? []
-    this.#loop = 0
-    const entry = this.#charges.entries[defined] ?? 0
-    if (entry > 0) {
-      this.counts.entries++
-      this.#charge(entry)
-    }
+    const points = this.#charges[defined] ?? []
+    let point = 0
     let copied = reader.offset
     while (reader.next()) {
+      if (points[point] === reader.start) {
+        point++
+        code.raw(module.bytes.subarray(copied, reader.start))
+        copied = reader.start
+        this.#pay()
+      }
       const end = this.#replace(reader, copied)
       if (end >= 0) copied = end
     }
@@ -88,23 +84,10 @@ export class CodeRewriter {
       code.raw(this.#module.bytes.subarray(copied, to))
     }
     switch (reader.opcode) {
-      case OP.loop:
-        keep(reader.offset)
-        this.counts.loops++
-        this.#charge(this.#loops[this.#loop++] ?? 1)
-        return reader.offset
-      case OP.callIndirect: case OP.returnCallIndirect: case OP.callRef: case OP.returnCallRef:
-        if (this.#charges.indirectCall === 0) return -1
-        keep()
-        this.#charge(this.#charges.indirectCall)
-        return reader.start
       case OP.call: case OP.returnCall: case OP.refFunc: {
         const mapped = this.#functionMap[reader.index] ?? 0
-        // A self-resolved import maps behind the imports.
-        const outside = reader.opcode !== OP.refFunc && mapped < this.#generated.refuel && this.#charges.outsideCall > 0
-        if (mapped === reader.index && !outside) return -1
+        if (mapped === reader.index) return -1
         keep()
-        if (outside) this.#charge(this.#charges.outsideCall)
         code.op(reader.opcode).u32(mapped)
         return reader.offset
       }
@@ -168,11 +151,13 @@ export class CodeRewriter {
     code.localGet(address).localGet(value)
   }
 
-  #charge(amount: number): void {
+  /** Takes one unit of fuel and asks for more if there is none. */
+  #pay(): void {
+    this.counts.payments++
     const fuel = this.#local('fuel', VALUE_TYPE.i32)
     this.#code
       .i32Const(0)
-      .i32Const(0).flagsAccess(OP.i32Load, 2, CONTROL_FUEL).i32Const(amount).op(OP.i32Sub).localTee(fuel)
+      .i32Const(0).flagsAccess(OP.i32Load, 2, CONTROL_FUEL).i32Const(1).op(OP.i32Sub).localTee(fuel)
       .flagsAccess(OP.i32Store, 2, CONTROL_FUEL)
       .localGet(fuel).i32Const(0).op(OP.i32LtS)
       .op(OP.if).u8(0x40).call(this.#generated.exhausted).op(OP.end)

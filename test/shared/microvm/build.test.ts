@@ -1,0 +1,88 @@
+import t from 'tap'
+import { bundlePrelude } from '../../../shared/guest/bundle.ts'
+import { buildImage } from '../../../shared/microvm/build.ts'
+import type { BuildRequest, BuildResult } from '../../../shared/microvm/build-types.ts'
+import { DEFAULT_FUNCTION_LIMITS } from '../../../shared/limits.ts'
+import { buildRequest, testEngine, testExecutor } from '../../support/engine.ts'
+
+const engine = testEngine({ prelude: await bundlePrelude() })
+const build = (source: string, request: Partial<BuildRequest> = {}): BuildResult => buildImage(engine.images, engine.arena, buildRequest(source, { prime: null, ...request }))
+const refusal = (source: string, request: Partial<BuildRequest> = {}): string => {
+  const result = build(source, request)
+  return result.kind === 'refused' ? `${result.error.code} ${result.error.params.join(' ')}` : 'built'
+}
+const report = (source: string, request: Partial<BuildRequest> = {}): { primed: boolean; primeNote: string; warnings: readonly string[] } => {
+  const result = build(source, request)
+  if (result.kind === 'refused') throw new Error(result.error.code)
+  return result.report
+}
+
+for (const [what, source, expected] of [
+  ['does not compile', 'export default {\n  fetch( {', /^ERR_BUNDLE_SYNTAX .*index\.mjs:2/],
+  ['throws at top level', '\nthrow new TypeError("top")', /^ERR_BUNDLE_THROWS TypeError: top .*index\.mjs:2/],
+  ['reads entropy at top level', '\n\nconst id = crypto.randomUUID()\nexport default { fetch: () => new Response(id) }', /^ERR_BUNDLE_ENTROPY .*index\.mjs:3/],
+  ['hides that it reads entropy', 'try { crypto.getRandomValues(new Uint8Array(4)) } catch {}\nexport default { fetch: () => new Response("") }', /^ERR_BUNDLE_ENTROPY .*index\.mjs:1/],
+  ['starts a timer at top level', 'setTimeout(() => {}, 1)\nexport default { fetch: () => new Response("") }', /^ERR_BUNDLE_HANDLE a timer .*index\.mjs:1/],
+  ['fetches at top level', 'fetch("http://example.com/").catch(() => {})\nexport default { fetch: () => new Response("") }', /^ERR_BUNDLE_HANDLE a fetch/],
+  ['awaits for ever', 'await new Promise(() => {})\nexport default {}', /^ERR_BUNDLE_HANDLE/],
+  ['exports no handler', 'export const nothing = 1', /^ERR_BUNDLE_NO_HANDLER/],
+] as const) {
+  await t.test(`a bundle that ${what} is refused with its line`, (t) => {
+    t.match(refusal(source), expected)
+    t.end()
+  })
+}
+
+await t.test('a bundle that never ends is stopped at the time limit', (t) => {
+  t.match(refusal('for (;;);'), /^ERR_BUNDLE_LIMIT time/)
+  t.end()
+})
+
+await t.test('a bundle that takes more memory than the function may have is refused', (t) => {
+  t.match(refusal('const kept = []; for (;;) kept.push(new Uint8Array(1 << 20))', { limits: { ...DEFAULT_FUNCTION_LIMITS, memoryMib: 16 } }), /^ERR_(BUNDLE_THROWS|BUNDLE_LIMIT)/)
+  t.end()
+})
+
+await t.test('reading a secret at top level is refused with its name and line, and its value is found if it got in otherwise', (t) => {
+  const secrets = { TOKEN: 'hunter2-hunter2' }
+  t.match(refusal('import { env } from "x"', { secrets }), /^ERR_BUNDLE/)
+  t.match(refusal(`const copy = ${JSON.stringify(secrets.TOKEN)}\nexport default { fetch: () => new Response(copy) }`, { secrets }), /^ERR_BUNDLE_SECRET TOKEN/)
+  t.equal(refusal('export default { fetch: (request, env) => new Response(env.TOKEN) }', { secrets }), 'built')
+  t.end()
+})
+
+await t.test('priming: kept when answers stay the same, not kept when the handler counts, asks the host, or throws', (t) => {
+  t.match(report('export default { fetch: () => new Response("ok") }'), { primed: true, primeNote: 'primed with GET /' })
+  t.match(report('let n = 0; export default { fetch: () => new Response(String(++n)) }'), { primed: false, primeNote: /answered differently/ })
+  t.match(report('let first; export default { fetch: (r) => new Response(first ??= r.headers.get("host") ?? r.url) }'), { primed: false, primeNote: /answered differently/ })
+  t.match(report('export default { fetch: () => new Response(crypto.randomUUID()) }'), { primed: false, primeNote: /entropy/ })
+  t.match(report('export default { fetch: async () => fetch("http://example.com/") }'), { primed: false, primeNote: /a fetch/ })
+  t.match(report('export default { fetch: () => { throw new Error("no") } }'), { primed: false, primeNote: /Error: no/ })
+  t.match(report('export default { fetch: async (r) => Response.json(await r.json()) }'), { primed: true, primeNote: 'primed with POST /' })
+  t.match(report('export const handler = async (event) => event'), { primed: true, primeNote: 'primed with the event {}' })
+  t.match(report('export default { fetch: () => new Response("ok") }', { prime: [] }), { primed: false, primeNote: /switched off/ })
+  t.match(report('export default { fetch: () => new Response("ok") }', { prime: ['/a', '/b'] }), { primed: true, primeNote: 'primed with GET /a, GET /b' })
+  t.end()
+})
+
+await t.test('Math.random at top level is a warning with its line', (t) => {
+  t.match(report('\nconst r = Math.random(); export default { fetch: () => new Response(String(r)) }').warnings, [/Math\.random.*index\.mjs:2/])
+  t.end()
+})
+
+await t.test('equal requests give equal images, other requests others', (t) => {
+  const id = (source: string): string | undefined => {
+    const result = build(source)
+    return result.kind === 'built' ? result.images.at(-1)?.imageId : undefined
+  }
+  t.equal(id('export default { fetch: () => new Response("a") }'), id('export default { fetch: () => new Response("a") }'))
+  t.not(id('export default { fetch: () => new Response("a") }'), id('export default { fetch: () => new Response("b") }'))
+  t.end()
+})
+
+await t.test('a module variable starts from the image in every request, primed or not', (t) => {
+  const { run, ended } = testExecutor(engine)
+  const image = engine.image('let n = 40; const cache = new Map(); export default { fetch: () => { cache.set(n, 1); return new Response(String(++n + cache.size)) } }', { prime: null })
+  for (let times = 0; times < 20; times++) t.equal(ended.get(run(image, 'id\n127.0.0.1\nGET\nhttp://localhost/'))?.body, '42')
+  t.end()
+})
