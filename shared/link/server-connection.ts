@@ -271,9 +271,9 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
         return handler.invoke(popId, owned, clock.nowMs() + remainingMs, stream)
       }
       case 'control':
-        return runControl(popId, frame, handler, this.#carrier, stream)
+        return runControl(popId, frame, handler, this.#carrier, stream, (error) => this.onHandlerFault(error))
       case 'query':
-        return runQuery(popId, frame, handler, this.#carrier, stream)
+        return runQuery(popId, frame, handler, this.#carrier, stream, (error) => this.onHandlerFault(error))
     }
   }
 

@@ -4,8 +4,8 @@
  */
 import { CodedError } from '../errors.ts'
 import { CONTROL_BODY_MAX_BYTES, MIB } from '../limits.ts'
-import { MalformedError } from './codec.ts'
-import { encodeValue } from './codec.ts'
+import type { BlockId } from '../microvm/manifest.ts'
+import { encodeValue, MalformedError } from './codec.ts'
 import { BlockWriter } from './blocks.ts'
 import type { Carrier } from './flow.ts'
 import type { OpenQuery } from './frames.ts'
@@ -26,15 +26,17 @@ class CollectingRun implements LinkInvocation {
   readonly #bodyMaxBytes: number
   readonly #carrier: Carrier
   readonly #answer: LinkAnswer
-  readonly #run: (body: Uint8Array) => Reply | null | Promise<Reply | null>
+  readonly #run: (body: Uint8Array) => Promise<Reply>
+  readonly #onFault: (error: unknown) => void
   #chunks: Uint8Array[] = []
   #bytes = 0
   #state: 'collecting' | 'running' | 'done' = 'collecting'
 
-  constructor(first: Uint8Array | null, bodyMaxBytes: number, carrier: Carrier, answer: LinkAnswer, run: (body: Uint8Array) => Reply | null | Promise<Reply | null>) {
+  constructor(first: Uint8Array | null, bodyMaxBytes: number, carrier: Carrier, answer: LinkAnswer, onFault: (error: unknown) => void, run: (body: Uint8Array) => Promise<Reply>) {
     this.#bodyMaxBytes = bodyMaxBytes
     this.#carrier = carrier
     this.#answer = answer
+    this.#onFault = onFault
     this.#run = run
     if (first !== null) this.write(first)
   }
@@ -54,7 +56,9 @@ class CollectingRun implements LinkInvocation {
     const body = Buffer.concat(this.#chunks)
     this.#chunks = []
     this.#execute(body).catch((error: unknown) => {
-      this.#answer.error((error instanceof CodedError ? error : error instanceof MalformedError ? new CodedError('ERR_LINK_PROTOCOL', [error.message]) : new CodedError('ERR_INTERNAL', ['the region failed'])).toData())
+      const coded = codedOf(error)
+      if (coded.code === 'ERR_INTERNAL') this.#onFault(error)
+      this.#answer.error(coded.toData())
       this.#finish()
     })
   }
@@ -71,10 +75,8 @@ class CollectingRun implements LinkInvocation {
 
   async #execute(body: Uint8Array): Promise<void> {
     const reply = await this.#run(body)
-    if (reply !== null) {
-      this.#answer.head(reply.status, reply.headers, null, null, reply.body, true)
-      this.#answer.end(null, null)
-    }
+    this.#answer.head(reply.status, reply.headers, null, null, reply.body, true)
+    this.#answer.end(null, null)
     this.#finish()
   }
 
@@ -86,19 +88,33 @@ class CollectingRun implements LinkInvocation {
   }
 }
 
-export function runControl(popId: string, open: OpenControl, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer): LinkInvocation {
+export function runControl(popId: string, open: OpenControl, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer, onFault: (error: unknown) => void): LinkInvocation {
   const { requestId, method, rawPath, headers, clientIp } = open
-  return new CollectingRun(open.body, CONTROL_BODY_MAX_BYTES, carrier, answer, (body) => handler.control(popId, { requestId, method, rawPath, headers, body, clientIp }))
+  return new CollectingRun(open.body, CONTROL_BODY_MAX_BYTES, carrier, answer, onFault, (body) => handler.control(popId, { requestId, method, rawPath, headers, body, clientIp }))
 }
 
-export function runQuery(popId: string, open: OpenQuery, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer): LinkInvocation {
-  const run = (body: Uint8Array): Reply | null | Promise<Reply | null> => answerQuery(popId, open, body, handler)
-  if (open.query !== 'blocks') return new CollectingRun(open.body, QUERY_BODY_MAX_BYTES, carrier, answer, run)
+export function runQuery(popId: string, open: OpenQuery, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer, onFault: (error: unknown) => void): LinkInvocation {
+  if (open.query !== 'blocks') return new CollectingRun(open.body, QUERY_BODY_MAX_BYTES, carrier, answer, onFault, (body) => answerQuery(popId, open, body, handler))
   if (open.body === null || open.bodyMore) throw new CodedError('ERR_LINK_PROTOCOL', ['a request for blocks comes in one frame'])
-  const { ids } = decodeAs(blocksRequestSchema, open.body)
+  const ids = blockIds(open.body)
   const writer = new BlockWriter(ids, (id) => handler.block(popId, id), answer)
   writer.start()
   return writer
+}
+
+function blockIds(body: Uint8Array): readonly BlockId[] {
+  try {
+    return decodeAs(blocksRequestSchema, body).ids
+  } catch (error) {
+    throw codedOf(error)
+  }
+}
+
+/** A question that is not one is the POP's fault; what else a handler throws without a code says nothing outside. */
+function codedOf(error: unknown): CodedError {
+  if (error instanceof CodedError) return error
+  if (error instanceof MalformedError) return new CodedError('ERR_LINK_PROTOCOL', [error.message])
+  return new CodedError('ERR_INTERNAL', ['the region failed'], { cause: error })
 }
 
 async function answerQuery(popId: string, open: OpenQuery, body: Uint8Array, handler: LinkHandler): Promise<Reply> {
