@@ -78,6 +78,12 @@ export function wakeWorker(control: Int32Array): void {
   if (Atomics.load(control, WORKER_SLEEPS) !== 0) Atomics.notify(control, WORKER_WAKE)
 }
 
+/** Tells a worker that a message lies in one of its ports; usable from any thread that has the control memory. */
+export function postedToWorker(control: Int32Array): void {
+  Atomics.add(control, MESSAGES_POSTED, 1)
+  wakeWorker(control)
+}
+
 /** Fields of an entry, as 32-bit cells. */
 const ENTRY = { STATE: 0, RUN: 1, BUILD: 2, KIND: 3, FLAGS: 4, HEAD_BYTES: 5, BODY_BYTES: 6, DEADLINE: 8 } as const
 export const FLAG_BODY = 1
@@ -171,8 +177,7 @@ export class HostChannel {
 
   /** Tells the worker that a message lies in its port. */
   messagePosted(): void {
-    Atomics.add(this.control, MESSAGES_POSTED, 1)
-    wakeWorker(this.control)
+    postedToWorker(this.control)
   }
 
   /** Reads records until there are none or `max` were read. `bytes` is valid only during the call. Returns how many. */

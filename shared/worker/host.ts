@@ -14,7 +14,7 @@ import type { ImageId } from '../brand.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, type CodedErrorData } from '../errors.ts'
 import { warmUpPrelude } from '../guest/warm-up.ts'
-import { KIB, MIB, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
+import { MIB, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { ImageArena, type ResidentImage } from '../microvm/arena.ts'
 import { loadEngine } from '../microvm/engine.ts'
@@ -38,6 +38,8 @@ export interface SandboxHostOptions {
   readonly log: Log
   /** One port per worker to the thread that makes outbound requests. */
   egressPort(workerIndex: number, control: Int32Array): MessagePort
+  /** Called once, last, by `close`. */
+  onClose?(): Promise<void>
   /** A line that a function logged. */
   onLogLine?(build: BuildSpec, requestId: string, level: number, line: string): void
 }
@@ -205,6 +207,7 @@ export class WorkerThreadHost implements SandboxHost {
     for (const run of [...this.#runs.values()]) this.#finish(run, failedResult('platformFault', { code: 'ERR_WORKER_LOST', params: ['the host closed'] }))
     await Promise.all(this.#pools.map((pool) => pool.destroy()))
     for (const worker of this.#workers) worker.port.close()
+    await this.#options.onClose?.()
   }
 
   // -- what an Invocation does
@@ -573,6 +576,3 @@ function readResult(outcome: number, startKind: number, bytes: Uint8Array): Invo
     cpuUs: numbers[0] ?? 0, wallUs: numbers[1] ?? 0, dirtyPages: numbers[2] ?? 0, memoryBytes: numbers[3] ?? 0,
   }
 }
-
-export const DEFAULT_QUEUE_MAX = 10_000
-export const SLOT_FLOOR_BYTES = 512 * KIB
