@@ -15,22 +15,46 @@ export type GuestValue = number
 /** Bytes of the scratch area that the prelude's image reserves for the binding. */
 export const SCRATCH_BYTES = 16_384
 const ARGUMENTS_MAX = 8
+const TAG_STRING = -7
+const TAG_STRING_ROPE = -6
+const TAG_INT = 0
+const TAG_BOOL = 1
+const TAG_NULL = 2
+const TAG_UNDEFINED = 3
+const TAG_EXCEPTION = 6
 const OUT = 64
 const STAGING = 128
 
 /** The guest has no memory left for what the host wants to hand in. */
 export class GuestOutOfMemory extends Error {}
 
+/** The engine's exports that the binding uses. A test of the pinned engine guards the list. */
+const ENGINE_CALLS = [
+  'qjs_call', 'qjs_execute_pending_job', 'qjs_get_array_buffer', 'qjs_get_bool', 'qjs_get_exception', 'qjs_get_false',
+  'qjs_get_float64', 'qjs_get_null', 'qjs_get_prop_string', 'qjs_get_string_len', 'qjs_get_true', 'qjs_get_typed_array_buffer',
+  'qjs_get_undefined', 'qjs_is_array_buffer', 'qjs_is_error', 
+  'qjs_new_array_buffer', 'qjs_new_error', 'qjs_new_number', 'qjs_new_string', 'qjs_set_prop_string',
+  'qjs_throw', 'wasm_free', 'wasm_malloc',
+] as const
+type EngineCalls = Readonly<Record<(typeof ENGINE_CALLS)[number], (...values: number[]) => number>>
+
 export class Binding {
   readonly slot: Slot
   readonly #scratch: number
   readonly #undefined: GuestValue
+  /** Bound once: a lookup by name in every call would cost more than many of the calls. */
+  readonly #c: EngineCalls
   readonly #encoder = new TextEncoder()
   readonly #decoder = new TextDecoder()
 
   /** `scratch`: SCRATCH_BYTES of the guest's heap; `undefinedValue`: a boxed undefined. Both from the prelude's image. */
   constructor(slot: Slot, scratch: number, undefinedValue: GuestValue) {
     this.slot = slot
+    this.#c = Object.fromEntries(ENGINE_CALLS.map((name) => {
+      const found = slot.instance.engine[name]
+      if (found === undefined) throw new CodedError('ERR_INTERNAL', [`the engine does not export ${name}`])
+      return [name, found]
+    })) as unknown as EngineCalls
     this.#scratch = scratch
     this.#undefined = undefinedValue
   }
@@ -38,12 +62,12 @@ export class Binding {
   // -- into the guest
 
   newNumber(value: number): GuestValue {
-    return this.#engine('qjs_new_number')(value)
+    return this.#c.qjs_new_number(value)
   }
 
   /** A string from UTF-8 bytes. */
   newStringFrom(utf8: Uint8Array): GuestValue {
-    return this.#withBytes(utf8, 'qjs_new_string')
+    return this.#withBytes(utf8, this.#c.qjs_new_string)
   }
 
   newString(text: string): GuestValue {
@@ -51,7 +75,7 @@ export class Binding {
   }
 
   newArrayBuffer(content: Uint8Array): GuestValue {
-    return this.#withBytes(content, 'qjs_new_array_buffer')
+    return this.#withBytes(content, this.#c.qjs_new_array_buffer)
   }
 
   get undefined(): GuestValue {
@@ -59,52 +83,57 @@ export class Binding {
   }
 
   newUndefined(): GuestValue {
-    return this.#engine('qjs_get_undefined')()
+    return this.#c.qjs_get_undefined()
   }
 
   newNull(): GuestValue {
-    return this.#engine('qjs_get_null')()
+    return this.#c.qjs_get_null()
   }
 
   newBoolean(value: boolean): GuestValue {
-    return this.#engine(value ? 'qjs_get_true' : 'qjs_get_false')()
+    return (value ? this.#c.qjs_get_true() : this.#c.qjs_get_false())
   }
 
   /** Throws inside the guest when a host function returns 0 after it. */
   throwError(name: string, message: string, code: string): void {
-    const error = this.#engine('qjs_new_error')()
+    const error = this.#c.qjs_new_error()
     this.#setProperty(error, 'name', this.newString(name))
     this.#setProperty(error, 'message', this.newString(message))
     if (code !== '') this.#setProperty(error, 'code', this.newString(code))
-    this.#engine('qjs_throw')(error)
+    this.#c.qjs_throw(error)
   }
 
   // -- out of the guest
 
+  // A boxed value is 8 bytes: payload, then tag (NaN boxing, JSValue of quickjs.h for 32 bits). Looking at the tag here
+  // saves a call into the engine each time.
+
   isException(value: GuestValue): boolean {
-    return value === 0 || this.#engine('qjs_is_exception')(value) !== 0
+    return value === 0 || this.#tag(value) === TAG_EXCEPTION
   }
 
   isString(value: GuestValue): boolean {
-    return this.#engine('qjs_is_string')(value) !== 0
+    const tag = this.#tag(value)
+    return tag === TAG_STRING || tag === TAG_STRING_ROPE
   }
 
   isNullish(value: GuestValue): boolean {
-    return this.#engine('qjs_is_null')(value) !== 0 || this.#engine('qjs_is_undefined')(value) !== 0
+    const tag = this.#tag(value)
+    return tag === TAG_NULL || tag === TAG_UNDEFINED
   }
 
   number(value: GuestValue): number {
-    return this.#engine('qjs_get_float64')(value)
+    return this.#tag(value) === TAG_INT ? this.#payload(value) : this.#c.qjs_get_float64(value)
   }
 
   boolean(value: GuestValue): boolean {
-    return this.#engine('qjs_get_bool')(value) !== 0
+    return this.#tag(value) === TAG_BOOL ? this.#payload(value) !== 0 : this.#c.qjs_get_bool(value) !== 0
   }
 
   /** UTF-8 of a string, as a view: valid until the guest runs again. */
   stringBytes(value: GuestValue): Uint8Array {
     this.slot.markWrite(this.#scratch + OUT, 4)
-    const pointer = this.#engine('qjs_get_string_len')(value, this.#scratch + OUT) >>> 0
+    const pointer = this.#c.qjs_get_string_len(value, this.#scratch + OUT) >>> 0
     if (pointer === 0) throw new GuestOutOfMemory()
     return this.slot.bytes.subarray(pointer, pointer + this.#out(0))
   }
@@ -117,24 +146,24 @@ export class Binding {
   bytes(value: GuestValue): Uint8Array | null {
     const out = this.#scratch + OUT
     this.slot.markWrite(out, 16)
-    if (this.#engine('qjs_is_array_buffer')(value) !== 0) {
-      const pointer = this.#engine('qjs_get_array_buffer')(value, out) >>> 0
+    if (this.#c.qjs_is_array_buffer(value) !== 0) {
+      const pointer = this.#c.qjs_get_array_buffer(value, out) >>> 0
       return this.slot.bytes.subarray(pointer, pointer + (pointer === 0 ? 0 : this.#out(0)))
     }
-    const buffer = this.#engine('qjs_get_typed_array_buffer')(value, out, out + 4, out + 8)
+    const buffer = this.#c.qjs_get_typed_array_buffer(value, out, out + 4, out + 8)
     if (this.isException(buffer)) {
-      this.#engine('qjs_get_exception')()
+      this.#c.qjs_get_exception()
       return null
     }
     const [offset, length] = [this.#out(0), this.#out(1)]
-    const pointer = this.#engine('qjs_get_array_buffer')(buffer, out) >>> 0
+    const pointer = this.#c.qjs_get_array_buffer(buffer, out) >>> 0
     return this.slot.bytes.subarray(pointer + offset, pointer + offset + (pointer === 0 ? 0 : length))
   }
 
   /** The pending exception, taken, as plain text parts. Runs no guest code of the function: reads own string properties only. */
   takeException(): { readonly name: string; readonly message: string; readonly stack: string } {
-    const exception = this.#engine('qjs_get_exception')()
-    if (this.#engine('qjs_is_error')(exception) === 0) return { name: 'Error', message: this.isString(exception) ? this.string(exception) : 'a value that is not an Error', stack: '' }
+    const exception = this.#c.qjs_get_exception()
+    if (this.#c.qjs_is_error(exception) === 0) return { name: 'Error', message: this.isString(exception) ? this.string(exception) : 'a value that is not an Error', stack: '' }
     const text = (key: string): string => {
       const value = this.#getProperty(exception, key)
       return this.isString(value) ? this.string(value) : ''
@@ -148,21 +177,19 @@ export class Binding {
     if (values.length > ARGUMENTS_MAX) throw new CodedError('ERR_INTERNAL', ['too many arguments for a guest call'])
     const at = this.#scratch
     this.slot.markWrite(at, 4 * ARGUMENTS_MAX)
-    const view = new DataView(this.slot.bytes.buffer, at, 4 * ARGUMENTS_MAX)
-    for (let index = 0; index < values.length; index++) view.setUint32(4 * index, values[index] ?? 0, true)
-    return this.#engine('qjs_call')(callee, this.#undefined, values.length, at)
+    const { words } = this.slot
+    for (let index = 0; index < values.length; index++) words[(at >>> 2) + index] = values[index] ?? 0
+    return this.#c.qjs_call(callee, this.#undefined, values.length, at)
   }
 
   /** Runs one pending job: 1 if it ran one, 0 if there was none, below 0 if it threw. */
   runJob(): number {
-    return this.#engine('qjs_execute_pending_job')()
+    return this.#c.qjs_execute_pending_job()
   }
 
   /** Argument `index` of a host call. */
   argument(argvPtr: number, index: number): GuestValue {
-    const at = (argvPtr >>> 0) + 4 * index
-    const { bytes } = this.slot
-    return ((bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)) >>> 0
+    return (this.slot.words[(argvPtr >>> 2) + index] ?? 0) >>> 0
   }
 
   /** Writes 8 bytes, little-endian. */
@@ -177,13 +204,21 @@ export class Binding {
     this.slot.bytes.set(content, pointer >>> 0)
   }
 
-  #withBytes(content: Uint8Array, make: string): GuestValue {
+  #tag(value: GuestValue): number {
+    return this.slot.words[(value >>> 2) + 1] ?? TAG_EXCEPTION
+  }
+
+  #payload(value: GuestValue): number {
+    return this.slot.words[value >>> 2] ?? 0
+  }
+
+  #withBytes(content: Uint8Array, make: (at: number, length: number) => number): GuestValue {
     const staged = content.length <= SCRATCH_BYTES - STAGING
-    const at = staged ? this.#scratch + STAGING : this.#engine('wasm_malloc')(content.length) >>> 0
+    const at = staged ? this.#scratch + STAGING : this.#c.wasm_malloc(content.length) >>> 0
     if (at === 0) throw new GuestOutOfMemory()
     this.writeBytes(at, content)
-    const value = this.#engine(make)(at, content.length)
-    if (!staged) this.#engine('wasm_free')(at)
+    const value = make(at, content.length)
+    if (!staged) this.#c.wasm_free(at)
     if (this.isException(value)) throw new GuestOutOfMemory()
     return value
   }
@@ -195,17 +230,11 @@ export class Binding {
   #getProperty(object: GuestValue, key: string): GuestValue {
     const bytes = this.#encoder.encode(`${key}\0`)
     this.writeBytes(this.#scratch + STAGING, bytes)
-    return this.#engine('qjs_get_prop_string')(object, this.#scratch + STAGING)
+    return this.#c.qjs_get_prop_string(object, this.#scratch + STAGING)
   }
 
   #setProperty(object: GuestValue, key: string, value: GuestValue): void {
     this.writeBytes(this.#scratch + STAGING, this.#encoder.encode(`${key}\0`))
-    this.#engine('qjs_set_prop_string')(object, this.#scratch + STAGING, value)
-  }
-
-  #engine(name: string): (...args: number[]) => number {
-    const found = this.slot.instance.engine[name]
-    if (found === undefined) throw new CodedError('ERR_INTERNAL', [`the engine does not export ${name}`])
-    return found
+    this.#c.qjs_set_prop_string(object, this.#scratch + STAGING, value)
   }
 }

@@ -35,6 +35,7 @@ export class Slot {
   /** Physical size in 4 KiB pages as of the last look; grows only. */
   #pages: number
   #bytes: Uint8Array
+  #words: Int32Array
   readonly #control: Int32Array
   readonly #flags: Uint8Array
 
@@ -44,6 +45,7 @@ export class Slot {
     this.#flags = new Uint8Array(this.instance.flags.buffer, 0, CONTROL_OFFSET)
     this.#control = new Int32Array(this.instance.flags.buffer, CONTROL_OFFSET, 16)
     this.#bytes = new Uint8Array(this.instance.memory.buffer)
+    this.#words = new Int32Array(this.instance.memory.buffer)
     this.#pages = this.#bytes.length / PAGE_BYTES
     this.#image = image
     this.instance.pageOps.reimage(EMPTY_IMAGE.table, EMPTY_IMAGE.count, image.table, image.count, this.#pages)
@@ -58,6 +60,12 @@ export class Slot {
   get bytes(): Uint8Array {
     if (this.#bytes.length === 0) this.#refresh()
     return this.#bytes
+  }
+
+  /** The same as 32-bit words, little-endian as wasm is (Outpost runs on little-endian hosts only). */
+  get words(): Int32Array {
+    if (this.#bytes.length === 0) this.#refresh()
+    return this.#words
   }
 
   /** Physical bytes: what the slot keeps resident at most, and keeps even after a reset. */
@@ -168,6 +176,7 @@ export class Slot {
     const { buffer } = this.instance.memory
     if (this.#bytes.buffer === buffer) return
     this.#bytes = new Uint8Array(buffer)
+    this.#words = new Int32Array(buffer)
     this.#pages = this.#bytes.length / PAGE_BYTES
   }
 
