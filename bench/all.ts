@@ -1,13 +1,19 @@
-/** Every benchmark, in the order of the table. */
+/** Every benchmark, in the order of the specification's table. */
 import type { Benchmark } from './harness/benchmark.ts'
 import { density } from './density.ts'
+import { engineSlowdown } from './engine-slowdown.ts'
+import { guestTime } from './guest-time.ts'
+import { honoImage } from './hono-image.ts'
 import { hop } from './hop.ts'
 import { httpEvent } from './http-event.ts'
 import { httpJson } from './http-json.ts'
 import { httpLatency } from './http-latency.ts'
 import { memoryBudget } from './memory-budget.ts'
 import { noisyNeighbour } from './noisy-neighbour.ts'
+import { resetCost } from './reset-cost.ts'
 import { slowUpstream } from './slow-upstream.ts'
 import { zipf } from './zipf.ts'
 
-export const BENCHMARKS: readonly Benchmark[] = [httpJson, httpLatency, httpEvent, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget]
+export const BENCHMARKS: readonly Benchmark[] = [
+  httpJson, httpLatency, httpEvent, guestTime, resetCost, honoImage, engineSlowdown, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget,
+]
