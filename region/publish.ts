@@ -17,7 +17,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import type { BuildKey, ImageId } from '../shared/brand.ts'
 import { bundleZip } from '../shared/api/bundle.ts'
 import { LATEST, functionArn } from '../shared/api/names.ts'
-import type { BuildRecord, CodeRecord, ControlBackend, FunctionReader, FunctionRecord, FunctionSettings, FunctionTransaction, PublishOrder, Published } from '../shared/api/records.ts'
+import type { BuildRecord, CodeRecord, ControlBackend, FunctionReader, FunctionRecord, FunctionSettings, FunctionTransaction, PublishOrder, Published, VersionRecord } from '../shared/api/records.ts'
 import { openZip } from '../shared/api/zip.ts'
 import type { Clock } from '../shared/clock.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
@@ -37,8 +37,10 @@ export interface PublisherDeps {
   readonly log: Log
   /** Region name for ARNs. */
   readonly regionName: string
-  /** Identity of the engine that `builder` builds for; null: not known, and every publish builds. */
-  readonly engineBuild: string | null
+  /** Identity of the engine that `builder` builds for; null: not known now, and a publish builds. */
+  readonly engineBuild: () => string | null
+  /** An image is in the store no more. */
+  readonly onImageRemoved?: (imageId: ImageId) => void
   readonly buildsRunningMax?: number
   readonly buildsWaitingMax?: number
 }
@@ -68,6 +70,7 @@ export class Publisher implements ControlBackend {
   readonly #log: Log
   readonly #builds: BoundedTurns
   readonly #turns = new SingleTurns()
+  readonly #rebuilds = new Map<string, Promise<void>>()
 
   constructor(deps: PublisherDeps) {
     this.#deps = deps
@@ -100,6 +103,50 @@ export class Publisher implements ControlBackend {
   /** P2. To be called once before anything is published. Returns how many images were removed. */
   async sweep(): Promise<number> {
     return await this.#turns.run(() => this.#collect(this.#deps.store.imageIds()))
+  }
+
+  /**
+   * Builds the image of a version again from its source and puts it in place of the one that was, for all callers at
+   * once. What a client sees of the version stays. Throws as `publish`; ERR_RESOURCE_NOT_FOUND if the version is gone.
+   */
+  rebuild(account: string, functionName: string, version: string): Promise<void> {
+    const key = `${account}/${functionName}:${version}`
+    const running = this.#rebuilds.get(key)
+    if (running !== undefined) return running
+    const rebuild = this.#rebuildNow(account, functionName, version).finally(() => this.#rebuilds.delete(key))
+    this.#rebuilds.set(key, rebuild)
+    return rebuild
+  }
+
+  /** Rebuilds every version whose image is of another engine than the builder's, one after another. Never rejects. Returns how many. */
+  async rebuildStale(): Promise<number> {
+    const { registry } = this.#deps
+    const engineBuild = this.#deps.engineBuild()
+    let rebuilt = 0
+    for (const { account, functionName, version } of engineBuild === null ? [] : registry.staleVersions(engineBuild)) {
+      try {
+        await this.rebuild(account, functionName, version)
+        rebuilt += 1
+      } catch (error) {
+        this.#log.error('an image of another engine could not be built again', { functionName, version, code: toCodedError(error).code, reason: toCodedError(error).message })
+      }
+    }
+    return rebuilt
+  }
+
+  async #rebuildNow(account: string, functionName: string, version: string): Promise<void> {
+    const { registry } = this.#deps
+    const before = readVersion(registry.read(account, functionName), version)
+    if (before === null) throw new CodedError('ERR_RESOURCE_NOT_FOUND', [`${functionName}:${version} is gone`])
+    const { settings, code } = before
+    await this.publish({ account, functionName, code: { kind: 'stored', code }, settings, handlerGiven: true, secrets: null, current: null }, (transaction, { build }) => {
+      const now = readVersion(transaction, version)
+      // Changed meanwhile: then it has an image that was just built.
+      if (now?.revisionId !== before.revisionId) return
+      const record = transaction.function()
+      if (version !== LATEST) transaction.putVersion({ ...now, build })
+      else if (record !== null) transaction.putFunction({ ...record, latest: { ...now, build } })
+    })
   }
 
   /** Waits for what is being stored; builds still running are the builder's to end. */
@@ -149,7 +196,8 @@ export class Publisher implements ControlBackend {
 
   async #build(order: PublishOrder, code: CodeRecord, source: string, settings: FunctionSettings, secrets: Readonly<Record<string, string>>): Promise<{ build: BuildRecord; images: readonly BuiltImage[] }> {
     const { account, functionName, current } = order
-    const { builder, engineBuild, regionName } = this.#deps
+    const { builder, regionName } = this.#deps
+    const engineBuild = this.#deps.engineBuild()
     const arn = functionArn(regionName, account, functionName)
     const inputsId = digestOf([
       engineBuild, code.moduleId, code.fileName, code.handlerExport, sortedEntries(settings.vars), settings.secretNames, settings.secretsId,
@@ -195,9 +243,9 @@ export class Publisher implements ControlBackend {
     try {
       for (const { imageId, encodedManifest, blocks } of prepared.images) await this.#deps.store.putImage(imageId, encodedManifest, blocks)
       return await this.#commit(order.account, order.functionName, prepared.purpose, action)
-    } catch (error) {
+    } finally {
+      // P2: a commit that failed, or that found its function changed, names none of them.
       await this.#collect(prepared.images.map(({ imageId }) => imageId))
-      throw error
     }
   }
 
@@ -214,6 +262,7 @@ export class Publisher implements ControlBackend {
       if (this.#deps.registry.imageRefCount(imageId) > 0) continue
       try {
         await this.#deps.store.deleteImage(imageId)
+        this.#deps.onImageRemoved?.(imageId)
         removed += 1
       } catch (error) {
         this.#log.error('an unused image could not be removed', { imageId, code: toCodedError(error).code, reason: toCodedError(error).message })
@@ -221,6 +270,10 @@ export class Publisher implements ControlBackend {
     }
     return removed
   }
+}
+
+function readVersion(reader: FunctionReader, version: string): VersionRecord | null {
+  return version === LATEST ? (reader.function()?.latest ?? null) : reader.version(version)
 }
 
 /** Everything a sandbox host is told besides the version's label goes into the key, so a key stands for one behaviour. */

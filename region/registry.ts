@@ -12,6 +12,7 @@
  * aliases [account, name, alias], secrets [account, name, secretsId], imageRefs, sources, sourceRefs [id],
  * changes [seq] -> [account, name], changeOf [account, name] -> seq, tombstones [seq], registryMeta.
  */
+import { createHash } from 'node:crypto'
 import type { BuildKey, ImageId } from '../shared/brand.ts'
 import type { AliasRecord, FunctionReader, FunctionRecord, FunctionTransaction, VersionRecord } from '../shared/api/records.ts'
 import { LATEST, functionArn, isVersionNumber } from '../shared/api/names.ts'
@@ -164,10 +165,11 @@ export class Registry {
     return spec
   }
 
-  /** Bytes of a zip or module by its SHA-256. Throws ERR_STORE_FAILED if it is not there, against R2. */
+  /** Bytes of a zip or module by its SHA-256, verified. Throws ERR_STORE_FAILED. */
   source(id: string): Uint8Array {
     const bytes = this.#tables.sources.getBinary(id)
     if (bytes === undefined) throw new CodedError('ERR_STORE_FAILED', [`source ${id} is missing`])
+    if (createHash('sha256').update(bytes).digest('hex') !== id) throw new CodedError('ERR_STORE_FAILED', [`source ${id} is altered`])
     return bytes
   }
 
@@ -203,6 +205,27 @@ export class Registry {
     const entries = [...this.#tables.changes.getRange({ start: seq + 1, limit: limit + 1 })]
     const changes = entries.slice(0, limit).map(({ key, value }) => this.#changeAt(key, ...decode<FunctionKey>(value)))
     return { kind: 'changes', changes, more: entries.length > limit }
+  }
+
+  /** Builds that a function's versions name now, and the number of its last change; empty and 0 if there is none. */
+  liveBuilds(account: string, functionName: string): { readonly seq: number; readonly keys: readonly BuildKey[] } {
+    const stored = this.#tables.changeOf.getBinary([account, functionName])
+    if (stored === undefined) return { seq: 0, keys: [] }
+    const seq = decode<number>(stored)
+    return { seq, keys: this.#changeAt(seq, account, functionName).liveKeys }
+  }
+
+  /** Versions whose image was not made by `engineBuild`. Reads the whole registry. */
+  staleVersions(engineBuild: string): { readonly account: string; readonly functionName: string; readonly version: string }[] {
+    const stale: { account: string; functionName: string; version: string }[] = []
+    for (const { key: [account, functionName], value } of this.#tables.functions.getRange()) {
+      if (decode<FunctionRecord>(value).latest.build.engineBuild !== engineBuild) stale.push({ account, functionName, version: LATEST })
+    }
+    for (const { key: [account, functionName], value } of this.#tables.versions.getRange()) {
+      const { version, build } = decode<VersionRecord>(value)
+      if (build.engineBuild !== engineBuild) stale.push({ account, functionName, version })
+    }
+    return stale
   }
 
   /** Compares everything with R2 and R3 and returns what is wrong, one line each. Reads the whole registry. */

@@ -171,7 +171,7 @@ function zipPlugin(archive: ZipArchive, entry: string, wrapper: string | null, f
           if (error instanceof CodedError) fail(error)
           const messages = esbuildMessages(error)
           if (messages.length === 0) throw error
-          return { errors: messages.map(({ text, location }) => ({ text, location: location === null ? null : { ...location, namespace: NAMESPACE } })) }
+          return { errors: messages.map(({ text, location }) => ({ text, location: location === null ? null : { ...location, file: `${NAMESPACE}:${location.file}` } })) }
         }
       })
     },
@@ -211,7 +211,7 @@ function toBundleError(error: unknown): CodedError {
     void stop()
     return new CodedError('ERR_BUILD_FAILED', [`esbuild: ${error instanceof Error ? error.message : String(error)}`], { cause: error })
   }
-  if (messages.some(({ location }) => location !== null && location.namespace !== NAMESPACE)) return new CodedError('ERR_BUNDLE_SYNTAX', ['it imports files outside of the zip'])
+  if (messages.some(({ location }) => location !== null && !location.file.startsWith(`${NAMESPACE}:`))) return new CodedError('ERR_BUNDLE_SYNTAX', ['it imports files outside of the zip'])
   const shown = messages.slice(0, MESSAGES_SHOWN_MAX).map(({ text, location }) => {
     const file = location?.file.replace(/^zip:/, '')
     return location === null || file === undefined ? text : `${file}:${location.line}:${location.column}: ${text}`

@@ -116,7 +116,7 @@ export function parseBody<T>(schema: z.ZodType<T>, body: Uint8Array): T {
   const parsed = schema.safeParse(json)
   if (parsed.success) return parsed.data
   const { issues } = parsed.error
-  const list = issues.slice(0, 5).map((issue) => `${issue.path.length === 0 ? 'the body' : issue.path.map(String).join('.')}: ${issue.message}`)
+  const list = issues.slice(0, 5).map((issue) => `${issue.path.length === 0 ? 'the body' : issue.path.map(String).join('.')}: ${issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message}`)
   throw new CodedError('ERR_PARAMETER', [`${issues.length} validation error${issues.length === 1 ? '' : 's'} detected: ${list.join('; ')}`])
 }
 

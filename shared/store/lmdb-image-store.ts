@@ -67,7 +67,7 @@ export class LmdbImageStore implements ImageStore {
 
   async putImage(imageId: ImageId, encodedManifest: Uint8Array, blocks: ReadonlyMap<BlockId, Uint8Array>): Promise<void> {
     const named = blocksOf(decodeManifest(encodedManifest, imageId))
-    if (this.#hasImage(imageId) && !named.some((id) => this.#altered.has(id))) return
+    if (this.#holds(imageId, encodedManifest) && !named.some((id) => this.#altered.has(id))) return
     const encoded = this.#encodeBlocks(named, blocks)
     let addedBytes = encodedManifest.byteLength
     for (const [id, bytes] of encoded) if (!this.hasBlock(id)) addedBytes += bytes.byteLength
@@ -81,10 +81,10 @@ export class LmdbImageStore implements ImageStore {
 
   getBlock(id: BlockId): Uint8Array | null {
     if (id === ZERO_BLOCK) throw new CodedError('ERR_STORE_BLOCK', [id, 'all zeros, which is not stored'])
-    const stored = this.#blocks.getBinaryFast(blockKey(id))
+    // Not the fast kind: that buffer is overwritten by lmdb's next read, and is longer than the value.
+    const stored = this.#blocks.getBinary(blockKey(id))
     if (stored === undefined) return null
-    // lmdb hands out a buffer that its next read overwrites: copy before anything else runs.
-    const content = this.#codec.decode(id, new Uint8Array(stored))
+    const content = this.#codec.decode(id, stored)
     if (blockIdOf(content) !== id) {
       if (this.#altered.size < ALTERED_REMEMBERED_MAX) this.#altered.add(id)
       throw new CodedError('ERR_STORE_BLOCK', [id, 'altered'])
@@ -165,8 +165,9 @@ export class LmdbImageStore implements ImageStore {
 
   #putInTransaction(imageId: ImageId, encodedManifest: Uint8Array, named: readonly BlockId[], encoded: ReadonlyMap<BlockId, Uint8Array>): void {
     // Another write may have come first: whether image and blocks are there is decided here, not before.
-    const isNew = !this.#hasImage(imageId)
-    let addedBytes = isNew ? encodedManifest.byteLength : 0
+    const stored = this.getManifest(imageId)
+    const isNew = stored === null
+    let addedBytes = encodedManifest.byteLength - (stored?.byteLength ?? 0)
     for (const id of named) {
       const refs = this.#refsOf(id)
       const content = encoded.get(id)
@@ -180,7 +181,7 @@ export class LmdbImageStore implements ImageStore {
       }
       if (isNew) this.#put(this.#blockRefs, id, u32(refs + 1))
     }
-    if (isNew) void this.#images.put(imageKey(imageId), encodedManifest)
+    void this.#images.put(imageKey(imageId), encodedManifest)
     const contentBytes = this.#contentBytes() + addedBytes
     if (contentBytes > this.#contentMaxBytes) throw new CodedError('ERR_STORE_FULL', [`${contentBytes} bytes of ${this.#contentMaxBytes}`])
     this.#setContentBytes(contentBytes)
@@ -212,6 +213,12 @@ export class LmdbImageStore implements ImageStore {
 
   #hasImage(imageId: ImageId): boolean {
     return this.#images.doesExist(imageKey(imageId))
+  }
+
+  /** False also if the manifest on disk is altered: putting the image again mends it. */
+  #holds(imageId: ImageId, encodedManifest: Uint8Array): boolean {
+    const stored = this.getManifest(imageId)
+    return stored !== null && Buffer.compare(stored, encodedManifest) === 0
   }
 
   #refsOf(id: BlockId): number {

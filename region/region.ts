@@ -1,0 +1,294 @@
+/**
+ * A region: everything behind its front door and behind its links to POPs. Holds every function, runs any of them, and
+ * answers the control plane.
+ *
+ *   front door --> invoke, control     (Dispatcher)
+ *   POPs, by the link --> invoke, control, manifest, block, describe, snapshot, report     (LinkHandler, `links`)
+ *
+ * Owns the sandboxes' images (ImageResidency) and the way of a publish (Publisher); store, registry, builder and host
+ * come by constructor and are closed by whoever made them.
+ */
+import { randomUUID } from 'node:crypto'
+import type { ImageId } from '../shared/brand.ts'
+import type { Clock } from '../shared/clock.ts'
+import { controlFailure, handleControl } from '../shared/api/router.ts'
+import type { Authenticator } from '../shared/api/keys.ts'
+import { CodedError, toCodedError } from '../shared/errors.ts'
+import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeCall, Placement } from '../shared/http/types.ts'
+import type { FunctionDescription, FunctionRef, FunctionVersions, LinkAnswer, LinkHandler, LinkInvocation, OpenInvocation, PopReport, RegionAdvice, VersionSnapshot } from '../shared/link/types.ts'
+import type { Log } from '../shared/log.ts'
+import type { ImageBuilder } from '../shared/microvm/build-types.ts'
+import type { BlockId } from '../shared/microvm/manifest.ts'
+import type { ImageStore } from '../shared/store/types.ts'
+import type { BuildSpec, SandboxHost } from '../shared/worker/types.ts'
+import { controlInvoke, invokeTarget } from './control-invoke.ts'
+import { ImageResidency } from './image-residency.ts'
+import { Publisher } from './publish.ts'
+import type { FunctionChange, Registry } from './registry.ts'
+import { Run, type RunDeps, type RunSink } from './run.ts'
+
+export interface RegionDeps {
+  readonly store: ImageStore & { imageIds(): ImageId[] }
+  readonly registry: Registry
+  readonly builder: ImageBuilder
+  readonly host: SandboxHost
+  readonly clock: Clock
+  readonly log: Log
+  readonly authenticator: Authenticator
+  /** For ARNs. */
+  readonly regionName: string
+  /** Engine that `builder` and `host` run; null while it is not known: then every publish builds. */
+  readonly engineBuild: () => string | null
+  /** Which functions a POP may have. Default: all. */
+  readonly grants?: PopGrants
+  /** Time an invocation that came as a control call may take in all. Default 900 s: the function's own limit ends it before. */
+  readonly requestTimeoutMs?: number
+}
+
+export interface PopGrants {
+  allows(popId: string, account: string, functionName: string): boolean
+}
+
+const ALL_GRANTED: PopGrants = { allows: () => true }
+const NO_ANSWER: Answer = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
+const REQUEST_TIMEOUT_MS = 900_000
+/** A forwarded call has one hop; more means that somebody forwards what was forwarded. */
+const HOPS_MAX = 1
+
+type RegionState = 'new' | 'ready' | 'closed'
+
+export class Region implements Dispatcher {
+  /** For the link's server. */
+  readonly links: LinkHandler
+  readonly #deps: RegionDeps
+  readonly #log: Log
+  readonly #publisher: Publisher
+  readonly #residency: ImageResidency
+  readonly #runDeps: RunDeps
+  readonly #grants: PopGrants
+  #state: RegionState = 'new'
+
+  constructor(deps: RegionDeps) {
+    this.#deps = deps
+    this.#log = deps.log.child('region')
+    this.#residency = new ImageResidency(deps)
+    this.#publisher = new Publisher({ ...deps, onImageRemoved: (imageId) => this.#residency.discard(imageId) })
+    this.#runDeps = { host: deps.host, residency: this.#residency, repair: (build) => this.#repair(build) }
+    this.#grants = deps.grants ?? ALL_GRANTED
+    this.links = this.#makeLinkHandler()
+  }
+
+  /** Starts the sandboxes and removes what a crash left in the store. To be called once, before the first call. */
+  async start(): Promise<void> {
+    const removed = await this.#publisher.sweep()
+    if (removed > 0) this.#log.info('images of no function were removed', { removed })
+    await this.#deps.host.start()
+    this.#state = 'ready'
+    // In the background: a call that comes first has its image built ahead of the others.
+    void this.#publisher.rebuildStale().then((rebuilt) => {
+      if (rebuilt > 0) this.#log.info('images of another engine were built again', { rebuilt })
+    })
+  }
+
+  /** Waits for invocations in flight until the deadline and for what is being stored. Idempotent. */
+  async drain(timeoutMs: number): Promise<void> {
+    this.#state = 'closed'
+    await this.#deps.host.drain(timeoutMs)
+    await this.#publisher.close()
+  }
+
+  readiness(): { readonly ready: boolean; readonly checks: Readonly<Record<string, boolean>> } {
+    return { ready: this.#state === 'ready', checks: { sandboxes: this.#state === 'ready' } }
+  }
+
+  invoke(call: InvokeCall, sink: AnswerSink): Answer {
+    try {
+      const build = this.#deps.registry.resolve(call.account, call.functionName, call.qualifier)
+      const { requestId, invocationKind: kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs } = call
+      return Run.start(this.#runDeps, build, { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs }, new FrontDoorSink(sink, build))
+    } catch (error) {
+      sink.fail(toCodedError(error), null)
+      return NO_ANSWER
+    }
+  }
+
+  /** Never rejects: every failure is an answer. */
+  async control(call: ControlCall): Promise<ControlReply> {
+    try {
+      const { account } = this.#deps.authenticator.authenticate(call)
+      const segment = invokeTarget(call)
+      if (segment === null) return await handleControl({ ...this.#deps, backend: this.#publisher, uuid: randomUUID }, call, account)
+      return await controlInvoke({ ...this.#runDeps, clock: this.#deps.clock, regionName: this.#deps.regionName, requestTimeoutMs: this.#deps.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, resolve: (...name) => this.#deps.registry.resolve(...name) }, call, account, segment)
+    } catch (error) {
+      return controlFailure({ clock: this.#deps.clock, log: this.#log }, call, error)
+    }
+  }
+
+  /** The account that signed a call; for a front door that verifies Invoke itself. Throws ERR_SIGNATURE_*. */
+  authenticate(call: ControlCall): string {
+    return this.#deps.authenticator.authenticate(call).account
+  }
+
+  /** Tells of every change, as the link's server passes it on to POPs. Returns a function that ends it. */
+  onVersions(listener: (versions: FunctionVersions) => void): () => void {
+    return this.#deps.registry.onChange((change) => listener(toVersions(change)))
+  }
+
+  /**
+   * An image that is not usable does not make its function unusable: it is built again from its source, once for all
+   * who wait. It may also just have gone with an older version, while the caller waited.
+   */
+  async #repair(build: BuildSpec): Promise<BuildSpec | null> {
+    const { account, functionName, version } = build
+    this.#log.warn('an image is not usable and is built again', { functionName, version, imageId: build.imageId })
+    try {
+      await this.#publisher.rebuild(account, functionName, version)
+      return this.#deps.registry.resolve(account, functionName, version)
+    } catch (error) {
+      this.#log.error('an image could not be built again', { functionName, version, code: toCodedError(error).code, reason: toCodedError(error).message })
+      return null
+    }
+  }
+
+  #makeLinkHandler(): LinkHandler {
+    const { store } = this.#deps
+    return {
+      invoke: (popId, open, deadlineAtMs, answer) => this.#invokeForPop(popId, open, deadlineAtMs, answer),
+      control: (_popId, call) => this.control(call),
+      manifest: (_popId, imageId) => store.getManifest(imageId),
+      block: (_popId, id: BlockId) => store.getBlock(id),
+      describe: (popId, account, functionName, qualifier) => this.#describe(popId, account, functionName, qualifier),
+      snapshot: (popId, functions) => this.#snapshot(popId, functions),
+      report: (popId, report) => this.#report(popId, report),
+    }
+  }
+
+  #invokeForPop(popId: string, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation {
+    if (open.hops > HOPS_MAX) throw new CodedError('ERR_LINK_LOOP')
+    this.#requireGrant(popId, open.account, open.functionName)
+    const build = this.#deps.registry.resolve(open.account, open.functionName, open.qualifier)
+    this.#log.debug('an invocation was forwarded here', { popId, requestId: open.requestId, functionName: open.functionName, reason: open.reason })
+    const { invocationKind: kind, requestId, method, url, headers, body, bodyMore, clientIp, wantLogs } = open
+    const run = Run.start(this.#runDeps, build, { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs }, new LinkSink(answer, build))
+    return {
+      write(chunk) {
+        run.write(chunk.slice())
+        return true
+      },
+      writeEnd: () => run.writeEnd(),
+      resume: () => run.resume(),
+      cancel: () => run.cancel(),
+    }
+  }
+
+  /** Secrets are in it: a POP's sandboxes need them, and the link is the way they get there. */
+  #describe(popId: string, account: string, functionName: string, qualifier: string | null): FunctionDescription | null {
+    if (!this.#grants.allows(popId, account, functionName)) return null
+    const seq = this.#deps.registry.seq()
+    try {
+      return { seq, routes: [{ weight: 1, build: this.#deps.registry.resolve(account, functionName, qualifier) }] }
+    } catch (error) {
+      const { code } = toCodedError(error)
+      if (code === 'ERR_FUNCTION_NOT_FOUND' || code === 'ERR_RESOURCE_NOT_FOUND') return null
+      throw error
+    }
+  }
+
+  #snapshot(popId: string, functions: readonly FunctionRef[]): VersionSnapshot {
+    const seq = this.#deps.registry.seq()
+    const known: FunctionVersions[] = []
+    for (const { account, functionName } of functions) {
+      const live = this.#deps.registry.liveBuilds(account, functionName)
+      if (live.keys.length > 0 && this.#grants.allows(popId, account, functionName)) known.push({ account, functionName, seq: live.seq, builds: live.keys })
+    }
+    return { seq, functions: known }
+  }
+
+  #report(popId: string, report: PopReport): RegionAdvice {
+    return { ...this.#snapshot(popId, report.held), pull: [] }
+  }
+
+  #requireGrant(popId: string, account: string, functionName: string): void {
+    if (!this.#grants.allows(popId, account, functionName)) throw new CodedError('ERR_LINK_IDENTITY', [`${functionName} is not granted to it`])
+  }
+}
+
+function toVersions({ account, functionName, seq, liveKeys }: FunctionChange): FunctionVersions {
+  return { account, functionName, seq, builds: liveKeys }
+}
+
+class FrontDoorSink implements RunSink {
+  readonly #sink: AnswerSink
+  #build: BuildSpec
+
+  constructor(sink: AnswerSink, build: BuildSpec) {
+    this.#sink = sink
+    this.#build = build
+  }
+
+  started(build: BuildSpec): void {
+    this.#build = build
+  }
+
+  head(status: number, headers: string, startKind: InvocationStart, body: Uint8Array | null, last: boolean): void {
+    this.#sink.head(status, headers, this.#placement(startKind), body, last)
+  }
+
+  data(chunk: Uint8Array): boolean {
+    return this.#sink.data(chunk)
+  }
+
+  bodyEnd(): void {
+    this.#sink.bodyEnd()
+  }
+
+  end(result: Parameters<RunSink['end']>[0]): void {
+    this.#sink.end(result, this.#placement(result.startKind))
+  }
+
+  fail(error: CodedError): void {
+    this.#sink.fail(error, this.#placement(null))
+  }
+
+  #placement(startKind: Placement['startKind']): Placement {
+    return { place: 'region', reason: null, version: this.#build.version, startKind, stale: false, memoryMib: this.#build.limits.memoryMib }
+  }
+}
+
+type InvocationStart = Parameters<RunSink['head']>[2]
+
+class LinkSink implements RunSink {
+  readonly #answer: LinkAnswer
+  #version: string
+
+  constructor(answer: LinkAnswer, build: BuildSpec) {
+    this.#answer = answer
+    this.#version = build.version
+  }
+
+  started(build: BuildSpec): void {
+    this.#version = build.version
+    this.#answer.started()
+  }
+
+  head(status: number, headers: string, startKind: InvocationStart, body: Uint8Array | null, last: boolean): void {
+    // A pause is asked for by `data`: what is in the head is copied by the link.
+    this.#answer.head(status, headers, startKind, this.#version, body, last)
+  }
+
+  data(chunk: Uint8Array): boolean {
+    return this.#answer.data(chunk)
+  }
+
+  bodyEnd(): void {
+    this.#answer.bodyEnd()
+  }
+
+  end(result: Parameters<RunSink['end']>[0]): void {
+    this.#answer.end(result, this.#version)
+  }
+
+  fail(error: CodedError): void {
+    this.#answer.error(error.toData())
+  }
+}

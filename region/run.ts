@@ -1,0 +1,147 @@
+/**
+ * One invocation at a region, from a front door or from a POP: waits for its image if it is not resident, then runs on
+ * the host and passes the answer on.
+ *
+ * States: `waiting` (image is being loaded; request body is held) -> `running` -> `over`.
+ * Exactly one of `end` and `fail` is called, last.
+ */
+import type { RequestId } from '../shared/brand.ts'
+import { CodedError, toCodedError } from '../shared/errors.ts'
+import { REQUEST_BODY_MAX_BYTES } from '../shared/limits.ts'
+import type { StartKind } from '../shared/outcome.ts'
+import type { BuildSpec, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from '../shared/worker/types.ts'
+import type { ImageLease, ImageResidency } from './image-residency.ts'
+
+/** What both kinds of calls have in common. */
+export interface RunRequest extends Omit<InvocationInput, 'build' | 'requestId'> {
+  readonly requestId: string
+}
+
+/** Where the answer goes; order as in InvocationSink, with `started` first and `fail` in place of `end` if it never ran. */
+export interface RunSink {
+  /** The next thing that happens is the run of `build`: a retry elsewhere is not safe from here on. */
+  started(build: BuildSpec): void
+  head(status: number, headers: string, startKind: StartKind, body: Uint8Array | null, last: boolean): void
+  data(chunk: Uint8Array): boolean
+  bodyEnd(): void
+  end(result: InvocationResult): void
+  fail(error: CodedError): void
+}
+
+export interface RunDeps {
+  readonly host: SandboxHost
+  readonly residency: ImageResidency
+  /** Called when the image of `build` is missing, altered or of another engine: what to run in its place, or null. */
+  repair(build: BuildSpec): Promise<BuildSpec | null>
+}
+
+type RunState =
+  | { readonly kind: 'waiting'; readonly chunks: Uint8Array[]; bytes: number; ended: boolean }
+  | { readonly kind: 'running'; readonly invocation: Invocation }
+  | { readonly kind: 'over' }
+
+const NO_INVOCATION: Invocation = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
+
+export class Run {
+  readonly #deps: RunDeps
+  readonly #sink: RunSink
+  #state: RunState = { kind: 'waiting', chunks: [], bytes: 0, ended: false }
+
+  private constructor(deps: RunDeps, sink: RunSink) {
+    this.#deps = deps
+    this.#sink = sink
+  }
+
+  static start(deps: RunDeps, build: BuildSpec, request: RunRequest, sink: RunSink): Run {
+    const run = new Run(deps, sink)
+    const lease = deps.residency.tryAcquire(build.imageId)
+    if (lease !== null) run.#begin(build, request, lease)
+    // The body belongs to the caller once `start` has returned.
+    else void run.#wait(build, { ...request, body: request.body?.slice() ?? null })
+    return run
+  }
+
+  /** `chunk` is ours from here on. */
+  write(chunk: Uint8Array): void {
+    const state = this.#state
+    if (state.kind === 'running') state.invocation.write(chunk)
+    if (state.kind !== 'waiting') return
+    state.bytes += chunk.byteLength
+    if (state.bytes > REQUEST_BODY_MAX_BYTES) this.#fail(new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES]))
+    else state.chunks.push(chunk)
+  }
+
+  writeEnd(): void {
+    if (this.#state.kind === 'running') this.#state.invocation.writeEnd()
+    else if (this.#state.kind === 'waiting') this.#state.ended = true
+  }
+
+  resume(): void {
+    if (this.#state.kind === 'running') this.#state.invocation.resume()
+  }
+
+  cancel(): void {
+    if (this.#state.kind === 'running') this.#state.invocation.cancel()
+    else if (this.#state.kind === 'waiting') this.#fail(new CodedError('ERR_CANCELED'))
+  }
+
+  /** Never rejects. */
+  async #wait(build: BuildSpec, request: RunRequest): Promise<void> {
+    try {
+      const { lease, build: runnable } = await this.#acquire(build)
+      // It may have been cancelled meanwhile.
+      if (this.#state.kind === 'waiting') this.#begin(runnable, request, lease)
+      else lease.release()
+    } catch (error) {
+      this.#fail(toCodedError(error))
+    }
+  }
+
+  async #acquire(build: BuildSpec): Promise<{ readonly lease: ImageLease; readonly build: BuildSpec }> {
+    const { residency } = this.#deps
+    try {
+      return { lease: await residency.acquire(build.imageId), build }
+    } catch (error) {
+      const repaired = toCodedError(error).code === 'ERR_STORE_BLOCK' ? await this.#deps.repair(build) : null
+      if (repaired === null) throw error
+      return { lease: await residency.acquire(repaired.imageId), build: repaired }
+    }
+  }
+
+  #begin(build: BuildSpec, request: RunRequest, lease: ImageLease): void {
+    const held = this.#state.kind === 'waiting' ? this.#state : null
+    this.#sink.started(build)
+    // The host may answer before `invoke` returns; the state it leaves must not be overwritten then.
+    this.#state = { kind: 'running', invocation: NO_INVOCATION }
+    const invocation = this.#deps.host.invoke({ ...request, requestId: request.requestId as RequestId, build }, this.#sinkOf(lease))
+    if (this.isOver) return
+    this.#state = { kind: 'running', invocation }
+    for (const chunk of held?.chunks ?? []) invocation.write(chunk)
+    if (held?.ended === true) invocation.writeEnd()
+  }
+
+  get isOver(): boolean {
+    return this.#state.kind === 'over'
+  }
+
+  #sinkOf(lease: ImageLease): InvocationSink {
+    const sink = this.#sink
+    const startKind = (kind: StartKind): StartKind => (lease.loaded ? 'cold' : kind)
+    return {
+      head: (status, headers, kind, body, last) => sink.head(status, headers, startKind(kind), body, last),
+      data: (chunk) => sink.data(chunk),
+      bodyEnd: () => sink.bodyEnd(),
+      end: (result) => {
+        this.#state = { kind: 'over' }
+        lease.release()
+        sink.end({ ...result, startKind: startKind(result.startKind) })
+      },
+    }
+  }
+
+  #fail(error: CodedError): void {
+    if (this.#state.kind !== 'waiting') return
+    this.#state = { kind: 'over' }
+    this.#sink.fail(error)
+  }
+}

@@ -1,0 +1,83 @@
+/** A region as a process has it: store, registry, builder, sandboxes, links and front door, wired by constructor. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Authenticator, devAuthenticator, parseKeys } from '../shared/api/keys.ts'
+import { SigV4Authenticator } from '../shared/api/sigv4.ts'
+import type { Clock } from '../shared/clock.ts'
+import type { RegionConfig } from '../shared/config.ts'
+import { CodedError, toCodedError } from '../shared/errors.ts'
+import { FrontDoor } from '../shared/http/front-door.ts'
+import type { ControlCall } from '../shared/http/types.ts'
+import { TokenIdentity } from '../shared/link/identity.ts'
+import { LinkServer } from '../shared/link/link-server.ts'
+import type { Log } from '../shared/log.ts'
+import { ProcessImageBuilder } from '../shared/microvm/process-builder.ts'
+import { LmdbEnvironment } from '../shared/store/lmdb-environment.ts'
+import { LmdbImageStore } from '../shared/store/lmdb-image-store.ts'
+import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
+import { Region } from './region.ts'
+import { Registry } from './registry.ts'
+
+export interface StartedRegion {
+  readonly port: number
+  readonly adminPort: number | null
+  stop(drainTimeoutMs: number): Promise<void>
+}
+
+const REGION_NAME = 'us-east-1'
+
+export async function startRegion(config: RegionConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedRegion> {
+  const authenticator = makeAuthenticator(config, clock)
+  const environment = LmdbEnvironment.open({ path: join(config.dataDir, 'store') })
+  const store = LmdbImageStore.within(environment)
+  const registry = new Registry({ environment, regionName: REGION_NAME, hasImage: (imageId) => store.getManifest(imageId) !== null })
+  const builder = new ProcessImageBuilder({ clock, log: log.child('builder') })
+  builder.warm()
+  const host = await createSandboxHost({
+    workers, slots: DEFAULT_SLOTS, memoryMib: config.memoryMib, queueMax: DEFAULT_QUEUE_MAX, clock, log,
+    egressAllowed: config.egressAllow, ownPorts: [config.port, config.adminPort ?? 0],
+    onLogLine: (build, requestId, level, line) => log.child('function').info('line', { functionName: build.functionName, requestId, level, line }),
+  })
+  const region = new Region({ store, registry, builder, host, clock, log, authenticator, regionName: REGION_NAME, engineBuild: () => host.engineBuild })
+  await region.start()
+  const links = new LinkServer({ regionId: REGION_NAME, identity: new TokenIdentity(config.token), handler: region.links, clock, log })
+  region.onVersions((versions) => links.pushVersions(versions))
+  const door = new FrontDoor({
+    tier: 'region', mode: config.dev ? 'dev' : 'production', dispatcher: region, clock, log, host: config.host, port: config.port, adminPort: config.adminPort,
+    awsRegion: REGION_NAME, attach: (app) => links.attach(app),
+    invokeAuth: config.dev ? { kind: 'any' } : { kind: 'verify', verify: (call) => accountOf(region, call) },
+  })
+  const { port, adminPort } = await door.listen()
+  return {
+    port, adminPort,
+    async stop(drainTimeoutMs) {
+      await Promise.all([door.drain(drainTimeoutMs), links.drain(drainTimeoutMs)])
+      await region.drain(drainTimeoutMs)
+      links.close()
+      await door.close()
+      await Promise.all([host.close(), builder.close()])
+      await store.close()
+      await environment.close()
+    },
+  }
+}
+
+function makeAuthenticator(config: RegionConfig, clock: Clock): Authenticator {
+  if (config.dev) return devAuthenticator
+  if (config.keysFile === null) throw new CodedError('ERR_CONFIG', ['keysFile (--keys or OUTPOST_REGION_KEYS): a region that is not a development server needs access keys'])
+  let text: string
+  try {
+    text = readFileSync(config.keysFile, 'utf8')
+  } catch (error) {
+    throw new CodedError('ERR_CONFIG', [`keysFile (--keys or OUTPOST_REGION_KEYS): ${config.keysFile} cannot be read: ${toCodedError(error).message}`])
+  }
+  return new SigV4Authenticator({ keys: parseKeys(text), clock })
+}
+
+function accountOf(region: Region, call: ControlCall): string | CodedError {
+  try {
+    return region.authenticate(call)
+  } catch (error) {
+    return toCodedError(error)
+  }
+}
