@@ -15,6 +15,9 @@ interface Source {
 const sources = z.registry<Source>()
 
 const port = z.int().min(0).max(65_535)
+const addresses = z
+  .preprocess((value) => (typeof value === 'string' ? value.split(',').filter((part) => part !== '') : value), z.array(z.string().regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'an address is like 10.0.0.5:8080')).max(1000))
+  .default([])
 
 export const regionSchema = z.strictObject({
   /** Port of API, web endpoints and POP links; 0 takes a free one. */
@@ -31,8 +34,10 @@ export const regionSchema = z.strictObject({
   token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
   /** MiB that sandboxes, images and caches may hold together. */
   memoryMib: z.int().min(64).max(1_048_576).default(1024).register(sources, { option: '--memory', env: 'OUTPOST_REGION_MEMORY_MIB' }),
-  /** Threads that run functions; null: one per core, at most four. */
+  /** Threads that run functions; null: one per core beside the front door's, one to four. */
   workers: z.int().min(1).max(256).nullable().default(null).register(sources, { option: '--workers', env: 'OUTPOST_REGION_WORKERS' }),
+  /** Private addresses that functions may fetch, `host:port` each; by option and environment separated by commas. All others are refused. */
+  egressAllow: addresses.register(sources, { option: '--egress-allow', env: 'OUTPOST_EGRESS_ALLOW' }),
   /** How long invocations in flight may go on after SIGTERM, ms. */
   drainTimeoutMs: z.int().min(0).max(3_600_000).default(30_000).register(sources, { option: '--drain-timeout', env: 'OUTPOST_REGION_DRAIN_TIMEOUT_MS' }),
   /** Development server: any key pair may sign, answers tell more, control paths take loopback host names only. */
@@ -52,6 +57,7 @@ export const popSchema = z.strictObject({
   token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
   memoryMib: z.int().min(64).max(1_048_576).default(512).register(sources, { option: '--memory', env: 'OUTPOST_POP_MEMORY_MIB' }),
   workers: z.int().min(1).max(256).nullable().default(null).register(sources, { option: '--workers', env: 'OUTPOST_POP_WORKERS' }),
+  egressAllow: addresses.register(sources, { option: '--egress-allow', env: 'OUTPOST_EGRESS_ALLOW' }),
   /** Requests within five minutes that make a function hot here. 0: as soon as it is asked for. */
   hotMinRequests: z.int().min(0).max(1_000_000).default(3).register(sources, { option: '--hot-min-requests', env: 'OUTPOST_POP_HOT_MIN_REQUESTS' }),
   /** How long a POP that is cut off serves what it has, ms. */

@@ -10,6 +10,7 @@ import { hostInUrl, startDevServer, type DevServer } from '../dev-server.ts'
 import { FolderDeployer } from '../folder-deployer.ts'
 import { DEFAULT_PORT, portNumber, wholeNumber } from '../options.ts'
 import { requireFreePort } from '../ports.ts'
+import { untilAborted } from '../tier.ts'
 
 export interface DevOptions {
   readonly port: number
@@ -82,17 +83,4 @@ function readyText(server: DevServer, host: string, folder: FolderDeployer | nul
   const first = names[0]
   const hint = first === undefined ? `deploy one:  outpost deploy ENTRY --name NAME --endpoint ${url}` : `try:  curl -i '${url}/fn/${first}/?name=edge'`
   return `\nOutpost is ready at ${url} (region at port ${server.regionPort})\n${lines.map((line) => `${line}\n`).join('')}${hint}\n\n`
-}
-
-/** Holds the process, which has nothing else to wait for while both children are being started again. */
-function untilAborted(signal: AbortSignal): Promise<void> {
-  return new Promise((done) => {
-    const hold = setInterval(() => undefined, 2_147_483_647)
-    const end = (): void => {
-      clearInterval(hold)
-      done()
-    }
-    if (signal.aborted) end()
-    else signal.addEventListener('abort', end, { once: true })
-  })
 }

@@ -1,10 +1,9 @@
 /** `outpost region`: the control side as a process. */
 import type { Command } from 'commander'
 import { regionSchema, resolveConfig } from '../../config.ts'
-import { CodedError } from '../../errors.ts'
 import type { CliContext } from '../context.ts'
 import { portNumber, wholeNumber } from '../options.ts'
-import { runTier, type RunningTier } from '../tier.ts'
+import { runTier } from '../tier.ts'
 import { configInput, trueOrFalse } from '../tier-options.ts'
 
 interface RegionOptions {
@@ -16,6 +15,7 @@ interface RegionOptions {
   readonly token?: string
   readonly memory?: number
   readonly workers?: number
+  readonly egressAllow?: string
   readonly drainTimeout?: number
   readonly dev?: boolean
   readonly config?: string
@@ -32,7 +32,8 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--keys <file>', 'JSON file of access keys (OUTPOST_REGION_KEYS; needed unless --dev)')
     .option('--token <token>', 'what POPs show to link up (OUTPOST_LINK_TOKEN; dev)')
     .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_REGION_MEMORY_MIB; 1024)', wholeNumber(64, 1_048_576))
-    .option('--workers <count>', 'threads that run functions (OUTPOST_REGION_WORKERS; one per core, at most 4)', wholeNumber(1, 256))
+    .option('--workers <count>', 'threads that run functions (OUTPOST_REGION_WORKERS; cores less one, 1 to 4)', wholeNumber(1, 256))
+    .option('--egress-allow <list>', 'private addresses that functions may fetch, host:port by commas (OUTPOST_EGRESS_ALLOW; none)')
     .option('--drain-timeout <ms>', 'time for invocations in flight after SIGTERM (OUTPOST_REGION_DRAIN_TIMEOUT_MS; 30000)', wholeNumber(0, 3_600_000))
     .option('--dev [boolean]', 'development server: loopback host names only on control paths (OUTPOST_REGION_DEV; false)', trueOrFalse)
     .option('--config <file>', 'JSON file of settings; options and environment go before it')
@@ -42,10 +43,7 @@ export function addRegion(program: Command, context: CliContext): void {
 async function runRegion(context: CliContext, options: RegionOptions): Promise<void> {
   const { data: dataDir, keys: keysFile, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
   const settings = resolveConfig(regionSchema, configInput({ ...same, dataDir, keysFile, memoryMib, drainTimeoutMs }, config, context))
+  // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
+  const { startRegion } = await import('../../../region/start.ts')
   await runTier(context, 'region', settings, startRegion)
-}
-
-// eslint-disable-next-line @typescript-eslint/require-await -- the region is wired in here
-async function startRegion(): Promise<RunningTier> {
-  throw new CodedError('ERR_ENVIRONMENT', ['this build has no region yet'])
 }
