@@ -1,9 +1,9 @@
 /** `console`: formatted here, since the host only sees strings. */
-import { ArrayIsArray, ArrayPush, MapDelete, MapGet, MapSet, ObjectKeys, StringPadEnd, StringRepeat, StringReplaceAll, globals, performanceNow, ArraySlice, ArrayIndexOf } from './primordials.ts'
+import { ArrayIsArray, ArrayPush, MapDelete, MapGet, MapSet, ObjectKeys, StringPadEnd, StringRepeat, StringReplaceAll, performanceNow, ArraySlice, ArrayIndexOf } from './primordials.ts'
 import { hostLog } from './host.ts'
 import { formatLog, inspect } from './inspect.ts'
 import { LEVEL_DEBUG, LEVEL_ERROR, LEVEL_INFO, LEVEL_WARN } from './report.ts'
-import { define, tag, toText } from './webidl.ts'
+import { publish, tag, toText } from './webidl.ts'
 
 let indent = ''
 const counts = new Map<string, number>()
@@ -105,5 +105,5 @@ const methods = {
 export function installConsole(): void {
   const console = { ...methods }
   tag(console, 'console')
-  define(globals, 'console', console)
+  publish('console', console)
 }

@@ -1,8 +1,8 @@
 /** `crypto`: randomness and digests are host calls; keys are not there yet and say so. */
-import { NativeDOMException, NativeUint8Array, NumberToString, StringPadStart, StringSlice, StringToUpperCase, TypedArrayBuffer, TypedArrayByteLength, TypedArrayByteOffset, TypedArraySet, TypedArrayTag, globals } from './primordials.ts'
+import { NativeDOMException, NativeUint8Array, NumberToString, StringPadStart, StringSlice, StringToUpperCase, TypedArrayBuffer, TypedArrayByteLength, TypedArrayByteOffset, TypedArraySet, TypedArrayTag } from './primordials.ts'
 import { isBufferSource, copyOf } from './bytes.ts'
 import { hostDigest, hostRandom } from './host.ts'
-import { define, expose, isObject, toText } from './webidl.ts'
+import { define, publish, expose, isObject, toText } from './webidl.ts'
 
 /** The Web Crypto bound on one call, and the contract's. */
 const RANDOM_MAX_BYTES = 65_536
@@ -68,6 +68,6 @@ export function installCrypto(): void {
   for (const name of ['encrypt', 'decrypt', 'sign', 'verify', 'generateKey', 'deriveKey', 'deriveBits', 'importKey', 'exportKey', 'wrapKey', 'unwrapKey']) define(SubtleCrypto.prototype, name, unsupported(name))
   expose('Crypto', Crypto)
   expose('SubtleCrypto', SubtleCrypto)
-  define(globals, 'crypto', new Crypto())
+  publish('crypto', new Crypto())
   allowed = false
 }

@@ -1,5 +1,5 @@
 /** `fetch`: the request's head and body go to the host, which checks, sends and follows redirects. */
-import { NativeDOMException, NativeUint8Array, ObjectDefineProperty, PromiseConstructor, StringIndexOf, StringSlice, StringSplit, globals } from './primordials.ts'
+import { NativeDOMException, NativeUint8Array, ObjectDefineProperty, PromiseConstructor, StringIndexOf, StringSlice, StringSplit } from './primordials.ts'
 import { OPERATIONS } from '../abi.ts'
 import { offAbort, onAbort } from './abort.ts'
 import { BUFFERED, readBytes, type RawBody } from './body.ts'
@@ -9,7 +9,7 @@ import { begin, cancel } from './operations.ts'
 import { Request, takeRequest, type RequestInit } from './request.ts'
 import { responseFromFetch, type Response } from './response.ts'
 import { HostSource } from './streams.ts'
-import { define } from './webidl.ts'
+import { publish } from './webidl.ts'
 
 async function fetch(input: Request | URL | string, init?: RequestInit): Promise<Response> {
   const request = takeRequest(new Request(input, init))
@@ -59,5 +59,5 @@ function responseOf(head: string, id: number): Response {
 }
 
 export function installFetch(): void {
-  define(globals, 'fetch', fetch)
+  publish('fetch', fetch)
 }

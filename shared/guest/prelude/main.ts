@@ -11,13 +11,13 @@ import { configure } from './configuration.ts'
 import { installConsole } from './console.ts'
 import { installCrypto } from './crypto.ts'
 import { dispatch, load } from './dispatch.ts'
+import { installEncoding } from './encoding.ts'
 import { CustomEvent, Event, EventTarget } from './events.ts'
 import { installFetch } from './fetch.ts'
 import { FormData } from './form-data.ts'
 import { Headers } from './headers.ts'
 import { bindHost, type Host } from './host.ts'
 import { settle } from './operations.ts'
-import { globals } from './primordials.ts'
 import { installRepairs } from './repairs.ts'
 import { reportUncaught } from './report.ts'
 import { abortIncoming, Request } from './request.ts'
@@ -25,7 +25,7 @@ import { Response } from './response.ts'
 import { installStreams } from './streams.ts'
 import { installTimers } from './timers.ts'
 import { installUrl } from './url.ts'
-import { define, expose, tag } from './webidl.ts'
+import { publish, expose, tag } from './webidl.ts'
 
 class Navigator {
   get userAgent(): string {
@@ -34,12 +34,16 @@ class Navigator {
 }
 
 function installGlobals(): void {
-  const classes = { AbortController, AbortSignal, Blob, CustomEvent, Event, EventTarget, File, FormData, Headers, Request, Response }
-  for (const [name, constructor] of Object.entries(classes)) expose(name, constructor)
-  define(globals, 'self', globalThis)
+  const classes = { AbortController, AbortSignal, Blob, EventTarget, FormData, Headers, Response }
+  for (const [name, constructor] of Object.entries(classes)) expose(name, constructor, 0)
+  expose('CustomEvent', CustomEvent, 1)
+  expose('Event', Event, 1)
+  expose('File', File, 2)
+  expose('Request', Request, 1)
+  publish('self', globalThis)
   tag(Navigator.prototype, 'Navigator')
-  define(globals, 'navigator', new Navigator())
-  define(globals, 'reportError', function reportError(error: unknown): void {
+  publish('navigator', new Navigator())
+  publish('reportError', function reportError(error: unknown): void {
     reportUncaught(error)
   })
 }
@@ -50,6 +54,7 @@ export function install(host: Host): object {
   installRepairs()
   installUrl()
   installStreams()
+  installEncoding()
   installConsole()
   installCrypto()
   installTimers()

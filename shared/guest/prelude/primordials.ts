@@ -54,7 +54,7 @@ export const {
   keys: ObjectKeys,
 } = Object
 export const ObjectToString = uncurryThis(Object.prototype.toString)
-export const { ownKeys: ReflectOwnKeys, apply: ReflectApply } = Reflect
+export const { ownKeys: ReflectOwnKeys, apply: ReflectApply, construct: ReflectConstruct } = Reflect
 export const RegExpExec = uncurryThis(RegExp.prototype.exec)
 
 export const JSONParse: (text: string) => unknown = JSON.parse
@@ -101,6 +101,8 @@ export const Uint8ArrayToBase64 = uncurryThis(base64.prototype.toBase64)
 export const globals = globalThis as unknown as Record<string, unknown>
 export const NativeDOMException = DOMException
 export const NativeURL = URL
+export const NativeTextDecoder = TextDecoder
+export const NativeTextEncoder = TextEncoder
 export const nativeQueueMicrotask = queueMicrotask
 export const nativeStructuredClone = structuredClone
 export const NativeUint8Array = Uint8Array

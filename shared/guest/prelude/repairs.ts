@@ -1,7 +1,7 @@
 /** Corrections of the engine: `ecosystem.md` 5.1 and 5.2. */
-import { ArrayBufferTransfer, DateSetTime, ArrayPush, MathRandom, NativeArrayBuffer, ReflectApply, SymbolIterator, globals, nativeStructuredClone } from './primordials.ts'
+import { ArrayBufferTransfer, DateSetTime, ArrayPush, MathRandom, NativeArrayBuffer, ReflectApply, SymbolIterator, nativeStructuredClone } from './primordials.ts'
 import { hostWarn } from './host.ts'
-import { define } from './webidl.ts'
+import { define, publish } from './webidl.ts'
 
 /** The engine's setters return NaN for NaN but leave the date as it was, so an invalid date would count as valid. */
 function repairDate(): void {
@@ -101,5 +101,5 @@ export function endOfTopLevel(): void {
 export function installRepairs(): void {
   repairDate()
   hideFunctionsOfStacks()
-  define(globals, 'structuredClone', structuredClone)
+  publish('structuredClone', structuredClone)
 }

@@ -4,9 +4,9 @@ import {
   ReadableStreamBYOBRequest, ReadableStreamDefaultController, ReadableStreamDefaultReader, TransformStream,
   TransformStreamDefaultController, WritableStream, WritableStreamDefaultController, WritableStreamDefaultWriter,
 } from 'web-streams-polyfill'
-import { ArrayPush, NativeUint8Array, TypedArraySet, globals } from './primordials.ts'
+import { ArrayPush, NativeUint8Array, TypedArraySet } from './primordials.ts'
 import { operation } from './operations.ts'
-import { define, isObject } from './webidl.ts'
+import { publish, isObject } from './webidl.ts'
 
 export { ReadableStream, TransformStream, WritableStream }
 export type ByteStream = ReadableStream<Uint8Array>
@@ -17,7 +17,7 @@ export function installStreams(): void {
     ReadableStreamBYOBRequest, ReadableStreamDefaultController, ReadableStreamDefaultReader, TransformStream,
     TransformStreamDefaultController, WritableStream, WritableStreamDefaultController, WritableStreamDefaultWriter,
   }
-  for (const [name, value] of Object.entries(classes)) define(globals, name, value)
+  for (const [name, value] of Object.entries(classes)) publish(name, value)
 }
 
 /**

@@ -1,9 +1,9 @@
 /** Timers. An id of ours stands for the host operation under way, since an interval starts a new one each time. */
-import { MapDelete, MapGet, MapSet, ReflectApply, globals } from './primordials.ts'
+import { MapDelete, MapGet, MapSet, ReflectApply } from './primordials.ts'
 import { OPERATIONS } from '../abi.ts'
 import { begin, cancel } from './operations.ts'
 import { reportUncaught } from './report.ts'
-import { define } from './webidl.ts'
+import { publish } from './webidl.ts'
 
 /** Longest delay of browsers and Node; anything else, NaN included, counts as the shortest. */
 const DELAY_MAX_MS = 2 ** 31 - 1
@@ -61,12 +61,12 @@ function clearTimer(timer: unknown): void {
 }
 
 export function installTimers(): void {
-  define(globals, 'setTimeout', setTimeout)
-  define(globals, 'setInterval', setInterval)
-  define(globals, 'clearTimeout', function clearTimeout(timer?: unknown): void {
+  publish('setTimeout', setTimeout)
+  publish('setInterval', setInterval)
+  publish('clearTimeout', function clearTimeout(timer?: unknown): void {
     clearTimer(timer)
   })
-  define(globals, 'clearInterval', function clearInterval(timer?: unknown): void {
+  publish('clearInterval', function clearInterval(timer?: unknown): void {
     clearTimer(timer)
   })
 }

@@ -5,10 +5,10 @@
  * U1: a URL that was asked for `searchParams` carries that object in a private field; changes go both ways through
  * the native `search`. A URL that was not asked pays nothing.
  */
-import { ArrayPush, ArraySort, ArraySplice, NativeURL, ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ReflectApply, ReflectOwnKeys, StringSlice, StringStartsWith, SymbolIterator, StringToWellFormed, globals, uncurryThis, ArraySlice } from './primordials.ts'
+import { ArrayPush, ArraySort, ArraySplice, NativeURL, ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ReflectApply, ReflectOwnKeys, StringSlice, StringStartsWith, SymbolIterator, StringToWellFormed, uncurryThis, ArraySlice } from './primordials.ts'
 import { aliasIterator, createPairIterator } from './pair-iterator.ts'
 import { parseUrlencoded, serializeUrlencoded } from './urlencoded.ts'
-import { define, expose, isObject, tag, toText } from './webidl.ts'
+import { define, publish, expose, isObject, tag, toText } from './webidl.ts'
 
 export let isSearchParams: (value: unknown) => value is URLSearchParams
 let listOf: (params: URLSearchParams) => string[]
@@ -185,9 +185,17 @@ const accessor = (name: string): { readonly get: unknown; readonly set: unknown 
 }
 const searchAccessor = accessor('search')
 const hrefAccessor = accessor('href')
-const getNativeSearch = uncurryThis(searchAccessor.get as (this: unknown) => string)
+const getSearch = uncurryThis(searchAccessor.get as (this: unknown) => string)
 const setNativeSearch = uncurryThis(searchAccessor.set as (this: unknown, value: string) => void)
 export const getHref = uncurryThis(hrefAccessor.get as (this: unknown) => string)
+/** The native accessors throw something that is not even an object when `this` is no URL. */
+function getNativeSearch(url: unknown): string {
+  try {
+    return getSearch(url)
+  } catch {
+    throw new TypeError('Illegal invocation: this is not a URL')
+  }
+}
 const setNativeHref = uncurryThis(hrefAccessor.set as (this: unknown, value: string) => void)
 
 /** A constructor that returns its argument lets a subclass put a private field on a native object. */
@@ -256,6 +264,6 @@ export function installUrl(): void {
   for (const name of ['searchParams', 'search', 'href']) ObjectDefineProperty(prototype, name, { ...ObjectGetOwnPropertyDescriptor(accessors, name), enumerable: true, configurable: true })
   tag(prototype, 'URL')
   define(NativeURL, 'parse', parse)
-  define(globals, 'URL', NativeURL)
-  expose('URLSearchParams', URLSearchParams)
+  publish('URL', NativeURL)
+  expose('URLSearchParams', URLSearchParams, 0)
 }

@@ -16,8 +16,8 @@ interface Constructor {
   readonly prototype: object
 }
 
-/** Puts a class on the global object as browsers do: not enumerable there, its methods enumerable, with a tag. */
-export function expose(name: string, constructor: Constructor): void {
+/** Puts a class on the global object as browsers do: not enumerable there, its methods enumerable, with a tag. `length`: of arguments that it needs. */
+export function expose(name: string, constructor: Constructor, length?: number): void {
   const prototype = constructor.prototype
   const keys = ReflectOwnKeys(prototype)
   for (let i = 0; i < keys.length; i++) {
@@ -27,13 +27,18 @@ export function expose(name: string, constructor: Constructor): void {
     if (descriptor?.configurable === true) ObjectDefineProperty(prototype, key, { ...descriptor, enumerable: true })
   }
   tag(prototype, name)
-  // The bundler may have renamed the class.
-  ObjectDefineProperty(constructor, 'name', { value: name, configurable: true })
-  define(globals, name, constructor)
+  if (length !== undefined) ObjectDefineProperty(constructor, 'length', { value: length, configurable: true })
+  publish(name, constructor)
 }
 
 export function tag(prototype: object, name: string): void {
   ObjectDefineProperty(prototype, SymbolToStringTag, { value: name, configurable: true })
+}
+
+/** A global. The bundler may have renamed a class or function. */
+export function publish(name: string, value: unknown): void {
+  if (typeof value === 'function') ObjectDefineProperty(value, 'name', { value: name, configurable: true })
+  define(globals, name, value)
 }
 
 /** A writable, hidden property: how built-ins sit on the global object. */

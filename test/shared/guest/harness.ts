@@ -115,6 +115,7 @@ export class Machine {
   #requestChunks: Uint8Array[] = []
   #requestBody: Uint8Array = new Uint8Array(0)
   #out = emptyOutput()
+  #prefix: JSValueHandle | null = null
 
   private constructor(vm: QuickJS, options: MachineOptions) {
     this.vm = vm
@@ -282,7 +283,7 @@ export class Machine {
         this.#pending = this.#pending.filter((pending) => pending.id !== rest[0]?.toNumber())
         return undefined
       case 'utf8Encode':
-        return utf8.encode(text(0))
+        return utf8.encode(this.#textWithMark(rest[0]))
       case 'utf8Decode':
         try {
           return new TextDecoder('utf-8', { fatal: rest[1]?.toBoolean() ?? false, ignoreBOM: rest[2]?.toBoolean() ?? false }).decode(bytesOf(rest[0]))
@@ -293,6 +294,12 @@ export class Machine {
         this.warnings.push(text(0))
         return undefined
     }
+  }
+
+  /** The stock class drops a leading BOM when it reads a string, so the guest puts a letter before it. */
+  #textWithMark(handle: JSValueHandle | undefined): string {
+    this.#prefix ??= this.vm.evalCode('(text) => "x" + text')
+    return handle === undefined ? '' : this.vm.callFunction(this.#prefix, this.vm.undefined, handle).toString().slice(1)
   }
 
   #refuseWhileBuilding(code: string): void {
