@@ -70,6 +70,8 @@ export interface FrontDoorOptions {
   readonly serverTiming?: boolean
   /** Time until nobody waits for an answer, ms. Default REQUEST_DEADLINE_MS. */
   readonly requestTimeoutMs?: number
+  /** Adds routes of its own, a WebSocket's for one, to the main port. */
+  readonly attach?: (app: TemplatedApp) => void
   /** Where metrics are registered and read from. Default: a registry of its own. */
   readonly registry?: Registry
 }
@@ -134,7 +136,9 @@ export class FrontDoor {
       corked: null,
       draining: false,
     }
-    this.#app = App().any('/*', (response, request) => this.#guarded(response, request, 'main'))
+    const app = App()
+    options.attach?.(app)
+    this.#app = app.any('/*', (response, request) => this.#guarded(response, request, 'main'))
     this.#app.filter((_response, change) => {
       this.metrics.connections += change
     })
