@@ -38,6 +38,8 @@ export interface SandboxHostOptions {
   readonly log: Log
   /** One port per worker to the thread that makes outbound requests. */
   egressPort(workerIndex: number, control: Int32Array): MessagePort
+  /** What a worker may take past a run's deadline before it counts as lost, ms. Default 2000. */
+  readonly watchdogGraceMs?: number
   /** Called once, last, by `close`. */
   onClose?(): Promise<void>
   /** A line that a function logged. */
@@ -50,7 +52,6 @@ const SPIN_US = 30
 const IDLE_POLLS = 20
 const POLL_BATCH = 64
 const WATCH_EVERY_MS = 100
-/** What a worker may take past a run's deadline before it counts as lost. */
 const WATCHDOG_GRACE_MS = 2_000
 const BASE_SLOT_BYTES = 2 * MIB
 
@@ -503,7 +504,7 @@ export class WorkerThreadHost implements SandboxHost {
     const run = worker.runs.get(channel.currentRun)
     if (run?.canceled === true) channel.cancel(run.id)
     const limitMs = Math.min(run?.input.build.limits.wallMs ?? 0, (run?.input.deadlineAtMs ?? 0) - this.#options.clock.nowMs() + (nowMs - worker.stuckSinceMs))
-    if (nowMs - worker.stuckSinceMs > Math.max(0, limitMs) + WATCHDOG_GRACE_MS) worker.abort.abort()
+    if (nowMs - worker.stuckSinceMs > Math.max(0, limitMs) + (this.#options.watchdogGraceMs ?? WATCHDOG_GRACE_MS)) worker.abort.abort()
   }
 
   #shedExpired(): void {

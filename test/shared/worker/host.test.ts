@@ -1,0 +1,209 @@
+import { MessageChannel } from 'node:worker_threads'
+import t from 'tap'
+import type { BuildKey, ImageId, RequestId } from '../../../shared/brand.ts'
+import { systemClock } from '../../../shared/clock.ts'
+import { bundlePrelude } from '../../../shared/guest/bundle.ts'
+import { DEFAULT_FUNCTION_LIMITS, type FunctionLimits, MIB } from '../../../shared/limits.ts'
+import { silentLog } from '../../../shared/log.ts'
+import { decodeManifest } from '../../../shared/microvm/manifest.ts'
+import { ProcessImageBuilder } from '../../../shared/microvm/process-builder.ts'
+import { blockOf } from '../../../shared/microvm/runtime.ts'
+import { type SandboxHostOptions, WorkerThreadHost } from '../../../shared/worker/host.ts'
+import type { BuildSpec, Invocation, InvocationInput, InvocationResult } from '../../../shared/worker/types.ts'
+import { buildRequest } from '../../support/engine.ts'
+
+const builder = new ProcessImageBuilder({ clock: systemClock, log: silentLog })
+t.teardown(() => builder.close())
+const preludeSource = await bundlePrelude()
+
+async function startHost(options: Partial<SandboxHostOptions> = {}): Promise<WorkerThreadHost> {
+  const host = new WorkerThreadHost({
+    workers: 1, slotsPerWorker: 4, memoryBudgetBytes: 256 * MIB, queueMax: 1_000, preludeSource, clock: systemClock, log: silentLog,
+    egressPort: () => new MessageChannel().port1, ...options,
+  })
+  await host.start()
+  return host
+}
+
+async function publish(host: WorkerThreadHost, source: string, limits: Partial<FunctionLimits> = {}): Promise<BuildSpec> {
+  const built = await builder.build(buildRequest(source, { prime: [] }))
+  if (built.kind === 'refused') throw new Error(`${built.error.code} ${built.error.params.join(' ')}`)
+  for (const image of built.images) if (!host.hasImage(image.imageId)) host.addImage(image.imageId, decodeManifest(image.encodedManifest, image.imageId), blockOf(image))
+  const imageId = built.images.at(-1)?.imageId as ImageId
+  return {
+    key: `a/f@${imageId}` as BuildKey, imageId, handlerKind: built.handlerKind, account: 'a', functionName: 'f', version: '$LATEST',
+    limits: { ...DEFAULT_FUNCTION_LIMITS, ...limits }, secrets: { TOKEN: 'the secret' },
+  }
+}
+
+interface Answer {
+  readonly status: number | null
+  readonly headers: string
+  readonly body: Buffer
+  readonly result: InvocationResult
+}
+
+function invoke(host: WorkerThreadHost, build: BuildSpec, input: Partial<InvocationInput> = {}, onData: (chunk: Uint8Array, invocation: () => Invocation) => boolean = () => true): { readonly invocation: Invocation; readonly answer: Promise<Answer> } {
+  let invocation: Invocation | undefined
+  const answer = new Promise<Answer>((resolve) => {
+    let status: number | null = null
+    let headers = ''
+    const chunks: Buffer[] = []
+    const current = (): Invocation => {
+      if (invocation === undefined) throw new Error('not yet')
+      return invocation
+    }
+    invocation = host.invoke({
+      requestId: 'request' as RequestId, build, kind: 'http', method: 'POST', url: 'http://localhost/', headers: '', body: null, bodyMore: false,
+      clientIp: '127.0.0.1', deadlineAtMs: Date.now() + 20_000, wantLogs: false, ...input,
+    }, {
+      head(code, lines, _startKind, body) {
+        status = code
+        headers = lines
+        if (body !== null) chunks.push(Buffer.from(body))
+      },
+      data(chunk) {
+        chunks.push(Buffer.from(chunk))
+        return onData(chunk, current)
+      },
+      bodyEnd: () => undefined,
+      end: (result) => resolve({ status, headers, body: Buffer.concat(chunks), result }),
+    })
+  })
+  if (invocation === undefined) throw new Error('invoke is synchronous')
+  return { invocation, answer }
+}
+
+await t.test('invocations over two workers: every one starts from the image', async (t) => {
+  const host = await startHost({ workers: 2 })
+  const build = await publish(host, 'let n = 0; export default { fetch: async (r) => Response.json({ id: (await r.json()).id, n: ++n }) }')
+  const answers = await Promise.all(Array.from({ length: 300 }, (_, id) => invoke(host, build, { body: Buffer.from(JSON.stringify({ id })) }).answer))
+  answers.forEach(({ body, result }, id) => {
+    t.same(JSON.parse(body.toString()), { id, n: 1 })
+    t.equal(result.outcome, 'ok')
+    t.ok(result.dirtyPages > 0)
+  })
+  const stats = await host.refreshStats()
+  t.equal(stats.reduce((sum, each) => sum + (each.counts['starts'] ?? 0), 0), 300)
+  await host.close()
+})
+
+await t.test('cancel reaches a busy thread, which then serves the next', async (t) => {
+  const host = await startHost()
+  const spin = await publish(host, 'export default { fetch: () => { for (;;); } }', { cpuMs: 60_000, wallMs: 60_000 })
+  const quick = await publish(host, 'export default { fetch: () => new Response("quick") }')
+  const { invocation, answer } = invoke(host, spin)
+  const second = invoke(host, quick)
+  setTimeout(() => invocation.cancel(), 50)
+  t.equal((await answer).result.outcome, 'canceled')
+  t.equal((await second.answer).body.toString(), 'quick')
+  await host.close()
+})
+
+await t.test('a thread that does not come back is replaced; its invocation fails with a code, the waiting ones run', async (t) => {
+  const host = await startHost({ watchdogGraceMs: -59_700 })
+  const spin = await publish(host, 'export default { fetch: () => { for (;;); } }', { cpuMs: 60_000, wallMs: 60_000 })
+  const quick = await publish(host, 'export default { fetch: () => new Response("quick") }', { wallMs: 60_000 })
+  const stuck = invoke(host, spin, { deadlineAtMs: Date.now() + 60_000 })
+  const waiting = [1, 2, 3, 4, 5, 6].map(() => invoke(host, quick, { deadlineAtMs: Date.now() + 60_000 }))
+  t.equal((await stuck.answer).result.error?.code, 'ERR_WORKER_LOST')
+  for (const { answer } of waiting) t.equal((await answer).body.toString(), 'quick')
+  t.equal(host.counts.workersLost, 1)
+  await host.close()
+})
+
+await t.test('bodies stream both ways with backpressure, whole and in order', async (t) => {
+  const host = await startHost()
+  const echo = await publish(host, 'export default { fetch: (r) => new Response(r.body) }', { cpuMs: 10_000, responseMaxBytes: 8 * MIB })
+  let received = 0
+  const { invocation, answer } = invoke(host, echo, { bodyMore: true }, (chunk, current) => {
+    received += chunk.length
+    // A slow reader: asks for a pause at every chunk and takes the next a moment later.
+    setImmediate(() => current().resume())
+    return false
+  })
+  const expected = Buffer.alloc(3 * MIB, Uint8Array.from({ length: 251 }, (_, at) => at))
+  for (let at = 0; at < expected.length; at += 48_000) invocation.write(expected.subarray(at, at + 48_000))
+  invocation.writeEnd()
+  const { body, result } = await answer
+  t.equal(result.outcome, 'ok')
+  t.equal(received, expected.length)
+  t.ok(body.equals(expected))
+  await host.close()
+})
+
+await t.test('a body beyond the bound is refused with a code', async (t) => {
+  const host = await startHost()
+  const echo = await publish(host, 'export default { fetch: async (r) => new Response((await r.text()).length) }')
+  const { invocation, answer } = invoke(host, echo, { bodyMore: true })
+  t.throws(() => {
+    for (;;) invocation.write(new Uint8Array(MIB))
+  }, { code: 'ERR_BODY_TOO_LARGE' })
+  invocation.cancel()
+  t.equal((await answer).result.outcome, 'canceled')
+  await host.close()
+})
+
+await t.test('secrets and logs reach only where they belong', async (t) => {
+  const lines: string[] = []
+  const host = await startHost({ onLogLine: (_build, _id, level, line) => lines.push(`${level} ${line}`) })
+  const build = await publish(host, 'export default { fetch: (r, env) => { console.log("line one"); console.error("line two"); return new Response(String(env.TOKEN)) } }')
+  const { result } = await invoke(host, build, { wantLogs: true }).answer
+  t.same(result.logs, ['1\tline one', '3\tline two'])
+  t.same(lines, ['1 line one', '3 line two'])
+  await host.close()
+})
+
+await t.test('when the queue is full an invocation is refused at once', async (t) => {
+  const host = await startHost({ queueMax: 2 })
+  const spin = await publish(host, 'export default { fetch: () => { for (;;); } }', { cpuMs: 300 })
+  const all = await Promise.all(Array.from({ length: 12 }, () => invoke(host, spin).answer))
+  const refused = all.filter(({ result }) => result.error?.code === 'ERR_QUEUE_FULL')
+  t.ok(refused.length >= 4, `${refused.length} refused`)
+  t.ok(all.every(({ result }) => ['loadShed', 'exceededCpu'].includes(result.outcome)))
+  await host.close()
+})
+
+await t.test('an invocation that waited past its deadline is not started', async (t) => {
+  const host = await startHost()
+  const spin = await publish(host, 'export default { fetch: () => { for (;;); } }', { cpuMs: 400 })
+  const first = Array.from({ length: 6 }, () => invoke(host, spin))
+  const late = invoke(host, spin, { deadlineAtMs: Date.now() + 100 })
+  const { result } = await late.answer
+  t.match(result.error?.code, /ERR_QUEUE_DEADLINE|ERR_LIMIT_WALL/)
+  await Promise.all(first.map(({ answer }) => answer))
+  await host.close()
+})
+
+await t.test('drain lets what is in flight finish, waitUntil work included, and refuses new work', async (t) => {
+  const host = await startHost()
+  const slow = await publish(host, 'export default { fetch: (r, e, ctx) => { ctx.waitUntil(new Promise((f) => setTimeout(f, 300)).then(() => console.log("after"))); return new Response("early") } }')
+  const lines: string[] = []
+  const { answer } = invoke(host, slow, { wantLogs: true })
+  const drained = host.drain(5_000)
+  const refused = await invoke(host, slow).answer
+  t.equal(refused.result.error?.code, 'ERR_DRAINING')
+  await drained
+  const { body, result } = await answer
+  t.equal(body.toString(), 'early')
+  t.same(result.logs, ['1\tafter'])
+  t.same(lines, [])
+  await host.close()
+})
+
+await t.test('a dropped image is gone from every slot and its memory is used again', async (t) => {
+  const host = await startHost()
+  const kept = await publish(host, 'export default { fetch: () => new Response("kept") }')
+  const before = host.stats().residentBytes
+  for (let round = 0; round < 5; round++) {
+    const build = await publish(host, `export default { fetch: () => new Response("round ${round}") }`)
+    t.equal((await invoke(host, build).answer).body.toString(), `round ${round}`)
+    host.dropImage(build.imageId)
+    await host.refreshStats()
+    await host.refreshStats()
+    t.notOk(host.hasImage(build.imageId))
+  }
+  t.equal((await invoke(host, kept).answer).body.toString(), 'kept')
+  t.ok(host.stats().residentBytes - before < 64 * MIB)
+  await host.close()
+})
