@@ -99,6 +99,11 @@ export class LmdbEnvironment {
     }
   }
 
+  /** Throws ERR_STORE_FAILED once `close` was called: tables must not be read from then on. */
+  requireOpen(): void {
+    if (this.#state === 'closed') throw new CodedError('ERR_STORE_FAILED', ['it is closed'])
+  }
+
   async close(): Promise<void> {
     if (this.#state === 'closed') return
     this.#state = 'closed'
@@ -107,7 +112,7 @@ export class LmdbEnvironment {
   }
 
   async #writeNow<T>(size: WriteSize, action: () => T): Promise<T> {
-    if (this.#state === 'closed') throw new CodedError('ERR_STORE_FAILED', ['it is closed'])
+    this.requireOpen()
     if (size.kind === 'adds') {
       const freeBytes = this.#diskFreeBytes()
       const neededBytes = size.bytes * WRITE_AMPLIFICATION + this.#diskReserveBytes

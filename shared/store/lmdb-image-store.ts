@@ -76,11 +76,13 @@ export class LmdbImageStore implements ImageStore {
   }
 
   getManifest(imageId: ImageId): Uint8Array | null {
+    this.#environment.requireOpen()
     return this.#images.getBinary(imageKey(imageId)) ?? null
   }
 
   getBlock(id: BlockId): Uint8Array | null {
     if (id === ZERO_BLOCK) throw new CodedError('ERR_STORE_BLOCK', [id, 'all zeros, which is not stored'])
+    this.#environment.requireOpen()
     // Not the fast kind: that buffer is overwritten by lmdb's next read, and is longer than the value.
     const stored = this.#blocks.getBinary(blockKey(id))
     if (stored === undefined) return null
@@ -93,11 +95,12 @@ export class LmdbImageStore implements ImageStore {
   }
 
   hasBlock(id: BlockId): boolean {
+    this.#environment.requireOpen()
     return id !== ZERO_BLOCK && !this.#altered.has(id) && this.#blocks.doesExist(blockKey(id))
   }
 
   async deleteImage(imageId: ImageId): Promise<void> {
-    if (!this.#hasImage(imageId)) return
+    if (this.getManifest(imageId) === null) return
     await this.#environment.write({ kind: 'removes' }, () => this.#deleteInTransaction(imageId))
   }
 
@@ -209,10 +212,6 @@ export class LmdbImageStore implements ImageStore {
   /** Inside a transaction a put is done when it returns; the promise is a constant. */
   #put(table: Table<Buffer>, id: BlockId, value: Uint8Array): void {
     void table.put(blockKey(id), value)
-  }
-
-  #hasImage(imageId: ImageId): boolean {
-    return this.#images.doesExist(imageKey(imageId))
   }
 
   /** False also if the manifest on disk is altered: putting the image again mends it. */
