@@ -35,7 +35,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
   builder.warm()
   const host = await createSandboxHost({
     workers, slots: DEFAULT_SLOTS, memoryMib: config.memoryMib, queueMax: DEFAULT_QUEUE_MAX, clock, log,
-    egressAllowed: config.egressAllow.split(',').filter((each) => each !== ''), ownPorts: [config.port, config.adminPort ?? 0],
+    egressAllowed: config.egressAllow, ownPorts: [config.port, config.adminPort ?? 0],
     onLogLine: (build, requestId, level, line) => log.child('function').info('line', { functionName: build.functionName, requestId, level, line }),
   })
   const region = new Region({ store, registry, builder, host, clock, log, authenticator, regionName: REGION_NAME, engineBuild: () => host.engineBuild })
