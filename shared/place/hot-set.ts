@@ -7,7 +7,8 @@
  * lowest, but only those whose score it exceeds by `hysteresis`: near equals do not push each other out in turns.
  *
  * S1: the bytes of all members stay within the budget.
- * S2: at most `trackedMax` functions are tracked; members are never forgotten, of the others the longest silent first.
+ *
+ * Entries of functions that are no members belong to the caller, who bounds how many there are.
  */
 import type { Clock } from '../clock.ts'
 
@@ -21,8 +22,6 @@ export interface HotSetOptions {
   readonly admitWindowMs?: number
   /** By how much a score must exceed another's to displace it. Default 0.2. */
   readonly hysteresis?: number
-  /** Functions tracked at once. Default 10,000. */
-  readonly trackedMax?: number
 }
 
 /** One function as the hot set sees it. Callers keep it, so that an arrival costs no search. */
@@ -56,8 +55,6 @@ export class HotSet {
   readonly #admitCount: number
   readonly #admitWindowMs: number
   readonly #hysteresis: number
-  readonly #trackedMax: number
-  readonly #tracked = new Map<string, HotEntry>()
   readonly #members = new Set<HotEntry>()
   #usedBytes = 0
 
@@ -68,7 +65,6 @@ export class HotSet {
     this.#admitCount = Math.min(ADMIT_COUNT_MAX, Math.max(1, options.admitCount ?? 3))
     this.#admitWindowMs = options.admitWindowMs ?? 300_000
     this.#hysteresis = options.hysteresis ?? 0.2
-    this.#trackedMax = options.trackedMax ?? 10_000
   }
 
   get usedBytes(): number {
@@ -83,14 +79,9 @@ export class HotSet {
     return [...this.#members]
   }
 
-  /** The entry of a function, made if there is none. */
-  entry(key: string): HotEntry {
-    const known = this.#tracked.get(key)
-    if (known !== undefined) return known
-    if (this.#tracked.size >= this.#trackedMax) this.#forgetOne()
-    const entry: HotEntry = { key, rate: 0, asOfMs: this.#clock.monotonicMs(), arrivalsAtMs: [], nextArrival: 0, weight: 1, bytes: 0, member: false }
-    this.#tracked.set(key, entry)
-    return entry
+  /** The entry of a function that has none yet. `key` is for logs and tests. */
+  newEntry(key: string): HotEntry {
+    return { key, rate: 0, asOfMs: this.#clock.monotonicMs(), arrivalsAtMs: [], nextArrival: 0, weight: 1, bytes: 0, member: false }
   }
 
   /** Counts one arrival. True if the function may ask for a place: enough arrivals, and none yet. */
@@ -101,6 +92,11 @@ export class HotSet {
     entry.arrivalsAtMs[entry.nextArrival] = nowMs
     entry.nextArrival = (entry.nextArrival + 1) % this.#admitCount
     return !entry.member && this.#earned(entry, nowMs)
+  }
+
+  /** Enough arrivals within the window. */
+  hasEarned(entry: HotEntry): boolean {
+    return this.#earned(entry, this.#clock.monotonicMs())
   }
 
   /** Asks for a place of `bytes`; a member asks anew when its bytes change. Those evicted are no members any more. */
@@ -135,6 +131,11 @@ export class HotSet {
     this.#usedBytes -= entry.bytes
     entry.bytes = 0
     entry.member = false
+  }
+
+  /** The member with the lowest score among those that `eligible` accepts, or null. */
+  lowest(eligible: (entry: HotEntry) => boolean): HotEntry | null {
+    return this.#lowestFirst(this.#clock.monotonicMs()).find(eligible) ?? null
   }
 
   /** Evicts members that hardly anybody asks for any more, and returns them. To be called every some seconds. */
@@ -184,14 +185,5 @@ export class HotSet {
       .map((entry) => [this.#score(entry, entry.bytes, nowMs), entry] as const)
       .sort(([a], [b]) => a - b)
       .map(([, entry]) => entry)
-  }
-
-  /** S2. */
-  #forgetOne(): void {
-    let silent: HotEntry | null = null
-    for (const entry of this.#tracked.values()) {
-      if (!entry.member && (silent === null || entry.asOfMs < silent.asOfMs)) silent = entry
-    }
-    if (silent !== null) this.#tracked.delete(silent.key)
   }
 }

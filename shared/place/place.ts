@@ -69,11 +69,6 @@ export function place(facts: PlaceFacts, policy: PlacePolicy): PlaceDecision {
   return facts.inFlight < facts.inFlightMax ? LOCAL : FORWARD.capacity
 }
 
-/** The decision for a call that was to run here and found no room. */
-export function forwardFor(reason: ForwardReason): PlaceDecision {
-  return FORWARD[reason]
-}
-
 function isHeavy(facts: PlaceFacts, policy: PlacePolicy): boolean {
   return facts.declaredCpuMs > policy.declaredCpuMaxMs || facts.learnedCpuUs > policy.learnedCpuMaxUs
 }

@@ -111,9 +111,9 @@ export interface Harness {
   readonly port: number
   readonly adminPort: number | null
   readonly logged: { level: string; message: string; fields: LogFields }[]
-  client(): RawClient
+  readonly client: () => RawClient
   /** One request on a connection of its own. */
-  ask(request: string | Uint8Array): Promise<RawResponse>
+  readonly ask: (request: string | Uint8Array) => Promise<RawResponse>
 }
 
 export async function openDoor(t: Test, options: Partial<FrontDoorOptions> = {}): Promise<Harness> {

@@ -1,0 +1,174 @@
+/**
+ * What stands behind a POP's front door: admission, then `place()`, then a run here or a stream to the region.
+ *
+ * D1: a call counts as in flight, for the host and for its account, from admission until its sink has heard the last.
+ * D2: a decision is taken on facts at hand; nothing is waited for. What is found missing is fetched for later calls.
+ * D3: a call is never run twice: it moves from here to a region only if the host refused it.
+ */
+import type { Clock } from '../shared/clock.ts'
+import { CodedError, ERRORS } from '../shared/errors.ts'
+import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeCall } from '../shared/http/types.ts'
+import type { Log } from '../shared/log.ts'
+import type { HotSet } from '../shared/place/hot-set.ts'
+import { FORWARD_REASONS, place, type ForwardReason, type PlaceDecision, type PlacePolicy } from '../shared/place/place.ts'
+import type { InvocationResult, SandboxHost } from '../shared/worker/types.ts'
+import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
+import { LocalRun, type LocalRunObserver } from './local-run.ts'
+import type { RegionLink } from './region-link.ts'
+import { Relay, type RelayObserver } from './relay.ts'
+import type { Residency } from './residency.ts'
+import type { Versions } from './versions.ts'
+
+export interface PopDispatcherOptions {
+  readonly host: SandboxHost
+  readonly link: RegionLink
+  readonly table: FunctionTable
+  readonly versions: Versions
+  readonly hotSet: HotSet
+  readonly residency: Residency
+  readonly policy: PlacePolicy
+  readonly clock: Clock
+  readonly log: Log
+  /** Invocations under way at this POP, forwarded ones included. ERR_QUEUE_FULL beyond. */
+  readonly inFlightMax: number
+  /** Of those, running or waiting on its own sandboxes; beyond it calls are forwarded. */
+  readonly localInFlightMax: number
+  /** Invocations of one account under way. ERR_ACCOUNT_LIMIT beyond. */
+  readonly accountInFlightMax: number
+}
+
+/** A function at the edge of capacity changes place with every call. */
+const DECISION_LOG_PERIOD_MS = 1_000
+
+const DONE: Answer = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
+
+export class PopDispatcher implements Dispatcher {
+  readonly #options: PopDispatcherOptions
+  readonly #log: Log
+  #inFlight = 0
+  #localInFlight = 0
+  #hostReady = false
+  readonly counts = { admissionRefused: 0, shedToRegion: 0 }
+  readonly forwards: Readonly<Record<ForwardReason, { count: number }>>
+
+  constructor(options: PopDispatcherOptions) {
+    this.#options = options
+    this.#log = options.log.child('dispatcher')
+    this.forwards = Object.fromEntries(FORWARD_REASONS.map((reason) => [reason, { count: 0 }])) as Record<ForwardReason, { count: number }>
+  }
+
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  get localInFlight(): number {
+    return this.#localInFlight
+  }
+
+  /** The sandboxes are warmed up. */
+  hostIsReady(): void {
+    this.#hostReady = true
+  }
+
+  invoke(call: InvokeCall, sink: AnswerSink): Answer {
+    const { table, hotSet, versions, residency, host, link, policy } = this.#options
+    const entry = table.get(call.account, call.functionName)
+    entry.counts.arrivals++
+    const earned = hotSet.arrived(entry.hot)
+    const refusal = this.#admission(entry)
+    if (refusal !== null) {
+      this.counts.admissionRefused++
+      entry.counts.failed++
+      sink.fail(refusal, null)
+      return DONE
+    }
+    this.#inFlight++
+    entry.account.inFlight++
+    const known = versions.resolve(entry, call.qualifier)
+    if (known !== null && (earned || entry.hot.member)) residency.consider(entry, known)
+    const decision = place({
+      hot: entry.hot.member,
+      versionKnown: known !== null,
+      imageHere: known !== null && host.hasImage(known.build.imageId),
+      capable: known?.capable ?? true,
+      declaredCpuMs: known?.build.limits.cpuMs ?? 0,
+      learnedCpuUs: entry.cpu.value,
+      inFlight: this.#localInFlight,
+      inFlightMax: this.#options.localInFlightMax,
+      regionInReach: link.state.kind === 'open',
+    }, policy)
+    if (decision !== entry.lastDecision) this.#logDecision(entry, decision, call.requestId)
+    if (decision.kind === 'local' && known !== null) return this.#runHere(call, sink, entry, known)
+    return this.#forward(call, sink, entry, decision.kind === 'forward' ? decision.reason : 'version-unknown')
+  }
+
+  async control(call: ControlCall): Promise<ControlReply> {
+    if (this.#options.link.state.kind !== 'open') throw new CodedError('ERR_REGION_UNREACHABLE', ['the control plane'])
+    return this.#options.link.control(call)
+  }
+
+  readiness(): { ready: boolean; checks: Record<string, boolean> } {
+    const region = this.#options.link.state.kind === 'open'
+    // Cut off, it is of use as long as it holds something.
+    const useful = region || this.#options.hotSet.memberCount > 0
+    return { ready: this.#hostReady && useful, checks: { sandboxes: this.#hostReady, region } }
+  }
+
+  #admission(entry: FunctionEntry): CodedError | null {
+    const { inFlightMax, accountInFlightMax } = this.#options
+    if (this.#inFlight >= inFlightMax) return new CodedError('ERR_QUEUE_FULL', [inFlightMax])
+    if (entry.account.inFlight >= accountInFlightMax) return new CodedError('ERR_ACCOUNT_LIMIT', [accountInFlightMax])
+    return null
+  }
+
+  #runHere(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild): Answer {
+    this.#localInFlight++
+    const observer: LocalRunObserver = {
+      onShed: (error) => {
+        if (this.#options.link.state.kind !== 'open') return null
+        this.counts.shedToRegion++
+        this.#localInFlight--
+        return this.#forward(call, sink, entry, error.code === 'ERR_INTERNAL' ? 'no-image' : 'capacity')
+      },
+      onOver: (result) => {
+        this.#localInFlight--
+        entry.counts.local++
+        this.#over(entry, result)
+      },
+    }
+    return new LocalRun(call, sink, known, this.#options.versions.cutOff ? 'stale' : 'current', observer).start(this.#options.host)
+  }
+
+  #forward(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, reason: ForwardReason): Answer {
+    this.forwards[reason].count++
+    const observer: RelayObserver = {
+      onHead: () => this.#options.versions.learn(entry, call.qualifier),
+      onOver: (result) => {
+        if (result !== null) this.#options.versions.learn(entry, call.qualifier)
+        entry.counts.forwarded++
+        this.#over(entry, result)
+      },
+    }
+    return new Relay(this.#options.link, call, sink, reason, this.#options.clock.nowMs(), observer)
+  }
+
+  /** D1. */
+  #over(entry: FunctionEntry, result: InvocationResult | null): void {
+    this.#inFlight--
+    entry.account.inFlight--
+    if (result === null || (result.error !== null && ERRORS[result.error.code].fault !== 'client')) entry.counts.failed++
+    if (result === null) return
+    entry.counts.cpuUs += result.cpuUs
+    entry.cpu.record(result.cpuUs)
+  }
+
+  /** Every decision is the function's last one until this says otherwise: the log tells them all without a line for each call. */
+  #logDecision(entry: FunctionEntry, decision: PlaceDecision, requestId: string): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    if (nowMs - entry.decisionLoggedAtMs < DECISION_LOG_PERIOD_MS) return
+    entry.decisionLoggedAtMs = nowMs
+    entry.lastDecision = decision
+    this.#log.info('placement', { function: entry.hot.key, place: decision.kind, reason: decision.kind === 'forward' ? decision.reason : null, requestId })
+  }
+}
+

@@ -1,0 +1,47 @@
+/** What a POP counts besides its front door: read from the parts when somebody scrapes, never written on a request's path. */
+import type { Registry } from 'prom-client'
+import { counter, gauge } from '../shared/http/metrics.ts'
+import type { HotSet } from '../shared/place/hot-set.ts'
+import { FORWARD_REASONS } from '../shared/place/place.ts'
+import type { SandboxHost } from '../shared/worker/types.ts'
+import type { PopDispatcher } from './dispatcher.ts'
+import type { FunctionTable } from './functions.ts'
+import type { ImageCache } from './image-cache.ts'
+import type { RegionLink } from './region-link.ts'
+
+export interface PopParts {
+  readonly dispatcher: PopDispatcher
+  readonly table: FunctionTable
+  readonly hotSet: HotSet
+  readonly images: ImageCache
+  readonly host: SandboxHost
+  readonly link: RegionLink
+}
+
+/** Once per registry. */
+export function registerPopMetrics(registry: Registry, { dispatcher, table, hotSet, images, host, link }: PopParts): void {
+  const registers = [registry]
+  gauge(registers, 'pop_dispatcher_in_flight_count', 'Invocations under way, forwarded ones included', () => dispatcher.inFlight)
+  gauge(registers, 'pop_dispatcher_local_in_flight_count', 'Invocations that run or wait on own sandboxes', () => dispatcher.localInFlight)
+  counter(registers, 'pop_dispatcher_refused_total', 'Invocations refused by admission', [], (add) => add({}, dispatcher.counts.admissionRefused))
+  counter(registers, 'pop_dispatcher_shed_to_region_total', 'Invocations that the host refused and a region took', [], (add) => add({}, dispatcher.counts.shedToRegion))
+  counter(registers, 'pop_dispatcher_forwards_total', 'Invocations forwarded, by reason', ['reason'], (add) => {
+    for (const reason of FORWARD_REASONS) add({ reason }, dispatcher.forwards[reason].count)
+  })
+  gauge(registers, 'pop_functions_tracked_count', 'Functions that somebody asked for lately', () => table.size)
+  gauge(registers, 'pop_hot_set_functions_count', 'Functions that have a place here', () => hotSet.memberCount)
+  gauge(registers, 'pop_hot_set_used_bytes', 'Bytes of their images', () => hotSet.usedBytes)
+  counter(registers, 'pop_images_pulls_total', 'Images pulled', [], (add) => add({}, images.counts.pulls))
+  counter(registers, 'pop_images_pull_failures_total', 'Pulls that failed', [], (add) => add({}, images.counts.pullFailures))
+  counter(registers, 'pop_images_blocks_total', 'Blocks of pulled images, by where they came from', ['source'], (add) => {
+    add({ source: 'region' }, images.counts.blocksFetched)
+    add({ source: 'disk' }, images.counts.blocksReused)
+  })
+  counter(registers, 'pop_images_disk_evictions_total', 'Images that left the disk to make room', [], (add) => add({}, images.counts.diskEvictions))
+  gauge(registers, 'pop_host_queued_count', 'Invocations that wait for a sandbox', () => host.stats().queued)
+  gauge(registers, 'pop_host_running_count', 'Invocations inside sandboxes', () => host.stats().running)
+  gauge(registers, 'pop_host_slots_used_count', 'Sandboxes in use', () => host.stats().slotsUsed)
+  gauge(registers, 'pop_host_slots_count', 'Sandboxes', () => host.stats().slots)
+  gauge(registers, 'pop_host_resident_bytes', 'Images, slots and caches counted against the memory budget', () => host.stats().residentBytes)
+  gauge(registers, 'pop_link_open', 'Whether a region is in reach: 1 or 0', () => (link.state.kind === 'open' ? 1 : 0))
+}

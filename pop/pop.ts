@@ -1,0 +1,171 @@
+/**
+ * A point of presence: a front door, sandboxes, a cache of images, and a link to a region.
+ *
+ *   front door -> PopDispatcher -> place() -> SandboxHost          (hot, complete, room)
+ *                                          -> Relay -> region     (all else)
+ *   arrivals -> HotSet -> Residency -> ImageCache -> SandboxHost   (in the background)
+ *   region -> Versions                                            (pushed)
+ *
+ * Host, disk and link are made by the caller, who decides about processes, folders and addresses; the POP starts and
+ * stops them.
+ */
+import { Registry } from 'prom-client'
+import type { Clock } from '../shared/clock.ts'
+import { FrontDoor, type FrontDoorOptions } from '../shared/http/front-door.ts'
+import { MIB } from '../shared/limits.ts'
+import type { FunctionRef } from '../shared/link/types.ts'
+import type { Log } from '../shared/log.ts'
+import { HotSet } from '../shared/place/hot-set.ts'
+import { DEFAULT_PLACE_POLICY, type PlacePolicy } from '../shared/place/place.ts'
+import type { Random } from '../shared/random.ts'
+import type { SandboxHost } from '../shared/worker/types.ts'
+import { PopDispatcher } from './dispatcher.ts'
+import { FunctionTable } from './functions.ts'
+import { ImageCache, type ImageDisk } from './image-cache.ts'
+import { registerPopMetrics } from './metrics.ts'
+import type { RegionLink } from './region-link.ts'
+import { Reporter } from './reporter.ts'
+import { Residency } from './residency.ts'
+import { DEFAULT_STALE_MAX_MS, Versions } from './versions.ts'
+
+/** The link as the POP's owner of it: LinkClient has this too. */
+export interface OwnedLink extends RegionLink {
+  start(): void
+  drain(timeoutMs: number): Promise<void>
+  close(): void
+}
+
+export interface PopOptions {
+  readonly host: SandboxHost
+  readonly disk: ImageDisk
+  /** Given what the POP holds, which the link asks for at each connect. */
+  readonly link: (holds: () => readonly FunctionRef[]) => OwnedLink
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  /** Everything of the front door that is not the POP's to decide. */
+  readonly http: Omit<FrontDoorOptions, 'tier' | 'dispatcher' | 'clock' | 'log' | 'registry'>
+  /** Arrivals within 5 minutes that earn a function a place. Default 3; 1 in development shows it at once. */
+  readonly admitCount?: number
+  /** Bytes of images of hot functions in memory, without what they share. Default 128 MiB. */
+  readonly hotSetBytes?: number
+  /** Bytes of images on disk. Default 4 GiB. */
+  readonly diskBudgetBytes?: number
+  /** How long a POP that is cut off serves what it holds, ms. Default one hour. */
+  readonly staleMaxMs?: number
+  readonly policy?: PlacePolicy
+  /** Default 10,000. */
+  readonly inFlightMax?: number
+  /** Default 1,000: beyond it a region answers sooner than the queue here. */
+  readonly localInFlightMax?: number
+  /** Invocations of one account under way. Default 1,000, Lambda's. */
+  readonly accountInFlightMax?: number
+}
+
+const SWEEP_PERIOD_MS = 10_000
+const REPORT_PERIOD_MS = 10_000
+
+type State = 'idle' | 'serving' | 'draining' | 'closed'
+
+export class Pop {
+  readonly registry = new Registry()
+  readonly frontDoor: FrontDoor
+  readonly dispatcher: PopDispatcher
+  readonly hotSet: HotSet
+  readonly images: ImageCache
+  readonly #options: PopOptions
+  readonly #link: OwnedLink
+  readonly #versions: Versions
+  readonly #residency: Residency
+  readonly #reporter: Reporter
+  readonly #log: Log
+  #state: State = 'idle'
+  #cancelTimers: (() => void)[] = []
+
+  constructor(options: PopOptions) {
+    const { host, disk, clock, random } = options
+    const log = options.log.child('pop')
+    this.#options = options
+    this.#log = log
+    this.hotSet = new HotSet({ clock, budgetBytes: options.hotSetBytes ?? 128 * MIB, admitCount: options.admitCount ?? 3 })
+    const table = new FunctionTable({ hotSet: this.hotSet })
+    const link = options.link(() => this.#versions.holds())
+    this.#link = link
+    this.images = new ImageCache({ host, disk, link, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 4096 * MIB })
+    this.#residency = new Residency({ hotSet: this.hotSet, table, images: this.images, clock, log })
+    this.#versions = new Versions({
+      link, table, clock, random, log,
+      staleMaxMs: options.staleMaxMs ?? DEFAULT_STALE_MAX_MS,
+      onGone: (entry, builds) => this.#residency.gone(entry, builds),
+      onResolved: (entry, known) => this.#residency.resolved(entry, known),
+    })
+    this.#reporter = new Reporter({ link, table, versions: this.#versions, host, clock, log })
+    this.dispatcher = new PopDispatcher({
+      host, link, table, versions: this.#versions, hotSet: this.hotSet, residency: this.#residency, clock, log,
+      policy: options.policy ?? DEFAULT_PLACE_POLICY,
+      inFlightMax: options.inFlightMax ?? 10_000,
+      localInFlightMax: options.localInFlightMax ?? 1_000,
+      accountInFlightMax: options.accountInFlightMax ?? 1_000,
+    })
+    this.frontDoor = new FrontDoor({ ...options.http, tier: 'pop', dispatcher: this.dispatcher, clock, log, registry: this.registry })
+    registerPopMetrics(this.registry, { dispatcher: this.dispatcher, table, hotSet: this.hotSet, images: this.images, host, link })
+  }
+
+  /** Warms the sandboxes up, begins to connect, accepts requests. Rejects with what kept it from that; then it is closed. */
+  async start(): Promise<{ readonly port: number; readonly adminPort: number | null }> {
+    if (this.#state !== 'idle') throw new Error('a POP starts once')
+    this.#state = 'serving'
+    try {
+      await this.#options.host.start()
+      this.dispatcher.hostIsReady()
+      this.#link.start()
+      const ports = await this.frontDoor.listen()
+      this.#repeat(SWEEP_PERIOD_MS, () => this.#residency.sweep())
+      this.#repeat(REPORT_PERIOD_MS, () => this.#reporter.report())
+      this.#log.info('serving', { port: ports.port })
+      return ports
+    } catch (error) {
+      await this.close()
+      throw error
+    }
+  }
+
+  /** Accepts nothing new, finishes what is under way until the deadline, then stops. Idempotent. */
+  async drain(timeoutMs: number): Promise<void> {
+    if (this.#state === 'closed') return
+    this.#state = 'draining'
+    const { clock, host } = this.#options
+    const deadlineAtMs = clock.monotonicMs() + timeoutMs
+    const leftMs = (): number => Math.max(0, deadlineAtMs - clock.monotonicMs())
+    await this.frontDoor.drain(timeoutMs)
+    // Answers are out; what remains is `waitUntil` work, and the last report.
+    await this.#reporter.report()
+    await host.drain(leftMs())
+    await this.#link.drain(leftMs())
+    await this.close()
+  }
+
+  /** Stops now. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    for (const cancel of this.#cancelTimers) cancel()
+    await this.frontDoor.close()
+    this.#link.close()
+    this.#versions.close()
+    await this.#options.host.close()
+    await this.#options.disk.close()
+  }
+
+  /** Each round begins a period after the last one has ended. */
+  #repeat(periodMs: number, work: () => Promise<void>): void {
+    const index = this.#cancelTimers.length
+    const schedule = (): void => {
+      if (this.#state === 'closed') return
+      this.#cancelTimers[index] = this.#options.clock.after(periodMs, () => {
+        work().catch((error: unknown) => this.#log.error('background work failed', { error: String(error) })).finally(schedule)
+      })
+    }
+    schedule()
+  }
+}

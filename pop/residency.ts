@@ -1,0 +1,154 @@
+/**
+ * Who lives here: brings the images of functions that earn a place, and sends those away that lose it.
+ *
+ * W1: a function is a member of the hot set from the moment its place is decided; until its image is complete its calls
+ *     are forwarded. A pull that fails gives the place back.
+ * W2: the bytes of a member are those of all its builds that are here or on their way.
+ * W3: after every wait the function is looked at again: it may have been evicted, changed or deleted meanwhile.
+ */
+import type { BuildKey } from '../shared/brand.ts'
+import type { Clock } from '../shared/clock.ts'
+import { toCodedError } from '../shared/errors.ts'
+import type { Log } from '../shared/log.ts'
+import type { HotEntry, HotSet } from '../shared/place/hot-set.ts'
+import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
+import type { ImageCache, PullOutcome } from './image-cache.ts'
+
+export interface ResidencyOptions {
+  readonly hotSet: HotSet
+  readonly table: FunctionTable
+  readonly images: ImageCache
+  readonly clock: Clock
+  readonly log: Log
+}
+
+/** After a refusal or a failed pull: the rates of others have to change first, or the region to come back. */
+const RETRY_MS = 5_000
+
+export class Residency {
+  readonly #options: ResidencyOptions
+  readonly #log: Log
+  /** Builds whose place is being decided or whose image is on its way, and when a refused one may ask again. */
+  readonly #pending = new Map<KnownBuild, 'pending' | number>()
+
+  constructor(options: ResidencyOptions) {
+    this.#options = options
+    this.#log = options.log.child('residency')
+  }
+
+  /** A function has earned a look, or a member stands for a new build: decides, and brings the image. Cheap if already under way. */
+  consider(entry: FunctionEntry, known: KnownBuild): void {
+    if (!known.capable || entry.resident.has(known.build.key)) return
+    const state = this.#pending.get(known)
+    if (state === 'pending' || (state !== undefined && this.#options.clock.monotonicMs() < state)) return
+    this.#pending.set(known, 'pending')
+    // `#bring` never rejects.
+    void this.#bring(entry, known).then((verdict) => {
+      if (verdict === 'settled') this.#pending.delete(known)
+      else this.#pending.set(known, this.#options.clock.monotonicMs() + RETRY_MS)
+    })
+  }
+
+  /** A build is known from now on: brings it if its function has a place, or has earned one. */
+  resolved(entry: FunctionEntry, known: KnownBuild): void {
+    if (entry.hot.member || this.#options.hotSet.hasEarned(entry.hot)) this.consider(entry, known)
+  }
+
+  /** These builds stand for nothing any more. */
+  gone(entry: FunctionEntry, builds: readonly BuildKey[]): void {
+    for (const key of builds) this.#release(entry, key)
+    if (entry.hot.member && entry.resident.size === 0 && entry.builds.size === 0) this.#options.hotSet.evict(entry.hot)
+  }
+
+  /** To be called every some seconds. */
+  async sweep(): Promise<void> {
+    const { hotSet, images, clock } = this.#options
+    for (const idle of hotSet.sweep()) this.#sendAway(idle, 'idle')
+    for (const [known, state] of this.#pending) if (state !== 'pending' && state < clock.monotonicMs()) this.#pending.delete(known)
+    await images.sweep()
+  }
+
+  async #bring(entry: FunctionEntry, known: KnownBuild): Promise<'settled' | 'later'> {
+    const { images } = this.#options
+    const { build } = known
+    let bytes: number
+    try {
+      bytes = await images.sizeOf(build.imageId)
+    } catch (error) {
+      this.#log.warn('image has no manifest', { function: entry.hot.key, code: toCodedError(error).code })
+      return 'later'
+    }
+    if (entry.builds.get(build.key) !== known) return 'settled' // W3
+    if (!this.#admit(entry, bytes)) return 'later'
+    entry.resident.set(build.key, { build, bytes })
+    const outcome = await this.#pull(known)
+    if (outcome.kind === 'incapable') known.capable = false
+    if (outcome.kind !== 'ready') {
+      this.#release(entry, build.key)
+      if (entry.resident.size === 0) this.#options.hotSet.evict(entry.hot)
+      return outcome.kind === 'incapable' ? 'settled' : 'later'
+    }
+    // W3: sent away while it was on its way.
+    if (!entry.resident.has(build.key)) images.drop(build.imageId)
+    return 'settled'
+  }
+
+  /** If the host has no memory left, the hot set's budget was too large: the lowest makes room, once. */
+  async #pull(known: KnownBuild): Promise<PullOutcome> {
+    const { hotSet, images } = this.#options
+    const outcome = await images.pull(known.build.imageId)
+    if (outcome.kind !== 'no-room') return outcome
+    const lowest = hotSet.lowest((entry) => !this.#owns(entry, known))
+    if (lowest === null) return outcome
+    hotSet.evict(lowest)
+    this.#sendAway(lowest, 'memory')
+    return images.pull(known.build.imageId)
+  }
+
+  #owns(hot: HotEntry, known: KnownBuild): boolean {
+    return this.#options.table.ofHotEntry(hot)?.resident.has(known.build.key) ?? false
+  }
+
+  #admit(entry: FunctionEntry, bytes: number): boolean {
+    const verdict = this.#options.hotSet.admit(entry.hot, residentBytes(entry) + bytes)
+    if (verdict.kind === 'refused') {
+      this.#log.info('no place', { function: entry.hot.key, why: verdict.why, bytes })
+      // A member that outgrew its place has lost it.
+      if (!entry.hot.member) this.#sendAway(entry.hot, verdict.why)
+      return false
+    }
+    this.#log.info('place given', { function: entry.hot.key, bytes, evicted: verdict.evicted.length })
+    for (const evicted of verdict.evicted) this.#sendAway(evicted, 'outscored')
+    return true
+  }
+
+  /** Takes a build's image away; the place shrinks by its bytes (W2). */
+  #release(entry: FunctionEntry, key: BuildKey): void {
+    const resident = entry.resident.get(key)
+    if (resident === undefined) return
+    entry.resident.delete(key)
+    if (!this.#isUsedElsewhere(resident.build.imageId)) this.#options.images.drop(resident.build.imageId)
+    if (entry.hot.member) this.#options.hotSet.admit(entry.hot, residentBytes(entry))
+  }
+
+  #sendAway(hot: HotEntry, why: string): void {
+    const entry = this.#options.table.ofHotEntry(hot)
+    if (entry === undefined || entry.resident.size === 0) return
+    this.#log.info('place taken away', { function: hot.key, why })
+    for (const key of [...entry.resident.keys()]) this.#release(entry, key)
+  }
+
+  /** Equal code under two names has one image. */
+  #isUsedElsewhere(imageId: string): boolean {
+    return this.#options.hotSet.members().some((hot) => {
+      const entry = this.#options.table.ofHotEntry(hot)
+      return entry !== undefined && [...entry.resident.values()].some(({ build }) => build.imageId === imageId)
+    })
+  }
+}
+
+function residentBytes(entry: FunctionEntry): number {
+  let bytes = 0
+  for (const resident of entry.resident.values()) bytes += resident.bytes
+  return bytes
+}
