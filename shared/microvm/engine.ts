@@ -66,13 +66,13 @@ function compileEngineModule(name: string, original: Uint8Array, options: { read
     maximumPages: GUEST_MEMORY_MAX_PAGES,
     ...(options.omitMarking === undefined ? {} : { omitMarking: options.omitMarking }),
   })
-  const module = new WebAssembly.Module(rewritten.bytes as Uint8Array<ArrayBuffer>)
+  const module = new WebAssembly.Module(rewritten.bytes)
   return { name, module, globals: rewritten.mutableGlobals, dylink: parseDylink(original), initialPages: rewritten.initialPages, storeKinds: rewritten.storeKinds }
 }
 
 /** The `dylink.0` section of a side module: WASM_DYLINK_MEM_INFO of the WebAssembly tool conventions. */
 function parseDylink(original: Uint8Array): Dylink | null {
-  const section = WebAssembly.Module.customSections(new WebAssembly.Module(original as Uint8Array<ArrayBuffer>), 'dylink.0')[0]
+  const section = WebAssembly.Module.customSections(new WebAssembly.Module(original), 'dylink.0')[0]
   if (section === undefined) return null
   const bytes = new Uint8Array(section)
   let at = 0

@@ -80,11 +80,8 @@ export class Executor {
   constructor(options: ExecutorOptions) {
     this.#options = options
     this.#runtime = options.runtime
-    const self = this
     this.#context = {
-      get run() {
-        return self.#runInGuest()
-      },
+      run: () => this.#runInGuest(),
       output: options.output,
       policy: options.policy ?? null,
       nextOperationId: () => this.#nextOperationId++,

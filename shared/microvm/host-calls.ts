@@ -29,7 +29,8 @@ export interface HostCallPolicy {
 export type RefusedCall = 'entropy' | 'secret' | 'handle'
 
 export interface HostCallContext {
-  readonly run: Run
+  /** The run that is in the guest now. */
+  readonly run: () => Run
   readonly output: RunOutput
   readonly policy: HostCallPolicy | null
   nextOperationId(): number
@@ -43,13 +44,14 @@ export function handleHostCall(binding: Binding, context: HostCallContext, call:
     return dispatch(binding, context, call, argc, argvPtr)
   } catch (error) {
     if (!(error instanceof GuestOutOfMemory)) throw error
-    stopForMemory(context.run, binding)
+    stopForMemory(context.run(), binding)
     return 0
   }
 }
 
 function dispatch(binding: Binding, context: HostCallContext, call: number, argc: number, argvPtr: number): GuestValue {
-  const { run, output, policy } = context
+  const { output, policy } = context
+  const run = context.run()
   const argument = (index: number): GuestValue => (index < argc ? binding.argument(argvPtr, index) : binding.undefined)
   const refused = (what: RefusedCall, detail: string, code: ErrorCode): GuestValue => {
     policy?.refused(what, detail)
@@ -166,7 +168,8 @@ function respond(binding: Binding, run: Run, output: RunOutput, status: GuestVal
 }
 
 function startOperation(binding: Binding, context: HostCallContext, kind: number, a: GuestValue, b: GuestValue): GuestValue {
-  const { run, output } = context
+  const { output } = context
+  const run = context.run()
   if (run.operations.size >= OPERATIONS_MAX) return fail(binding, 'ERR_PARAMETER', [`at most ${OPERATIONS_MAX} operations at once`])
   const id = context.nextOperationId()
   switch (kind) {

@@ -63,7 +63,8 @@ export function decodeManifest(encoded: Uint8Array, expected: ImageId): ImageMan
   }
   if (imageIdOf(encoded) !== expected) refuse('altered')
   const value = JSON.parse(Buffer.from(encoded).toString()) as ImageManifest
-  if (value.format !== 1) refuse(`of format ${String(value.format)}, which this version cannot read`)
+  const format: number = value.format
+  if (format !== 1) refuse(`of format ${format}, which this version cannot read`)
   if (value.pages.length > PAGES_MAX) refuse('larger than an image can be')
   let previous = -1
   for (const [index, block] of value.pages) {

@@ -21,7 +21,7 @@ export interface CreateHostOptions {
   readonly egressAllowed: readonly string[]
   /** Ports of this process's own listeners, which guests may not reach on any address of this host. */
   readonly ownPorts: readonly number[]
-  onLogLine?(build: BuildSpec, requestId: string, level: number, line: string): void
+  readonly onLogLine?: (build: BuildSpec, requestId: string, level: number, line: string) => void
 }
 
 export const DEFAULT_SLOTS = 64

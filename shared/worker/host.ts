@@ -37,13 +37,13 @@ export interface SandboxHostOptions {
   readonly clock: Clock
   readonly log: Log
   /** One port per worker to the thread that makes outbound requests. */
-  egressPort(workerIndex: number, control: Int32Array): MessagePort
+  readonly egressPort: (workerIndex: number, control: Int32Array) => MessagePort
   /** What a worker may take past a run's deadline before it counts as lost, ms. Default 2000. */
   readonly watchdogGraceMs?: number
   /** Called once, last, by `close`. */
-  onClose?(): Promise<void>
+  readonly onClose?: () => Promise<void>
   /** A line that a function logged. */
-  onLogLine?(build: BuildSpec, requestId: string, level: number, line: string): void
+  readonly onLogLine?: (build: BuildSpec, requestId: string, level: number, line: string) => void
 }
 
 const STACK_SIZE_MB = 8

@@ -22,6 +22,7 @@ let instances = 0
 export function stubOutpost(fault: Fault = 'none'): StartOutpost {
   return async (scope: Scope): Promise<Outpost> => {
     const sources = new Map<string, string>()
+    const heavy = new Set<string>()
     let requests = 0
     const answer = async (incoming: IncomingMessage): Promise<{ status: number; headers: Record<string, string>; body: string }> => {
       requests += 1
@@ -44,9 +45,10 @@ export function stubOutpost(fault: Fault = 'none'): StartOutpost {
       const text = await response.text()
       return { status: response.status, headers: Object.fromEntries(response.headers), body: fault === 'mixes-up' ? text.replace(/"id":\d+/, '"id":1') : text }
     }
+    const placeOf = (url: string): string => (heavy.has(/^\/fn\/([^/]+)\//.exec(url)?.[1] ?? '') ? 'region; reason=heavy' : 'pop')
     const server = createServer((incoming, outgoing) => {
       answer(incoming).then(
-        ({ status, headers, body }) => outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body), 'x-outpost-place': 'pop' }).end(body),
+        ({ status, headers, body }) => outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body), 'x-outpost-place': placeOf(incoming.url ?? '') }).end(body),
         (error: unknown) => outgoing.writeHead(500).end(String(error)),
       )
     })
@@ -63,6 +65,7 @@ export function stubOutpost(fault: Fault = 'none'): StartOutpost {
       region: tier('region'),
       deploy(deployment) {
         sources.set(deployment.name, deployment.source)
+        if ((deployment.cpuMs ?? 0) > 1_000) heavy.add(deployment.name)
         return Promise.resolve()
       },
       untilHot: () => Promise.resolve(),

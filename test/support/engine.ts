@@ -59,7 +59,7 @@ export function testExecutor(engine: TestEngine, options: Partial<ExecutorOption
   readonly fetches: { readonly run: Run; readonly id: number; readonly head: string }[]
   readonly logs: string[]
   readonly incidents: string[]
-  run(image: ResidentImage, head?: string, spec?: Partial<Omit<RunSpec, 'limits'>> & { readonly limits?: Partial<FunctionLimits> }): number
+  readonly run: (image: ResidentImage, head?: string, spec?: Partial<Omit<RunSpec, 'limits'>> & { readonly limits?: Partial<FunctionLimits> }) => number
 } {
   const answers = new Map<number, { status: number | null; body: string }>()
   const ended = new Map<number, Ended>()

@@ -1,11 +1,13 @@
 /**
- * Who may call whom, and which nodes must pay so that nothing can call in circles for free.
+ * Who may call whom, and which calls must pay so that nothing can call in circles for free.
  *
  * The graph has a node for each function and two more: *indirect*, what call_indirect and call_ref may reach, and
  * *outside*, what an imported function may call back into this module.
  *
- * G1. Without its paying nodes the graph has no cycle. Paying nodes are few and large where there is a choice: paying
- *     at each entry of small functions that happen to lie on a cycle costs more than the rest of the rewriting.
+ * G1. Without its paying edges the graph has no circle.
+ * G2. Few calls pay. Circles are cut at their largest function, whose own work outweighs the payment, which it makes at
+ *     its entry. If even the largest is small, only calls that can be part of the circle pay: a small function that
+ *     may call itself in a rare case, as those that free nested values do, costs nothing more when called from elsewhere.
  */
 import { OP } from './opcodes.ts'
 import { InstructionReader } from './instruction-reader.ts'
@@ -14,18 +16,24 @@ import { strongComponents } from './strong-components.ts'
 import type { ConstExpression } from './const-expression.ts'
 
 export interface CallGraph {
-  /** Nodes that pay, by node. For `indirect` and `outside` it is the call that pays, for a function its entry. */
-  readonly paying: Uint8Array
-  /** All nodes; one that does not pay stands after every node that it calls and that does not pay. */
-  readonly order: Uint32Array
   readonly indirect: number
   readonly outside: number
-  /** Edges of node n are `targets[first[n]]` up to `targets[first[n + 1] - 1]`. */
+  /** Edges of node n are `targets[first[n]]` up to `targets[first[n + 1] - 1]`, each target once. */
   readonly first: Uint32Array
   readonly targets: Uint32Array
+  /** By edge: 1 if these calls pay before they call. */
+  readonly payingCalls: Uint8Array
+  /** By node: 1 for a function that pays at its entry. */
+  readonly payingEntries: Uint8Array
+  /** All nodes, each after every node that it calls without a payment. */
+  readonly order: Uint32Array
 }
 
-/** Rounds of choosing paying nodes, and edges looked at in all of them together; then every node on a cycle pays. */
+/** More than any function has, for the two nodes that are none. */
+const VIRTUAL_SIZE = 0xffffffff
+/** Bytes of code from which a function pays at its entry: some hundred instructions. */
+const ENTRY_BYTES_MIN = 1_000
+/** Rounds of choosing where to cut, and edges looked at in all of them together; then every call within a circle pays. */
 const ROUNDS_MAX = 64
 const EDGE_VISITS_MAX = 20_000_000
 
@@ -72,30 +80,41 @@ export function buildCallGraph(module: DecodedModule, resolved: Uint32Array): Ca
   const edges = Uint32Array.from(targets)
   const sizes = Uint32Array.from({ length: functionCount + 2 }, (_, node) => {
     const body = module.bodies[node - module.importedFunctionCount]
-    // Calls through `indirect` and `outside` are dear anyway: they are chosen before any function.
-    return node >= functionCount ? 0xffffffff : body === undefined ? 0 : body.end - body.start
+    // Calls through a table or to the host are slow anyway: circles through them are cut there first.
+    return node >= functionCount ? VIRTUAL_SIZE : body === undefined ? 0 : body.end - body.start
   })
   return { ...choosePaying(first, edges, sizes), indirect, outside, first, targets: edges }
 }
 
-/** Takes the largest node of each component with a cycle out of the graph until no cycle is left. */
-function choosePaying(first: Uint32Array, targets: Uint32Array, sizes: Uint32Array): { paying: Uint8Array; order: Uint32Array } {
+/** Cuts each component that has a circle at its largest node, until no circle is left. */
+function choosePaying(first: Uint32Array, targets: Uint32Array, sizes: Uint32Array): Pick<CallGraph, 'payingCalls' | 'payingEntries' | 'order'> {
   const nodeCount = sizes.length
-  const paying = new Uint8Array(nodeCount)
+  const cut = new Uint8Array(targets.length)
+  const payingCalls = new Uint8Array(targets.length)
+  const payingEntries = new Uint8Array(nodeCount)
   for (let round = 1; ; round++) {
-    const { cyclic, component, order } = strongComponents(nodeCount, first, targets, paying)
-    if (!cyclic.includes(1)) return { paying, order }
+    const { cyclic, component, order } = strongComponents(nodeCount, first, targets, cut)
+    if (!cyclic.includes(1)) return { payingCalls, payingEntries, order }
     const all = round > ROUNDS_MAX || round * targets.length > EDGE_VISITS_MAX
-    /** By component, the node to take and one more; 0 for none. */
+    /** By component, one more than its largest node; 0 for a component without a circle. */
     const largest = new Uint32Array(nodeCount)
     for (let node = 0; node < nodeCount; node++) {
       if (cyclic[node] === 0) continue
-      if (all) paying[node] = 1
       const id = component[node] ?? 0
       const best = largest[id] ?? 0
       if (best === 0 || (sizes[node] ?? 0) > (sizes[best - 1] ?? 0)) largest[id] = node + 1
     }
-    for (const node of largest) if (node > 0) paying[node - 1] = 1
+    for (let node = 0; node < nodeCount; node++) {
+      if (cyclic[node] === 0) continue
+      for (let edge = first[node] ?? 0; edge < (first[node + 1] ?? 0); edge++) {
+        const target = targets[edge] ?? 0
+        if (component[target] !== component[node] || (!all && largest[component[node] ?? 0] !== target + 1)) continue
+        cut[edge] = 1
+        const size = sizes[target] ?? 0
+        if (size >= ENTRY_BYTES_MIN && size < VIRTUAL_SIZE) payingEntries[target] = 1
+        else payingCalls[edge] = 1
+      }
+    }
   }
 }
 

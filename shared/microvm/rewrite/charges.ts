@@ -3,15 +3,14 @@
  * instructions, whatever path is taken:
  *
  * F1. Every loop pays at its header, each time around.
- * F2. Every circle of calls pays at least once: at a function's entry, before a call through a table or before a call
- *     of an import (G1 in call-graph.ts).
+ * F2. Every circle of calls pays before one of its calls or at the entry of one of its functions (G1 in call-graph.ts).
  * F3. Every path pays once UNIT_INSTRUCTIONS have passed since the last payment. Without that, sixty functions that
  *     each call the next one twice would run for years without a loop or a circle.
  *
  * For F3 one walk over a function suffices, because blocks branch forward except to loops, and those pay. `cost` is
  * the most that can have been spent since the last payment when the walk is at an instruction; branches carry it to
- * their label, where the larger one counts. A call costs what the callee may leave unpaid when it returns; that of a
- * function which pays at its entry counts as nothing, so that the true bound on a unit is three times UNIT_INSTRUCTIONS.
+ * their label, where the larger one counts. A call costs what the callee may leave unpaid when it returns. For a call
+ * that pays this may not be known yet, and counts as nothing; the true bound on a unit is three times UNIT_INSTRUCTIONS.
  */
 import { buildCallGraph, type CallGraph } from './call-graph.ts'
 import { InstructionReader } from './instruction-reader.ts'
@@ -27,9 +26,9 @@ export type Charges = readonly Uint32Array[]
 
 export function planCharges(module: DecodedModule, resolved: Uint32Array): Charges {
   const graph = buildCallGraph(module, resolved)
-  const { order, paying, indirect, outside, first, targets } = graph
+  const { order, indirect, outside, first, targets } = graph
   /** What a call of each node leaves unpaid. */
-  const callCosts = new Uint32Array(paying.length).fill(1)
+  const callCosts = new Uint32Array(order.length).fill(1)
   const charges = new Array<Uint32Array>(module.bodies.length).fill(new Uint32Array())
   const walk = new PathWalk(module, graph, resolved, callCosts)
   for (const node of order) {
@@ -39,9 +38,9 @@ export function planCharges(module: DecodedModule, resolved: Uint32Array): Charg
       for (let edge = first[node] ?? 0; edge < (first[node + 1] ?? 0); edge++) most = Math.max(most, callCosts[targets[edge] ?? 0] ?? 1)
       callCosts[node] = most
     } else if (defined >= 0) {
-      const { points, unpaid } = walk.walk(defined, paying[node] === 1)
+      const { points, unpaid } = walk.walk(defined)
       charges[defined] = points
-      if (paying[node] === 0) callCosts[node] = 1 + unpaid
+      callCosts[node] = 1 + unpaid
     }
   }
   return charges
@@ -69,11 +68,13 @@ class PathWalk {
     this.#callCosts = callCosts
   }
 
-  walk(defined: number, paysAtEntry: boolean): { readonly points: Uint32Array; readonly unpaid: number } {
+  walk(defined: number): { readonly points: Uint32Array; readonly unpaid: number } {
     const body = this.#module.bodies[defined]
     if (body === undefined) throw new RangeError(`no function ${defined}`)
     const reader = new InstructionReader(this.#module, body, defined)
-    const points: number[] = paysAtEntry ? [reader.offset] : []
+    const node = this.#module.importedFunctionCount + defined
+    const points: number[] = this.#graph.payingEntries[node] === 1 ? [reader.offset] : []
+    const paying = this.#payingCallees(node)
     const frames: Frame[] = [{ isLoop: false, arriving: UNREACHABLE, otherBranch: UNREACHABLE }]
     /** The most that is left unpaid where the function returns. */
     let unpaid = 0
@@ -89,8 +90,7 @@ class PathWalk {
     while (reader.next()) {
       if (cost !== UNREACHABLE) {
         const callee = this.#callee(reader)
-        // A function that pays does so at its entry; the others are paid for here.
-        if (callee >= this.#graph.indirect && this.#graph.paying[callee] === 1) pay(reader.start)
+        if (paying.has(callee)) pay(reader.start)
         cost += callee < 0 ? 1 : (this.#callCosts[callee] ?? 1)
       }
       switch (reader.opcode) {
@@ -129,6 +129,13 @@ class PathWalk {
       if (cost > UNIT_INSTRUCTIONS && frames.length > 0) pay(reader.offset)
     }
     return { points: Uint32Array.from(points), unpaid }
+  }
+
+  #payingCallees(node: number): Set<number> {
+    const { first, targets, payingCalls } = this.#graph
+    const found = new Set<number>()
+    for (let edge = first[node] ?? 0; edge < (first[node + 1] ?? 0); edge++) if (payingCalls[edge] === 1) found.add(targets[edge] ?? 0)
+    return found
   }
 
   /** The node that an instruction calls; -1 for none. */

@@ -11,8 +11,8 @@ export interface StrongComponents {
   readonly order: Uint32Array
 }
 
-/** Nodes marked in `removed` take no part: they are alone in their component, and edges to them are not followed. */
-export function strongComponents(nodeCount: number, first: Uint32Array, targets: Uint32Array, removed: Uint8Array): StrongComponents {
+/** Edges whose entry in `without` is 1 are not followed. */
+export function strongComponents(nodeCount: number, first: Uint32Array, targets: Uint32Array, without: Uint8Array): StrongComponents {
   const cyclic = new Uint8Array(nodeCount)
   const component = new Uint32Array(nodeCount)
   const order = new Uint32Array(nodeCount)
@@ -39,10 +39,10 @@ export function strongComponents(nodeCount: number, first: Uint32Array, targets:
     while (pathSize > 0) {
       const node = at(path, pathSize - 1)
       const edge = at(cursor, node)
-      if (edge < at(first, node + 1) && removed[node] !== 1) {
+      if (edge < at(first, node + 1)) {
         cursor[node] = edge + 1
+        if (without[edge] === 1) continue
         const target = at(targets, edge)
-        if (removed[target] === 1) continue
         if (target === node) cyclic[node] = 1
         if (at(visit, target) === 0) enter(target)
         else if (onStack[target] === 1) low[node] = Math.min(at(low, node), at(visit, target))
