@@ -1,4 +1,8 @@
-/** Memory of one more ready function: slope of resident memory over many copies of one Hono application that differ in a constant. */
+/**
+ * Memory of one more ready function: slope of resident memory over many copies of one Hono application that differ in a
+ * constant. Equal pages are held once at a POP, so copies that also differ in size, and so in where everything lies in
+ * memory, are measured beside it.
+ */
 import { atMost, type Benchmark, type BenchmarkContext } from './harness/benchmark.ts'
 import { fixture } from './harness/fixtures.ts'
 import { residentBytes } from './harness/proc.ts'
@@ -15,10 +19,15 @@ export const density: Benchmark = {
   figures: [{ key: 'density-vs-workerd', what: 'memory of one more ready function (Hono app, slope over 1,000), against one more workerd isolate', bar: atMost(1 / 3, 'x') }],
   async run(context) {
     const isolates = await workerdPoints(context, context.quick ? [1, 3] : [10, 40, 70, 100])
-    const functions = await outpostPoints(context, context.quick ? [1, 3] : [100, 350, 600, 850, 1_100])
+    const functions = await outpostPoints(context, context.quick ? [1, 3] : [100, 350, 600, 850, 1_100], (index) => fixture('hono-app', index))
+    const unlike = await outpostPoints(context, context.quick ? [1, 2] : [50, 100, 150, 200], unlikeCopy)
     const isolateKib = slope(isolates) / 1024
     const functionKib = slope(functions) / 1024
-    return [{ key: 'density-vs-workerd', value: functionKib / isolateKib, rounds: [], detail: { functionKib, isolateKib, functions: at(functions, functions.length - 1)[0] }, note: '' }]
+    return [{
+      key: 'density-vs-workerd', value: functionKib / isolateKib, rounds: [],
+      detail: { functionKib, isolateKib, functions: at(functions, functions.length - 1)[0], unlikeFunctionKib: slope(unlike) / 1024 },
+      note: 'copies differ in a constant; the unlike ones also in size',
+    }]
   },
 }
 
@@ -36,7 +45,12 @@ async function workerdPoints(context: BenchmarkContext, counts: readonly number[
   return points
 }
 
-async function outpostPoints(context: BenchmarkContext, counts: readonly number[]): Promise<Point[]> {
+/** Text of another length at the start moves what comes after it. */
+function unlikeCopy(index: number): string {
+  return `globalThis.catalogue = Array.from({ length: ${(index * 97) % 499} }, (_, entry) => 'entry ' + entry)\n${fixture('hono-app', index)}`
+}
+
+async function outpostPoints(context: BenchmarkContext, counts: readonly number[], sourceOf: (index: number) => string): Promise<Point[]> {
   const outpost = await context.startOutpost(context.scope, { ...OUTPOST_DEFAULTS, memoryMib: 8_192 })
   const points: Point[] = []
   let deployed = 0
@@ -44,7 +58,7 @@ async function outpostPoints(context: BenchmarkContext, counts: readonly number[
     context.progress(`Outpost with ${count} functions`)
     for (; deployed < count; deployed++) {
       const name = `hono-${deployed}`
-      await outpost.deploy({ name, source: fixture('hono-app', deployed), cpuMs: null, memoryMib: null })
+      await outpost.deploy({ name, source: sourceOf(deployed), cpuMs: null })
       await outpost.untilHot(name, 30_000)
       const target = outpost.pop.target(name)
       await callHono({ ...target, path: `${target.path}api/users/7` }, deployed)
@@ -52,6 +66,7 @@ async function outpostPoints(context: BenchmarkContext, counts: readonly number[
     await settle(context)
     points.push([count, residentBytes(outpost.pop.pids)])
   }
+  await outpost.stop()
   return points
 }
 

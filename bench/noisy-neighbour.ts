@@ -23,7 +23,7 @@ export const noisyNeighbour: Benchmark = {
   figures: [{ key: 'noisy-neighbour-p99', what: 'hot handler\'s p99 with 1 % of requests taking 50 ms of CPU, against its p99 alone', bar: atMost(3, 'x') }],
   async run(context) {
     const { outpost, peer } = await startOutpostWith(context, 'json-fetch')
-    await outpost.deploy({ name: 'cpu', source: fixture('cpu'), cpuMs: 1_000, memoryMib: null })
+    await outpost.deploy({ name: 'cpu', source: fixture('cpu'), cpuMs: 1_000 })
     await outpost.untilHot('cpu', 30_000)
     const heavyTarget = outpost.pop.target('cpu')
     const loops = await loopsFor(context, heavyTarget)

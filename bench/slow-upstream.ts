@@ -1,4 +1,4 @@
-/** Many requests that only wait: 2,000 at once, each awaiting a 1 s upstream, on 64 slots. Needs parked machines, not slots. */
+/** Many requests that only wait: 2,000 at once, each awaiting a 1 s upstream, on the 64 slots of a POP's default. Machines park. */
 import { fileURLToPath } from 'node:url'
 import { atMost, type Benchmark } from './harness/benchmark.ts'
 import { Child } from './harness/child.ts'
@@ -21,7 +21,7 @@ export const slowUpstream: Benchmark = {
     const delayMs = context.quick ? 100 : 1_000
     const upstream = await Child.start(context.scope, { command: process.execPath, args: [UPSTREAM] })
     const { port } = JSON.parse(await upstream.firstLine(1, 10_000)) as { port: number }
-    const { peer } = await startOutpostWith(context, 'slow-upstream', { slots: 64, allowsLoopback: true })
+    const { peer } = await startOutpostWith(context, 'slow-upstream', { egressAllowed: [`${LOOPBACK}:${port}`] })
 
     const seconds: number[] = []
     const errors: number[] = []

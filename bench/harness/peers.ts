@@ -20,8 +20,8 @@ export interface Peer {
 export async function startOutpostWith(context: BenchmarkContext, name: FixtureName, options: Partial<OutpostOptions> = {}): Promise<{ outpost: Outpost; peer: Peer }> {
   context.progress(`starting Outpost with ${name}`)
   const outpost = await context.startOutpost(context.scope, { ...OUTPOST_DEFAULTS, ...options })
-  await outpost.deploy({ name, source: fixture(name), cpuMs: null, memoryMib: null })
-  if (options.forwardsAll !== true) await outpost.untilHot(name, 30_000)
+  await outpost.deploy({ name, source: fixture(name), cpuMs: null })
+  await outpost.untilHot(name, 30_000)
   // Region and builder count too: they are server processes, and must cost nothing when idle.
   const server = { ...outpost.pop, pids: [...outpost.pop.pids, ...outpost.region.pids] }
   return { outpost, peer: { server, target: outpost.pop.target(name), check: 'fresh' } }

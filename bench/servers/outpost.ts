@@ -1,26 +1,27 @@
 /**
- * Outpost as a user runs it: a region and a POP, each a process of its own, functions deployed through the
- * Lambda-compatible API, requests sent to the POP's web endpoints.
+ * Outpost as a user runs it: a region and a POP, each a process of its own with production settings, functions deployed
+ * through the Lambda-compatible API, requests sent to web endpoints.
  */
-import { existsSync } from 'node:fs'
-import { NotMeasurable } from '../harness/benchmark.ts'
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { zipSync } from 'fflate'
+import { Child } from '../harness/child.ts'
 import type { Scope } from '../harness/scope.ts'
-import type { Server } from './server.ts'
+import { ApiClient } from '../../shared/cli/api-client.ts'
+import { deployFunction } from '../../shared/cli/deployment.ts'
+import { freePort, LOOPBACK, urlOf, type Server } from './server.ts'
 
 export interface OutpostOptions {
-  /** `--memory` of the POP, MiB; null for its default. */
+  /** `--memory` of POP and region each, MiB; null for their defaults. */
   readonly memoryMib: number | null
-  /** `--slots` of the POP; null for its default. */
-  readonly slots: number | null
-  /** The POP's memory budget is set so that about this many copies of fixtures/numbered.js fit; null: `memoryMib` rules. */
-  readonly hotFunctions: number | null
-  /** The POP keeps no function hot: it forwards every call. */
-  readonly forwardsAll: boolean
-  /** Functions may fetch from loopback, where the benchmark's upstream is. */
-  readonly allowsLoopback: boolean
+  /** `host:port` of private addresses that functions may fetch from. */
+  readonly egressAllowed: readonly string[]
 }
 
-export const OUTPOST_DEFAULTS: OutpostOptions = { memoryMib: null, slots: null, hotFunctions: null, forwardsAll: false, allowsLoopback: false }
+export const OUTPOST_DEFAULTS: OutpostOptions = { memoryMib: null, egressAllowed: [] }
 
 export interface Deployment {
   readonly name: string
@@ -28,7 +29,6 @@ export interface Deployment {
   readonly source: string
   /** CPU limit of one invocation, ms; null for the default. */
   readonly cpuMs: number | null
-  readonly memoryMib: number | null
 }
 
 export interface Outpost {
@@ -44,9 +44,57 @@ export interface Outpost {
 
 export type StartOutpost = (scope: Scope, options: OutpostOptions) => Promise<Outpost>
 
-const CLI_MAIN = new URL('../../shared/cli/main.ts', import.meta.url)
+const CLI = fileURLToPath(new URL('../../shared/cli/main.ts', import.meta.url))
+const START_TIMEOUT_MS = 60_000
+const KEY = { accessKeyId: 'bench', secretAccessKey: randomBytes(24).toString('hex') }
 
-export const startOutpost: StartOutpost = () => {
-  if (!existsSync(CLI_MAIN)) return Promise.reject(new NotMeasurable('Outpost cannot be started yet: shared/cli/main.ts is missing'))
-  return Promise.reject(new NotMeasurable('the adapter bench/servers/outpost.ts is not wired yet'))
+export const startOutpost: StartOutpost = async (scope, options) => {
+  const directory = mkdtempSync(join(tmpdir(), 'outpost-bench-'))
+  scope.defer(() => rmSync(directory, { recursive: true, force: true }))
+  const keysFile = join(directory, 'keys.json')
+  writeFileSync(keysFile, JSON.stringify({ keys: [{ accessKeyId: KEY.accessKeyId, secret: KEY.secretAccessKey, account: '111111111111' }] }), { mode: 0o600 })
+
+  const token = randomBytes(24).toString('hex')
+  const common = [...(options.memoryMib === null ? [] : ['--memory', String(options.memoryMib)]), ...(options.egressAllowed.length === 0 ? [] : ['--egress-allow', options.egressAllowed.join(',')])]
+  const region = await startTier(scope, 'region', token, ['--data', join(directory, 'region'), '--keys', keysFile, ...common])
+  const pop = await startTier(scope, 'pop', token, ['--data', join(directory, 'pop'), '--region', `http://${LOOPBACK}:${region.target().port}`, ...common])
+  const api = new ApiClient(new URL(`http://${LOOPBACK}:${region.target().port}`), KEY)
+  return {
+    pop,
+    region,
+    async deploy({ name, source, cpuMs }) {
+      const zip = zipSync({ 'index.mjs': Buffer.from(source) })
+      await deployFunction(api, { name, zip, members: cpuMs === null ? {} : { Outpost: { Limits: { CpuMs: cpuMs } } }, publish: false, alias: null })
+    },
+    async untilHot(name, timeoutMs) {
+      const startedAtMs = performance.now()
+      for (;;) {
+        const response = await fetch(urlOf(pop.target(name)))
+        const body = await response.text()
+        if (response.headers.get('x-outpost-place') === 'pop' && response.status < 500) return
+        if (performance.now() - startedAtMs > timeoutMs) throw new Error(`${name} did not become hot: ${response.status} ${response.headers.get('x-outpost-place') ?? ''} ${body.slice(0, 300)}`)
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      }
+    },
+    async stop() {
+      await pop.stop()
+      await region.stop()
+    },
+  }
+}
+
+async function startTier(scope: Scope, tier: 'region' | 'pop', token: string, options: readonly string[]): Promise<Server> {
+  const [port, adminPort] = [await freePort(), await freePort()]
+  const child = await Child.start(scope, {
+    command: process.execPath,
+    args: ['--disable-warning=ExperimentalWarning', CLI, tier, '--port', String(port), '--admin-port', String(adminPort), '--token', token, '--drain-timeout', '2000', ...options],
+  })
+  const isReady = (): Promise<boolean> => fetch(`http://${LOOPBACK}:${adminPort}/readyz`).then((response) => response.status === 200, () => false)
+  await child.until(isReady, START_TIMEOUT_MS, 'readiness')
+  return {
+    name: tier === 'pop' ? 'outpost' : 'outpost region',
+    pids: [child.pid],
+    target: (name = '') => ({ host: LOOPBACK, port, path: `/fn/${name}/` }),
+    stop: () => child.stop(),
+  }
 }
