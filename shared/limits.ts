@@ -119,3 +119,19 @@ export const LINK_HANDSHAKES_MAX = 64
 export const BODIES_BUFFERED_MAX_BYTES = 256 * MIB
 /** Time until a front door's caller gives up on an answer, ms: the longest wall time a function can have, and a minute to get there and back. */
 export const REQUEST_DEADLINE_MS = FUNCTION_LIMIT_MAX.wallMs + 60_000
+
+// Outbound requests of functions.
+/** Redirects followed by one fetch, as browsers do. */
+export const EGRESS_REDIRECTS_MAX = 20
+/** Connections of one account to one origin; requests beyond it wait for one. A slow upstream may hold thousands. */
+export const EGRESS_CONNECTIONS_PER_ORIGIN_MAX = 4096
+/** Requests under way in one process; one beyond it fails with ERR_QUEUE_FULL. Each may hold a socket. */
+export const EGRESS_REQUESTS_MAX = 16_384
+/** Accounts whose connections are kept open between requests; the least recently used one's are closed. */
+export const EGRESS_ACCOUNTS_MAX = 256
+/** All header bytes of one response. Node allows 16 KiB, common proxies 32 to 128. */
+export const EGRESS_RESPONSE_HEADERS_MAX_BYTES = 64 * KIB
+/** What a compressed body may unpack to, at each stage: the largest response that a function may give itself. */
+export const EGRESS_DECOMPRESSED_MAX_BYTES = FUNCTION_LIMIT_MAX.responseMaxBytes
+/** One URL. Servers commonly take 8 KiB. */
+export const EGRESS_URL_MAX_CHARS = 16 * KIB
