@@ -6,6 +6,7 @@ import { SigV4Authenticator } from '../shared/api/sigv4.ts'
 import type { Clock } from '../shared/clock.ts'
 import type { RegionConfig } from '../shared/config.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
+import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
 import { FrontDoor } from '../shared/http/front-door.ts'
 import type { ControlCall } from '../shared/http/types.ts'
 import { TokenIdentity } from '../shared/link/identity.ts'
@@ -33,17 +34,19 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
   const registry = new Registry({ environment, regionName: REGION_NAME, hasImage: (imageId) => store.getManifest(imageId) !== null })
   const builder = new ProcessImageBuilder({ clock, log: log.child('builder') })
   builder.warm()
+  const logLines = new FunctionLogLines({ tier: 'region', clock, log })
   const host = await createSandboxHost({
     workers, slots: DEFAULT_SLOTS, memoryMib: config.memoryMib, queueMax: DEFAULT_QUEUE_MAX, clock, log,
     egressAllowed: config.egressAllow, ownPorts: [config.port, config.adminPort ?? 0],
-    onLogLine: (build, requestId, level, line) => log.child('function').info('line', { functionName: build.functionName, requestId, level, line }),
+    onLogLine: (build, requestId, level, text) => logLines.add({ account: build.account, functionName: build.functionName, version: build.version, requestId, level, text }),
   })
   const region = new Region({ store, registry, builder, host, clock, log, authenticator, regionName: REGION_NAME, engineBuild: () => host.engineBuild })
   await region.start()
-  const links = new LinkServer({ regionId: REGION_NAME, identity: new TokenIdentity(config.token), handler: region.links, clock, log })
+  const dispatcher = logLines.atRegion(region, { authenticate: (call) => region.authenticate(call), exists: (account, name) => registry.read(account, name).function() !== null })
+  const links = new LinkServer({ regionId: REGION_NAME, identity: new TokenIdentity(config.token), handler: { ...region.links, control: (_popId, call) => dispatcher.control(call) }, clock, log })
   region.onVersions((versions) => links.pushVersions(versions))
   const door = new FrontDoor({
-    tier: 'region', mode: config.dev ? 'dev' : 'production', dispatcher: region, clock, log, host: config.host, port: config.port, adminPort: config.adminPort,
+    tier: 'region', mode: config.dev ? 'dev' : 'production', dispatcher, clock, log, host: config.host, port: config.port, adminPort: config.adminPort,
     awsRegion: REGION_NAME, attach: (app) => links.attach(app),
     invokeAuth: config.dev ? { kind: 'any' } : { kind: 'verify', verify: (call) => accountOf(region, call) },
   })

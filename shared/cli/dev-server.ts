@@ -85,8 +85,11 @@ export function renderLine(line: string, tier: string): string {
   if (record === null) return `${tier}: ${line}\n`
   const { level, time, tier: from, component, message, ...fields } = record
   if (typeof level !== 'string' || !LEVELS.includes(level) || typeof message !== 'string' || level === 'debug') return level === 'debug' ? '' : `${tier}: ${line}\n`
+  const at = new Date(typeof time === 'string' ? time : NaN)
+  // What a function says: its own words, under its own name.
+  if (component === 'function' && typeof fields.functionName === 'string' && typeof fields.text === 'string') return renderRecord(at, level as LogLevel, fields.functionName, fields.text, {})
   const name = component === from || typeof component !== 'string' ? tier : `${tier}.${component}`
-  return renderRecord(new Date(typeof time === 'string' ? time : NaN), level as LogLevel, name, message, scalars(fields))
+  return renderRecord(at, level as LogLevel, name, message, scalars(fields))
 }
 
 function parseRecord(line: string): Record<string, unknown> | null {

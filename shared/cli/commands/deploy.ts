@@ -78,7 +78,7 @@ async function runDeploy(context: CliContext, entry: string, options: DeployOpti
   context.err(`${created ? 'deployed' : 'updated'} ${name} (${record.Version}) in ${Math.round(performance.now() - startedAtMs)} ms\n`)
   const report = reportOf(record)
   if (report !== null) {
-    context.err(`image: ${report.pages} pages, ${report.primed ? 'primed' : 'not primed'}${report.primeNote === '' ? '' : ` (${report.primeNote})`}\n`)
+    context.err(`image: ${report.pages} pages${report.primeNote === '' ? '' : `, ${report.primeNote}`}\n`)
     for (const warning of report.warnings) context.err(`warning: ${warning}\n`)
   }
   context.out(`${url}\n`)
