@@ -12,6 +12,7 @@
 import { Registry } from 'prom-client'
 import type { Clock } from '../shared/clock.ts'
 import { FrontDoor, type FrontDoorOptions } from '../shared/http/front-door.ts'
+import type { Dispatcher } from '../shared/http/types.ts'
 import { MIB } from '../shared/limits.ts'
 import type { FunctionRef } from '../shared/link/types.ts'
 import type { Log } from '../shared/log.ts'
@@ -45,6 +46,8 @@ export interface PopOptions {
   readonly log: Log
   /** Everything of the front door that is not the POP's to decide. */
   readonly http: Omit<FrontDoorOptions, 'tier' | 'dispatcher' | 'clock' | 'log' | 'registry'>
+  /** Puts something before the dispatcher that answers some calls itself. */
+  readonly wrapDispatcher?: (inner: Dispatcher) => Dispatcher
   /** Arrivals within 5 minutes that earn a function a place. Default 3; 1 in development shows it at once. */
   readonly admitCount?: number
   /** Bytes of images of hot functions in memory, without what they share. Default 128 MiB. */
@@ -96,7 +99,7 @@ export class Pop {
     this.#versions = new Versions({
       link, table, clock, random, log,
       staleMaxMs: options.staleMaxMs ?? DEFAULT_STALE_MAX_MS,
-      onGone: (entry, builds) => this.#residency.gone(entry, builds),
+      onGone: (entry, builds, fate) => this.#residency.gone(entry, builds, fate),
       onResolved: (entry, known) => this.#residency.resolved(entry, known),
     })
     this.#reporter = new Reporter({ link, table, versions: this.#versions, host, clock, log })
@@ -107,7 +110,7 @@ export class Pop {
       localInFlightMax: options.localInFlightMax ?? 1_000,
       accountInFlightMax: options.accountInFlightMax ?? 1_000,
     })
-    this.frontDoor = new FrontDoor({ ...options.http, tier: 'pop', dispatcher: this.dispatcher, clock, log, registry: this.registry })
+    this.frontDoor = new FrontDoor({ ...options.http, tier: 'pop', dispatcher: options.wrapDispatcher?.(this.dispatcher) ?? this.dispatcher, clock, log, registry: this.registry })
     registerPopMetrics(this.registry, { dispatcher: this.dispatcher, table, hotSet: this.hotSet, images: this.images, host, link })
   }
 

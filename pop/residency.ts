@@ -55,9 +55,9 @@ export class Residency {
   }
 
   /** These builds stand for nothing any more. */
-  gone(entry: FunctionEntry, builds: readonly BuildKey[]): void {
+  gone(entry: FunctionEntry, builds: readonly BuildKey[], fate: 'replaced' | 'deleted'): void {
     for (const key of builds) this.#release(entry, key)
-    if (entry.hot.member && entry.resident.size === 0 && entry.builds.size === 0) this.#options.hotSet.evict(entry.hot)
+    if (fate === 'deleted') this.#options.hotSet.evict(entry.hot)
   }
 
   /** To be called every some seconds. */

@@ -25,8 +25,8 @@ export interface VersionsOptions {
   readonly log: Log
   /** How long a POP that is cut off serves what it knows. */
   readonly staleMaxMs: number
-  /** No qualifier stands for these builds any more. */
-  readonly onGone: (entry: FunctionEntry, builds: readonly BuildKey[]) => void
+  /** No qualifier stands for these builds any more; `deleted`: nor for any other. */
+  readonly onGone: (entry: FunctionEntry, builds: readonly BuildKey[], fate: 'replaced' | 'deleted') => void
   /** A qualifier of this function stands for this build now. */
   readonly onResolved: (entry: FunctionEntry, known: KnownBuild) => void
 }
@@ -169,7 +169,7 @@ export class Versions {
     }
     const gone = [...new Set([...entry.builds.keys(), ...entry.resident.keys()])].filter((key) => !listed.has(key))
     for (const key of gone) entry.builds.delete(key)
-    if (gone.length > 0) this.#options.onGone(entry, gone)
+    if (gone.length > 0 || versions.builds.length === 0) this.#options.onGone(entry, gone, versions.builds.length === 0 ? 'deleted' : 'replaced')
     if (forgotten.length === 0) return
     this.#log.info('function changed', { function: entry.hot.key, seq: versions.seq, builds: versions.builds.length })
     // What is hot is described at once: until then each call is forwarded.

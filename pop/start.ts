@@ -1,0 +1,62 @@
+/** A POP as a process has it: sandboxes, disk, link and front door, wired by constructor. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { hostname, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Clock } from '../shared/clock.ts'
+import type { PopConfig } from '../shared/config.ts'
+import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
+import { LinkClient } from '../shared/link/link-client.ts'
+import { LINK_PATH } from '../shared/link/link-server.ts'
+import { MIB } from '../shared/limits.ts'
+import type { Log } from '../shared/log.ts'
+import { systemRandom } from '../shared/random.ts'
+import { LmdbImageStore } from '../shared/store/lmdb-image-store.ts'
+import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
+import { Pop } from './pop.ts'
+
+export interface StartedPop {
+  readonly port: number
+  readonly adminPort: number | null
+  stop(drainTimeoutMs: number): Promise<void>
+}
+
+/** Waiting machines are parked, so what a POP can have under way is bounded by memory long before this. */
+const LOCAL_IN_FLIGHT_MAX = 8_000
+const ACCOUNT_IN_FLIGHT_MAX = 10_000
+
+export async function startPop(config: PopConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedPop> {
+  // Without a data folder images are kept as long as the process.
+  const temporary = config.dataDir === null ? mkdtempSync(join(tmpdir(), 'outpost-pop-')) : null
+  const disk = LmdbImageStore.open({ path: join(config.dataDir ?? temporary ?? '', 'images') })
+  const logLines = new FunctionLogLines({ tier: 'pop', clock, log })
+  const host = await createSandboxHost({
+    workers, slots: DEFAULT_SLOTS, memoryMib: config.memoryMib, queueMax: DEFAULT_QUEUE_MAX, clock, log,
+    egressAllowed: config.egressAllow, ownPorts: [config.port, config.adminPort ?? 0],
+    onLogLine: (build, requestId, level, text) => logLines.add({ account: build.account, functionName: build.functionName, version: build.version, requestId, level, text }),
+  })
+  const pop = new Pop({
+    host, disk, clock, random: systemRandom, log,
+    link: (holds) => new LinkClient({ url: linkUrl(config.regionUrl), token: config.token, popId: `${hostname()}-${config.port}`, clock, random: systemRandom, log, holds }),
+    http: { mode: config.dev ? 'dev' : 'production', host: config.host, port: config.port, adminPort: config.adminPort },
+    wrapDispatcher: (inner) => logLines.atPop(inner),
+    accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,
+    admitCount: config.hotMinRequests, staleMaxMs: config.staleMaxMs,
+    // Images may take what the arena has: half of the budget.
+    hotSetBytes: (config.memoryMib / 2) * MIB,
+  })
+  const { port, adminPort } = await pop.start()
+  return {
+    port, adminPort,
+    async stop(drainTimeoutMs) {
+      await pop.drain(drainTimeoutMs)
+      await pop.close()
+      if (temporary !== null) rmSync(temporary, { recursive: true, force: true })
+    },
+  }
+}
+
+function linkUrl(regionUrl: string): string {
+  const url = new URL(LINK_PATH, regionUrl)
+  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
+  return url.href
+}

@@ -1,0 +1,502 @@
+/** Fakes around a POP: a sandbox host, a link to a region, a disk. Each is scripted by the test and records what it was told. */
+import type { BuildKey, ImageId } from '../../shared/brand.ts'
+import { ManualClock } from '../../shared/clock.ts'
+import { CodedError, type CodedErrorData } from '../../shared/errors.ts'
+import type { Answer, AnswerSink, ControlCall, ControlReply, InvokeCall, Placement } from '../../shared/http/types.ts'
+import { DEFAULT_FUNCTION_LIMITS, type FunctionLimits } from '../../shared/limits.ts'
+import type { LinkState } from '../../shared/link/link-client.ts'
+import type { FunctionDescription, FunctionVersions, LinkStream, LinkStreamSink, OpenFrame, OpenInvocation, PopReport, RegionAdvice, VersionEvent } from '../../shared/link/types.ts'
+import { createLog, type Log, type LogFields } from '../../shared/log.ts'
+import { PAGE_BYTES, blockIdOf, encodeManifest, imageIdOf, type BlockId, type ImageManifest } from '../../shared/microvm/manifest.ts'
+import { HotSet } from '../../shared/place/hot-set.ts'
+import { DEFAULT_PLACE_POLICY } from '../../shared/place/place.ts'
+import { seededRandom } from '../../shared/random.ts'
+import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from '../../shared/worker/types.ts'
+import { PopDispatcher, type PopDispatcherOptions } from '../../pop/dispatcher.ts'
+import { FunctionTable } from '../../pop/functions.ts'
+import { ImageCache, type ImageDisk } from '../../pop/image-cache.ts'
+import type { OwnedLink } from '../../pop/pop.ts'
+import { Residency } from '../../pop/residency.ts'
+import { Versions } from '../../pop/versions.ts'
+
+export const ACCOUNT = '000000000000'
+export const ENGINE = 'engine-1'
+
+export const OK: InvocationResult = {
+  outcome: 'ok', error: null, exception: null, startKind: 'warm', cpuUs: 100, wallUs: 200, dirtyPages: 3, memoryBytes: 1_000_000, logs: [],
+}
+
+export function refused(code: CodedErrorData['code']): InvocationResult {
+  return { ...OK, outcome: 'loadShed', error: { code, params: [] } }
+}
+
+/** Lets everything that is ready run. Nothing in these tests waits for real time. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate)
+}
+
+// Images.
+
+export interface FakeImage {
+  readonly imageId: ImageId
+  readonly encoded: Uint8Array
+  readonly manifest: ImageManifest
+  readonly blocks: ReadonlyMap<BlockId, Uint8Array>
+}
+
+/** An image whose pages hold the given numbers. */
+export function makeImage(pages: readonly number[], parentId: ImageId | null = null, engineBuild = ENGINE): FakeImage {
+  const blocks = new Map<BlockId, Uint8Array>()
+  const named = pages.map((value, index) => {
+    const page = Buffer.alloc(PAGE_BYTES)
+    page.writeUInt32LE(value)
+    const id = blockIdOf(page)
+    blocks.set(id, page)
+    return [index, id] as const
+  })
+  const manifest: ImageManifest = { format: 1, engineBuild, parentId, layer: parentId === null ? 'base' : 'function', virtualPages: 4, globals: {}, entries: {}, pages: named }
+  const encoded = encodeManifest(manifest)
+  return { imageId: imageIdOf(encoded), encoded, manifest, blocks }
+}
+
+export function makeBuild(name: string, image: FakeImage, version = '$LATEST', limits: Partial<FunctionLimits> = {}): BuildSpec {
+  return {
+    key: `${ACCOUNT}/${name}@${image.imageId.slice(0, 8)}` as BuildKey, imageId: image.imageId, handlerKind: 'fetch', account: ACCOUNT, functionName: name, version,
+    limits: { ...DEFAULT_FUNCTION_LIMITS, ...limits }, secrets: {},
+  }
+}
+
+export class MemoryDisk implements ImageDisk {
+  readonly images = new Map<ImageId, Uint8Array>()
+  readonly blocks = new Map<BlockId, Uint8Array>()
+  /** Throws instead of storing. */
+  full = false
+  puts = 0
+
+  putImage(imageId: ImageId, encoded: Uint8Array, blocks: ReadonlyMap<BlockId, Uint8Array>): Promise<void> {
+    if (this.full) return Promise.reject(new CodedError('ERR_STORE_FULL', ['test']))
+    this.puts++
+    this.images.set(imageId, encoded)
+    for (const [id, block] of blocks) this.blocks.set(id, block)
+    return Promise.resolve()
+  }
+
+  getManifest(imageId: ImageId): Uint8Array | null {
+    return this.images.get(imageId) ?? null
+  }
+
+  getBlock(id: BlockId): Uint8Array | null {
+    const block = this.blocks.get(id)
+    if (block !== undefined && blockIdOf(block) !== id) throw new CodedError('ERR_STORE_BLOCK', [id, 'altered'])
+    return block ?? null
+  }
+
+  hasBlock(id: BlockId): boolean {
+    return this.blocks.has(id)
+  }
+
+  deleteImage(imageId: ImageId): Promise<void> {
+    this.images.delete(imageId)
+    return Promise.resolve()
+  }
+
+  imageIds(): ImageId[] {
+    return [...this.images.keys()]
+  }
+
+  stats(): { contentBytes: number } {
+    return { contentBytes: this.images.size * 10_000 }
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
+}
+
+// The host.
+
+export class HostRun implements Invocation {
+  readonly input: InvocationInput
+  readonly sink: InvocationSink
+  readonly written: string[] = []
+  writeEnds = 0
+  resumes = 0
+  cancels = 0
+
+  constructor(input: InvocationInput, sink: InvocationSink) {
+    this.input = input
+    this.sink = sink
+  }
+
+  write(chunk: Uint8Array): void {
+    this.written.push(Buffer.from(chunk).toString())
+  }
+
+  writeEnd(): void {
+    this.writeEnds++
+  }
+
+  resume(): void {
+    this.resumes++
+  }
+
+  cancel(): void {
+    this.cancels++
+  }
+
+  reply(body: string, result: InvocationResult = OK): void {
+    this.sink.head(200, 'content-type\ntext/plain', result.startKind, Buffer.from(body), true)
+    this.sink.bodyEnd()
+    this.sink.end(result)
+  }
+}
+
+export class FakeHost implements SandboxHost {
+  readonly runs: HostRun[] = []
+  readonly images = new Map<ImageId, Map<BlockId, Uint8Array>>()
+  /** Images that an invocation uses: `dropImage` does nothing for them. */
+  readonly busy = new Set<ImageId>()
+  imagesMax = Number.POSITIVE_INFINITY
+  adds = 0
+  started = false
+  drained = false
+  closed = false
+  onInvoke: (run: HostRun) => void = (run) => run.reply('local')
+
+  start(): Promise<void> {
+    this.started = true
+    return Promise.resolve()
+  }
+
+  hasImage(imageId: ImageId): boolean {
+    return this.images.has(imageId)
+  }
+
+  addImage(imageId: ImageId, manifest: ImageManifest, block: (id: BlockId) => Uint8Array): void {
+    if (manifest.engineBuild !== ENGINE) throw new CodedError('ERR_STORE_BLOCK', [imageId, 'of another engine build'])
+    if (manifest.parentId !== null && !this.images.has(manifest.parentId)) throw new Error('the parent is not here')
+    if (this.images.size >= this.imagesMax) throw new CodedError('ERR_NO_CAPACITY', [1])
+    const blocks = new Map(manifest.pages.map(([, id]) => [id, block(id)] as const))
+    for (const [id, bytes] of blocks) if (blockIdOf(bytes) !== id) throw new Error('an unverified block')
+    this.adds++
+    this.images.set(imageId, blocks)
+  }
+
+  dropImage(imageId: ImageId): void {
+    if (!this.busy.has(imageId)) this.images.delete(imageId)
+  }
+
+  invoke(input: InvocationInput, sink: InvocationSink): Invocation {
+    const run = new HostRun(input, sink)
+    this.runs.push(run)
+    this.onInvoke(run)
+    return run
+  }
+
+  stats(): HostStats {
+    return { workers: 1, slots: 4, slotsUsed: 0, queued: 0, running: 0, parked: 0, residentBytes: 0, budgetBytes: 1, images: this.images.size }
+  }
+
+  drain(): Promise<void> {
+    this.drained = true
+    return Promise.resolve()
+  }
+
+  close(): Promise<void> {
+    this.closed = true
+    return Promise.resolve()
+  }
+}
+
+// The link.
+
+export class FakeStream implements LinkStream {
+  readonly frame: OpenInvocation
+  readonly sink: LinkStreamSink
+  readonly written: string[] = []
+  flowing = true
+  writeEnds = 0
+  resumes = 0
+  cancels = 0
+
+  constructor(frame: OpenInvocation, sink: LinkStreamSink) {
+    this.frame = frame
+    this.sink = sink
+  }
+
+  write(chunk: Uint8Array): boolean {
+    this.written.push(Buffer.from(chunk).toString())
+    return this.flowing
+  }
+
+  writeEnd(): void {
+    this.writeEnds++
+  }
+
+  resume(): void {
+    this.resumes++
+  }
+
+  cancel(): void {
+    this.cancels++
+  }
+
+  reply(body: string, version = '1', result: InvocationResult = { ...OK, startKind: 'cold' }): void {
+    this.sink.started()
+    this.sink.head(200, 'content-type\ntext/plain', result.startKind, version, Buffer.from(body), true)
+    this.sink.bodyEnd()
+    this.sink.end(result, version)
+  }
+}
+
+export class FakeLink implements OwnedLink {
+  state: LinkState = { kind: 'idle' }
+  readonly streams: FakeStream[] = []
+  readonly controls: ControlCall[] = []
+  readonly reports: PopReport[] = []
+  readonly images = new Map<ImageId, FakeImage>()
+  /** By `name` or `name:qualifier`. */
+  readonly descriptions = new Map<string, FunctionDescription>()
+  readonly asked: string[] = []
+  readonly blocksAsked: BlockId[] = []
+  manifestsAsked = 0
+  /** Makes every question fail. */
+  failure: CodedError | null = null
+  advice: RegionAdvice = { seq: 0, functions: [], pull: [] }
+  /** Questions wait until the test lets them go. */
+  held: (() => void)[] | null = null
+  onOpen: (stream: FakeStream) => void = (stream) => queueMicrotask(() => stream.reply('region'))
+  onControl: (call: ControlCall) => Promise<ControlReply> = () => Promise.resolve({ status: 200, headers: '', body: Buffer.from('control') })
+  readonly #stateListeners = new Set<(state: LinkState) => void>()
+  readonly #versionListeners = new Set<(event: VersionEvent) => void>()
+
+  // What the test does.
+
+  connect(snapshot: readonly FunctionVersions[] = [], seq = 0): void {
+    this.push({ kind: 'snapshot', seq, functions: snapshot })
+    this.#move({ kind: 'open', sinceMs: 0, regionId: 'region-1' })
+  }
+
+  disconnect(): void {
+    this.#move({ kind: 'backoff', sinceMs: 0, untilMs: 0, failures: 1, code: 'ERR_REGION_UNREACHABLE', reason: 'test' })
+  }
+
+  push(event: VersionEvent): void {
+    for (const listener of this.#versionListeners) listener(event)
+  }
+
+  /** The region has this function now, with its image. */
+  deploy(build: BuildSpec, images: readonly FakeImage[], seq = 1, qualifier: string | null = null): void {
+    this.descriptions.set(qualifier === null ? build.functionName : `${build.functionName}:${qualifier}`, { seq, routes: [{ weight: 1, build }] })
+    for (const image of images) this.images.set(image.imageId, image)
+  }
+
+  release(): void {
+    const held = this.held ?? []
+    this.held = null
+    for (const go of held) go()
+  }
+
+  // What the POP does.
+
+  start(): void {
+    if (this.state.kind === 'idle') this.#move({ kind: 'connecting', sinceMs: 0, failures: 0 })
+  }
+
+  onState(listener: (state: LinkState) => void): () => void {
+    this.#stateListeners.add(listener)
+    return () => this.#stateListeners.delete(listener)
+  }
+
+  onVersions(listener: (event: VersionEvent) => void): () => void {
+    this.#versionListeners.add(listener)
+    return () => this.#versionListeners.delete(listener)
+  }
+
+  open(frame: OpenFrame, sink: LinkStreamSink): LinkStream {
+    if (frame.kind !== 'invoke') throw new Error('not in these tests')
+    const stream = new FakeStream(frame, sink)
+    if (this.state.kind === 'open') {
+      this.streams.push(stream)
+      this.onOpen(stream)
+    } else {
+      queueMicrotask(() => sink.error({ code: 'ERR_REGION_UNREACHABLE', params: [frame.functionName] }))
+    }
+    return stream
+  }
+
+  control(call: ControlCall): Promise<ControlReply> {
+    this.controls.push(call)
+    return this.onControl(call)
+  }
+
+  async getManifest(imageId: ImageId): Promise<Uint8Array | null> {
+    this.manifestsAsked++
+    await this.#question()
+    return this.images.get(imageId)?.encoded ?? null
+  }
+
+  async getBlocks(ids: readonly BlockId[], onBlock: (id: BlockId, block: Uint8Array) => void): Promise<void> {
+    this.blocksAsked.push(...ids)
+    await this.#question()
+    for (const id of ids) {
+      const image = [...this.images.values()].find(({ blocks }) => blocks.has(id))
+      const block = image?.blocks.get(id)
+      if (block === undefined) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])
+      onBlock(id, block)
+    }
+  }
+
+  async describe(_account: string, functionName: string, qualifier: string | null): Promise<FunctionDescription | null> {
+    const name = qualifier === null ? functionName : `${functionName}:${qualifier}`
+    this.asked.push(name)
+    await this.#question()
+    return this.descriptions.get(name) ?? null
+  }
+
+  async report(report: PopReport): Promise<RegionAdvice> {
+    await this.#question()
+    this.reports.push(report)
+    return this.advice
+  }
+
+  drain(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  close(): void {
+    this.#move({ kind: 'closed' })
+  }
+
+  async #question(): Promise<void> {
+    const { held } = this
+    if (held !== null) await new Promise<void>((resolve) => held.push(resolve))
+    if (this.failure !== null) throw this.failure
+  }
+
+  #move(state: LinkState): void {
+    this.state = state
+    for (const listener of this.#stateListeners) listener(state)
+  }
+}
+
+// The client's end.
+
+export class FakeSink implements AnswerSink {
+  readonly heads: { status: number; headers: string; placement: Placement; last: boolean }[] = []
+  readonly ends: { result: InvocationResult; placement: Placement }[] = []
+  readonly failures: { error: CodedError; placement: Placement | null }[] = []
+  body = ''
+  bodyEnds = 0
+  pauses = 0
+  resumes = 0
+  flowing = true
+
+  head(status: number, headers: string, placement: Placement, body: Uint8Array | null, last: boolean): void {
+    this.heads.push({ status, headers, placement, last })
+    if (body !== null) this.body += Buffer.from(body).toString()
+  }
+
+  data(chunk: Uint8Array): boolean {
+    this.body += Buffer.from(chunk).toString()
+    return this.flowing
+  }
+
+  bodyEnd(): void {
+    this.bodyEnds++
+  }
+
+  end(result: InvocationResult, placement: Placement): void {
+    this.ends.push({ result, placement })
+  }
+
+  fail(error: CodedError, placement: Placement | null): void {
+    this.failures.push({ error, placement })
+  }
+
+  pauseBody(): void {
+    this.pauses++
+  }
+
+  resumeBody(): void {
+    this.resumes++
+  }
+
+  /** `local`, `region; REASON`, or the code of the failure. */
+  get place(): string {
+    const failure = this.failures[0]
+    if (failure !== undefined) return failure.error.code
+    const placement = this.heads[0]?.placement
+    if (placement === undefined) return 'nothing'
+    return placement.place === 'pop' ? 'local' : `region; ${placement.reason ?? ''}`
+  }
+}
+
+export function makeCall(functionName: string, change: Partial<InvokeCall> = {}): InvokeCall {
+  return {
+    requestId: 'request-1', account: ACCOUNT, functionName, qualifier: null, invocationKind: 'http', method: 'GET', url: 'http://localhost/', headers: '', body: null,
+    bodyMore: false, clientIp: '127.0.0.1', deadlineAtMs: 1_700_000_060_000, wantLogs: false, ...change,
+  }
+}
+
+// All of it.
+
+export interface PopHarness {
+  readonly clock: ManualClock
+  readonly host: FakeHost
+  readonly link: FakeLink
+  readonly disk: MemoryDisk
+  readonly hotSet: HotSet
+  readonly table: FunctionTable
+  readonly images: ImageCache
+  readonly versions: Versions
+  readonly residency: Residency
+  readonly dispatcher: PopDispatcher
+  readonly logged: { level: string; message: string; fields: LogFields }[]
+  readonly log: Log
+  /** One call and what became of it, once everything has settled. */
+  readonly call: (functionName: string, change?: Partial<InvokeCall>) => Promise<FakeSink>
+  /** The same without waiting. */
+  readonly begin: (functionName: string, change?: Partial<InvokeCall>) => { sink: FakeSink; answer: Answer }
+}
+
+export interface PopHarnessOptions extends Partial<Pick<PopDispatcherOptions, 'inFlightMax' | 'localInFlightMax' | 'accountInFlightMax'>> {
+  readonly admitCount?: number
+  readonly hotSetBytes?: number
+  readonly diskBudgetBytes?: number
+  readonly staleMaxMs?: number
+  readonly functionsMax?: number
+  readonly disk?: MemoryDisk
+}
+
+export function makePop(options: PopHarnessOptions = {}): PopHarness {
+  const clock = new ManualClock()
+  const logged: PopHarness['logged'] = []
+  const log = createLog((level, _component, message, fields) => logged.push({ level, message, fields }))
+  const host = new FakeHost()
+  const link = new FakeLink()
+  const disk = options.disk ?? new MemoryDisk()
+  const hotSet = new HotSet({ clock, budgetBytes: options.hotSetBytes ?? 1_000_000, admitCount: options.admitCount ?? 3 })
+  const table = new FunctionTable({ hotSet, ...(options.functionsMax === undefined ? {} : { functionsMax: options.functionsMax }) })
+  const images = new ImageCache({ host, disk, link, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 1_000_000 })
+  const residency = new Residency({ hotSet, table, images, clock, log })
+  const versions = new Versions({
+    link, table, clock, random: seededRandom(1), log, staleMaxMs: options.staleMaxMs ?? 3_600_000,
+    onGone: (entry, builds, fate) => residency.gone(entry, builds, fate), onResolved: (entry, known) => residency.resolved(entry, known),
+  })
+  const dispatcher = new PopDispatcher({
+    host, link, table, versions, hotSet, residency, policy: DEFAULT_PLACE_POLICY, clock, log,
+    inFlightMax: options.inFlightMax ?? 100, localInFlightMax: options.localInFlightMax ?? 50, accountInFlightMax: options.accountInFlightMax ?? 80,
+  })
+  dispatcher.hostIsReady()
+  const begin: PopHarness['begin'] = (functionName, change) => {
+    const sink = new FakeSink()
+    return { sink, answer: dispatcher.invoke(makeCall(functionName, change), sink) }
+  }
+  const call: PopHarness['call'] = async (functionName, change) => {
+    const { sink } = begin(functionName, change)
+    await settle()
+    return sink
+  }
+  return { clock, host, link, disk, hotSet, table, images, versions, residency, dispatcher, logged, log, begin, call }
+}
