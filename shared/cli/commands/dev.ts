@@ -30,7 +30,7 @@ export function addDev(program: Command, context: CliContext): void {
     .option('--port <port>', 'port of the POP; 0 takes a free one', portNumber, DEFAULT_PORT)
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--data <dir>', 'where functions and images are kept', '.outpost')
-    .option('--hot-min-requests <count>', 'requests that make a function hot at the POP; 0: hot when first asked for', wholeNumber(0, 1_000_000), 0)
+    .option('--hot-min-requests <count>', 'requests within five minutes that make a function hot at the POP', wholeNumber(0, 1_000_000), 1)
     .option('--drain-timeout <ms>', 'how long requests in flight may go on after Ctrl-C', wholeNumber(0, 3_600_000), 10_000)
     .option('--log <format>', 'pretty or json', 'pretty')
     .option('--json', 'print one JSON line once it is ready')
