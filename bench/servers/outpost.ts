@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { zipSync } from 'fflate'
 import { Child } from '../harness/child.ts'
 import type { Scope } from '../harness/scope.ts'
+import { DEV_ACCOUNT } from '../../shared/api/keys.ts'
 import { ApiClient } from '../../shared/cli/api-client.ts'
 import { deployFunction } from '../../shared/cli/deployment.ts'
 import { freePort, LOOPBACK, urlOf, type Server } from './server.ts'
@@ -52,7 +53,7 @@ export const startOutpost: StartOutpost = async (scope, options) => {
   const directory = mkdtempSync(join(tmpdir(), 'outpost-bench-'))
   scope.defer(() => rmSync(directory, { recursive: true, force: true }))
   const keysFile = join(directory, 'keys.json')
-  writeFileSync(keysFile, JSON.stringify({ keys: [{ accessKeyId: KEY.accessKeyId, secret: KEY.secretAccessKey, account: '111111111111' }] }), { mode: 0o600 })
+  writeFileSync(keysFile, JSON.stringify({ keys: [{ accessKeyId: KEY.accessKeyId, secret: KEY.secretAccessKey, account: DEV_ACCOUNT }] }), { mode: 0o600 })
 
   const token = randomBytes(24).toString('hex')
   const common = [...(options.memoryMib === null ? [] : ['--memory', String(options.memoryMib)]), ...(options.egressAllowed.length === 0 ? [] : ['--egress-allow', options.egressAllowed.join(',')])]
@@ -71,7 +72,7 @@ export const startOutpost: StartOutpost = async (scope, options) => {
       for (;;) {
         const response = await fetch(urlOf(pop.target(name)))
         const body = await response.text()
-        if (response.headers.get('x-outpost-place') === 'pop' && response.status < 500) return
+        if (response.headers.get('x-outpost-place') === 'pop') return
         if (performance.now() - startedAtMs > timeoutMs) throw new Error(`${name} did not become hot: ${response.status} ${response.headers.get('x-outpost-place') ?? ''} ${body.slice(0, 300)}`)
         await new Promise((resolve) => setTimeout(resolve, 20))
       }
