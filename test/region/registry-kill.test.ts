@@ -45,8 +45,9 @@ await t.test(`killed ${ROUNDS} times while functions change`, { timeout: 110_000
     await environment.close()
   }
   t.ok(acks > ROUNDS, `${acks} writes were acknowledged`)
-  const { store, registry, close } = await startRegion({ path })
-  t.teardown(close)
+  const made = await startRegion({ path })
+  t.teardown(() => made.close())
+  const { store, registry } = made
   t.same(store.imageIds().filter((imageId) => registry.imageRefCount(imageId) === 0), [], 'the sweep at start leaves no image that nothing names')
   t.same([...registry.audit(), ...store.audit()], [])
 })
