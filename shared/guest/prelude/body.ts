@@ -10,7 +10,7 @@ import { copyOf, isBufferSource } from './bytes.ts'
 import { encodeForm, isFormData, parseForm, type FormData } from './form-data.ts'
 import { decodeUtf8, encodeUtf8, hostBodyBytes, hostBodyText } from './host.ts'
 import { HostSource, isDisturbed, isReadableStream, readAll, streamOfBytes, streamOfSource, usedStream, type ByteStream, type ReadableStream } from './streams.ts'
-import { isSearchParams } from './url.ts'
+import { isSearchParams } from './search-params.ts'
 import { toText } from './webidl.ts'
 
 /** The request body lies whole at the host. */

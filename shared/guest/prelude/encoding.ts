@@ -2,7 +2,7 @@
  * Additions to the engine's native `TextDecoder`, which knows UTF-8 and UTF-16 only: the Latin-1 family, and the two
  * stream classes. Other legacy encodings stay a RangeError.
  */
-import { ArrayIndexOf, NativeTextDecoder, NativeTextEncoder, ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ObjectSetPrototypeOf, ReflectConstruct, StringCharCodeAt, StringFromCharCode, StringSlice, StringToLowerCase, StringTrim, uncurryThis } from './primordials.ts'
+import { ArrayIndexOf, getterOf, NativeTextDecoder, NativeTextEncoder, ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ObjectSetPrototypeOf, ReflectConstruct, StringCharCodeAt, StringFromCharCode, StringSlice, StringToLowerCase, StringTrim, TextDecoderDecode } from './primordials.ts'
 import { isBufferSource, viewOf } from './bytes.ts'
 import { TransformStream, type ReadableStream, type WritableStream } from './streams.ts'
 import { define, publish, expose, tag, toText } from './webidl.ts'
@@ -17,12 +17,15 @@ const WINDOWS_1252_LABELS = ['ansi_x3.4-1968', 'ascii', 'cp1252', 'cp819', 'csis
 const WINDOWS_1252 = '\u20AC\x81\u201A\u0192\u201E\u2026\u2020\u2021\u02C6\u2030\u0160\u2039\u0152\x8D\u017D\x8F\x90\u2018\u2019\u201C\u201D\u2022\u2013\u2014\u02DC\u2122\u0161\u203A\u0153\x9D\u017E\u0178'
 
 const prototype: object = NativeTextDecoder.prototype
-const nativeMember = (name: string): { readonly get: unknown; readonly value: unknown } => (ObjectGetOwnPropertyDescriptor(prototype, name) ?? {}) as { readonly get: unknown; readonly value: unknown }
-const nativeDecode = uncurryThis(nativeMember('decode').value as (this: unknown, input?: unknown, options?: unknown) => string)
-const nativeGetters = {
-  encoding: uncurryThis(nativeMember('encoding').get as (this: unknown) => unknown),
-  fatal: uncurryThis(nativeMember('fatal').get as (this: unknown) => unknown),
-  ignoreBOM: uncurryThis(nativeMember('ignoreBOM').get as (this: unknown) => unknown),
+const nativeGetters = { encoding: getterOf(prototype, 'encoding'), fatal: getterOf(prototype, 'fatal'), ignoreBOM: getterOf(prototype, 'ignoreBOM') }
+
+/** The native getter throws something that is no JavaScript value when `this` is no decoder. */
+function nativeAttribute(decoder: unknown, name: keyof typeof nativeGetters): unknown {
+  try {
+    return nativeGetters[name](decoder)
+  } catch {
+    throw new TypeError('Illegal invocation: this is not a TextDecoder')
+  }
 }
 
 let settingsOf: (value: unknown) => DecoderOptions | null
@@ -62,16 +65,16 @@ function TextDecoder(this: unknown, label: unknown = 'utf-8', options?: DecoderO
 
 const members = {
   decode(input?: unknown, options?: unknown): string {
-    return settingsOf(this) === null ? nativeDecode(this, input, options) : decodeWindows1252(input)
+    return settingsOf(this) === null ? TextDecoderDecode(this, input, options) : decodeWindows1252(input)
   },
   get encoding(): unknown {
-    return settingsOf(this) === null ? nativeGetters.encoding(this) : 'windows-1252'
+    return settingsOf(this) === null ? nativeAttribute(this, 'encoding') : 'windows-1252'
   },
   get fatal(): unknown {
-    return settingsOf(this)?.fatal ?? nativeGetters.fatal(this)
+    return settingsOf(this)?.fatal ?? nativeAttribute(this, 'fatal')
   },
   get ignoreBOM(): unknown {
-    return settingsOf(this)?.ignoreBOM ?? nativeGetters.ignoreBOM(this)
+    return settingsOf(this)?.ignoreBOM ?? nativeAttribute(this, 'ignoreBOM')
   },
 }
 

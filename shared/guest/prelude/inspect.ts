@@ -149,7 +149,7 @@ function formatKinds(value: object, className: string, depth: number, run: Inspe
   } else if (className === '') head = '[Object: null prototype] '
   else if (className !== 'Object') head = `${className} `
   const shown = shower(value)
-  if (shown !== null) for (let i = 0; i < shown.length; i++) ArrayPush(entries, `${shown[i]?.[0] ?? ''}: ${format(shown[i]?.[1], depth + 1, run, false)}`)
+  if (shown !== null) for (let i = 0; i < shown.length; i++) ArrayPush(entries, `${keyText(shown[i]?.[0] ?? '')}: ${format(shown[i]?.[1], depth + 1, run, false)}`)
   addProperties(entries, value, skipIndices, depth, run)
   const standsAlone = head !== '' && !head.endsWith(' ')
   if (entries.length === 0) return standsAlone ? head : `${head}${open}${close}`
@@ -165,7 +165,11 @@ function functionHead(value: object): string {
   } catch {
     source = '' // A proxy of a function has no source.
   }
-  if (RegExpExec(/^class\b/, source) !== null) return `[class ${label}]`
+  if (RegExpExec(/^class\b/, source) !== null) {
+    const parent: unknown = ObjectGetPrototypeOf(value)
+    const parentName: unknown = typeof parent === 'function' ? ObjectGetOwnPropertyDescriptor(parent, 'name')?.value : ''
+    return typeof parentName === 'string' && parentName !== '' ? `[class ${label} extends ${parentName}]` : `[class ${label}]`
+  }
   const kind = classNameOf(value)
   return `[${kind === '' ? 'Function' : kind}${label === '(anonymous)' ? ' ' : ': '}${label}]`
 }
@@ -192,6 +196,10 @@ function addItems(entries: string[], items: ArrayLike<unknown>, depth: number, r
   }
 }
 
+function keyText(key: string | symbol): string {
+  return typeof key === 'symbol' ? `[${key.toString()}]` : RegExpExec(IDENTIFIER, key) !== null ? key : quote(key)
+}
+
 function addProperties(entries: string[], value: object, skipIndices: boolean, depth: number, run: Inspection): void {
   const keys = ReflectOwnKeys(value)
   for (let i = 0; i < keys.length; i++) {
@@ -201,7 +209,7 @@ function addProperties(entries: string[], value: object, skipIndices: boolean, d
     if (descriptor?.enumerable !== true) continue
     if (skipIndices && typeof key === 'string' && RegExpExec(/^\d+$/, key) !== null) continue
     if (entries.length > ENTRIES_MAX * 2) return
-    const name = typeof key === 'symbol' ? `[${key.toString()}]` : RegExpExec(IDENTIFIER, key) !== null ? key : quote(key)
+    const name = keyText(key)
     const shown =
       descriptor.get !== undefined ? (descriptor.set !== undefined ? '[Getter/Setter]' : '[Getter]') : descriptor.set !== undefined ? '[Setter]' : format(descriptor.value, depth + 1, run, false)
     ArrayPush(entries, `${name}: ${shown}`)

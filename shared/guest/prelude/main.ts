@@ -22,6 +22,7 @@ import { installRepairs } from './repairs.ts'
 import { reportUncaught } from './report.ts'
 import { abortIncoming, Request } from './request.ts'
 import { Response } from './response.ts'
+import { installShow } from './show.ts'
 import { installStreams } from './streams.ts'
 import { installTimers } from './timers.ts'
 import { installUrl } from './url.ts'
@@ -56,6 +57,7 @@ export function install(host: Host): object {
   installStreams()
   installEncoding()
   installConsole()
+  installShow()
   installCrypto()
   installTimers()
   installFetch()

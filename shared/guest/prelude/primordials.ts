@@ -75,6 +75,12 @@ export const performanceNow = uncurryThis(performance.now)
 /** The view of a typed array, by the getters of its prototype: they throw on anything else and cannot be shadowed. */
 const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object
 const getter = (prototype: object, name: string | symbol): ((self: unknown) => unknown) => uncurryThis(Object.getOwnPropertyDescriptor(prototype, name)?.get as (this: unknown) => unknown)
+export const getterOf = getter as (prototype: object, name: string) => (self: unknown) => unknown
+/** Undefined for a property that cannot be set. */
+export function setterOf(prototype: object, name: string): ((self: unknown, value: string) => void) | undefined {
+  const set = Object.getOwnPropertyDescriptor(prototype, name)?.set as ((this: unknown, value: string) => void) | undefined
+  return set === undefined ? undefined : uncurryThis(set)
+}
 export const ArrayBufferIsView = ArrayBuffer.isView
 export const TypedArrayBuffer = getter(TypedArrayPrototype, 'buffer') as (self: unknown) => ArrayBuffer
 export const TypedArrayByteOffset = getter(TypedArrayPrototype, 'byteOffset') as (self: unknown) => number
@@ -103,6 +109,7 @@ export const NativeDOMException = DOMException
 export const NativeURL = URL
 export const NativeTextDecoder = TextDecoder
 export const NativeTextEncoder = TextEncoder
+export const TextDecoderDecode = uncurryThis(TextDecoder.prototype.decode as (this: unknown, input?: unknown, options?: unknown) => string)
 export const nativeQueueMicrotask = queueMicrotask
 export const nativeStructuredClone = structuredClone
 export const NativeUint8Array = Uint8Array

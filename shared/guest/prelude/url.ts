@@ -1,202 +1,34 @@
 /**
- * Repairs of the engine's native `URL` and a `URLSearchParams` of our own: the native one ignores records and pairs,
- * decodes odd input wrongly and is not bound to a URL.
+ * Repairs of the engine's native `URL`: it has neither `searchParams` nor `parse`, and its accessors throw something
+ * that is no JavaScript value when `this` is not a URL.
  *
  * U1: a URL that was asked for `searchParams` carries that object in a private field; changes go both ways through
  * the native `search`. A URL that was not asked pays nothing.
  */
-import { ArrayPush, ArraySort, ArraySplice, NativeURL, ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ReflectApply, ReflectOwnKeys, StringSlice, StringStartsWith, SymbolIterator, StringToWellFormed, uncurryThis, ArraySlice } from './primordials.ts'
-import { aliasIterator, createPairIterator } from './pair-iterator.ts'
-import { parseUrlencoded, serializeUrlencoded } from './urlencoded.ts'
-import { define, publish, expose, isObject, tag, toText } from './webidl.ts'
-
-export let isSearchParams: (value: unknown) => value is URLSearchParams
-let listOf: (params: URLSearchParams) => string[]
-let setList: (params: URLSearchParams, list: string[]) => void
-let bind: (params: URLSearchParams, url: URL) => void
-
-const iterate = createPairIterator<URLSearchParams>('URLSearchParams Iterator', (params, index) => {
-  const list = listOf(params)
-  const name = list[index * 2]
-  return name === undefined ? undefined : [name, list[index * 2 + 1] ?? '']
-})
-
-function scalar(value: unknown): string {
-  return StringToWellFormed(toText(value))
-}
-
-export class URLSearchParams {
-  #list: string[]
-  #url: URL | null = null
-
-  static {
-    isSearchParams = (value): value is URLSearchParams => typeof value === 'object' && value !== null && #list in value
-    listOf = (params) => params.#list
-    setList = (params, list) => {
-      params.#list = list
-    }
-    bind = (params, url) => {
-      params.#url = url
-    }
-  }
-
-  constructor(init: unknown = '') {
-    this.#list = isObject(init) ? listFromObject(init) : parseUrlencoded(withoutMark(scalar(init)))
-  }
-
-  get size(): number {
-    return this.#list.length / 2
-  }
-
-  append(name: string, value: string): void {
-    if (arguments.length < 2) throw new TypeError('append needs a name and a value')
-    const key = scalar(name)
-    ArrayPush(this.#list, key)
-    ArrayPush(this.#list, scalar(value))
-    this.#changed()
-  }
-
-  delete(name: string, value?: string): void {
-    const key = scalar(name)
-    const wanted = value === undefined ? undefined : scalar(value)
-    const list = this.#list
-    for (let i = list.length - 2; i >= 0; i -= 2) if (list[i] === key && (wanted === undefined || list[i + 1] === wanted)) ArraySplice(list, i, 2)
-    this.#changed()
-  }
-
-  get(name: string): string | null {
-    const key = scalar(name)
-    const list = this.#list
-    for (let i = 0; i < list.length; i += 2) if (list[i] === key) return list[i + 1] ?? ''
-    return null
-  }
-
-  getAll(name: string): string[] {
-    const key = scalar(name)
-    const list = this.#list
-    const values: string[] = []
-    for (let i = 0; i < list.length; i += 2) if (list[i] === key) ArrayPush(values, list[i + 1] ?? '')
-    return values
-  }
-
-  has(name: string, value?: string): boolean {
-    const key = scalar(name)
-    const wanted = value === undefined ? undefined : scalar(value)
-    const list = this.#list
-    for (let i = 0; i < list.length; i += 2) if (list[i] === key && (wanted === undefined || list[i + 1] === wanted)) return true
-    return false
-  }
-
-  set(name: string, value: string): void {
-    if (arguments.length < 2) throw new TypeError('set needs a name and a value')
-    const key = scalar(name)
-    const text = scalar(value)
-    const list = this.#list
-    let placed = false
-    for (let i = 0; i < list.length; i += 2) {
-      if (list[i] !== key) continue
-      if (placed) {
-        ArraySplice(list, i, 2)
-        i -= 2
-      } else list[i + 1] = text
-      placed = true
-    }
-    if (!placed) {
-      ArrayPush(list, key)
-      ArrayPush(list, text)
-    }
-    this.#changed()
-  }
-
-  sort(): void {
-    const list = this.#list
-    const pairs: (readonly [string, string])[] = []
-    for (let i = 0; i < list.length; i += 2) ArrayPush(pairs, [list[i] ?? '', list[i + 1] ?? ''] as const)
-    ArraySort(pairs, (a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0))
-    for (let i = 0; i < pairs.length; i++) {
-      list[i * 2] = pairs[i]?.[0] ?? ''
-      list[i * 2 + 1] = pairs[i]?.[1] ?? ''
-    }
-    this.#changed()
-  }
-
-  toString(): string {
-    return serializeUrlencoded(this.#list)
-  }
-
-  forEach(callback: (value: string, name: string, params: URLSearchParams) => void, thisArg?: unknown): void {
-    if (typeof callback !== 'function') throw new TypeError('forEach needs a function')
-    for (let i = 0; i < this.#list.length; i += 2) ReflectApply(callback, thisArg, [this.#list[i + 1], this.#list[i], this])
-  }
-
-  entries(): IterableIterator<[string, string]> {
-    return iterate(this, 'entries') as IterableIterator<[string, string]>
-  }
-
-  keys(): IterableIterator<string> {
-    return iterate(this, 'keys') as IterableIterator<string>
-  }
-
-  values(): IterableIterator<string> {
-    return iterate(this, 'values') as IterableIterator<string>
-  }
-
-  #changed(): void {
-    if (this.#url !== null) setNativeSearch(this.#url, serializeUrlencoded(this.#list))
-  }
-}
-aliasIterator(URLSearchParams.prototype, ObjectGetOwnPropertyDescriptor(URLSearchParams.prototype, 'entries')?.value)
-
-function withoutMark(text: string): string {
-  return StringStartsWith(text, '?') ? StringSlice(text, 1) : text
-}
-
-function listFromObject(init: object): string[] {
-  if (isSearchParams(init) && (init as Partial<Iterable<unknown>>)[SymbolIterator] === URLSearchParams.prototype[SymbolIterator as never]) return ArraySlice(listOf(init))
-  const list: string[] = []
-  const method = (init as { [Symbol.iterator]?: unknown })[SymbolIterator]
-  if (method === undefined || method === null) {
-    const keys = ReflectOwnKeys(init)
-    for (let i = 0; i < keys.length; i++) {
-      const key = keys[i] as string
-      if (ObjectGetOwnPropertyDescriptor(init, key)?.enumerable !== true) continue
-      const name = scalar(key)
-      const value = scalar((init as Record<string, unknown>)[key])
-      ArrayPush(list, name)
-      ArrayPush(list, value)
-    }
-    return list
-  }
-  for (const pair of init as Iterable<unknown>) {
-    if (!isObject(pair) || typeof (pair as Partial<Iterable<unknown>>)[SymbolIterator] !== 'function') throw new TypeError('Each parameter must be a pair of name and value')
-    const both: unknown[] = []
-    for (const part of pair as Iterable<unknown>) ArrayPush(both, part)
-    if (both.length !== 2) throw new TypeError('Each parameter must be a pair of name and value')
-    ArrayPush(list, scalar(both[0]))
-    ArrayPush(list, scalar(both[1]))
-  }
-  return list
-}
+import { getterOf, NativeURL, ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, setterOf } from './primordials.ts'
+import { bindSearchParams, setSearchParams, URLSearchParams } from './search-params.ts'
+import { define, expose, publish, tag, toText } from './webidl.ts'
 
 const prototype: object = NativeURL.prototype
-const accessor = (name: string): { readonly get: unknown; readonly set: unknown } => {
-  const descriptor = ObjectGetOwnPropertyDescriptor(prototype, name) as { readonly get: unknown; readonly set: unknown } | undefined
-  return descriptor ?? { get: undefined, set: undefined }
+
+type Getter = (self: unknown) => string
+type Setter = (self: unknown, value: string) => void
+
+const nativeHref = getterOf(prototype, 'href') as Getter
+const nativeSearch = getterOf(prototype, 'search') as Getter
+const setNativeSearch = setterOf(prototype, 'search') as Setter
+
+function illegal(): TypeError {
+  return new TypeError('Illegal invocation: this is not a URL')
 }
-const searchAccessor = accessor('search')
-const hrefAccessor = accessor('href')
-const getSearch = uncurryThis(searchAccessor.get as (this: unknown) => string)
-const setNativeSearch = uncurryThis(searchAccessor.set as (this: unknown, value: string) => void)
-export const getHref = uncurryThis(hrefAccessor.get as (this: unknown) => string)
-/** The native accessors throw something that is not even an object when `this` is no URL. */
-function getNativeSearch(url: unknown): string {
+
+export function getHref(url: unknown): string {
   try {
-    return getSearch(url)
+    return nativeHref(url)
   } catch {
-    throw new TypeError('Illegal invocation: this is not a URL')
+    throw illegal()
   }
 }
-const setNativeHref = uncurryThis(hrefAccessor.set as (this: unknown, value: string) => void)
 
 /** A constructor that returns its argument lets a subclass put a private field on a native object. */
 const Returning = function (value: object): object {
@@ -212,25 +44,20 @@ class Bound extends Returning {
     paramsOf = (url) => (#params in url ? url.#params : null)
   }
 
-  constructor(url: URL, params: URLSearchParams) {
+  constructor(url: object, params: URLSearchParams) {
     super(url)
     this.#params = params
   }
 }
 
-function searchParamsOf(url: URL): URLSearchParams {
-  const query = withoutMark(getNativeSearch(url))
+function searchParamsOf(url: object): URLSearchParams {
+  getHref(url)
   const known = paramsOf(url)
   if (known !== null) return known
-  const params = new URLSearchParams(query)
-  bind(params, url)
+  const params = new URLSearchParams(nativeSearch(url))
+  bindSearchParams(params, (query) => setNativeSearch(url, query))
   new Bound(url, params)
   return params
-}
-
-function refresh(url: object): void {
-  const params = paramsOf(url)
-  if (params !== null) setList(params, parseUrlencoded(withoutMark(getNativeSearch(url))))
 }
 
 function parse(url: unknown, base?: unknown): URL | null {
@@ -241,27 +68,50 @@ function parse(url: unknown, base?: unknown): URL | null {
   }
 }
 
-export function installUrl(): void {
-  const accessors = {
-    get searchParams(): URLSearchParams {
-      return searchParamsOf(this as unknown as URL)
+/** The same accessor with a proper error, and with `after` run once a value was set. */
+function repairAccessor(name: string, after: ((url: object) => void) | null): void {
+  const get = getterOf(prototype, name) as Getter
+  const set = setterOf(prototype, name)
+  const repaired = {
+    get [name](): string {
+      try {
+        return get(this)
+      } catch {
+        throw illegal()
+      }
     },
-    get search(): string {
-      return getNativeSearch(this)
-    },
-    set search(value: string) {
-      setNativeSearch(this, toText(value))
-      refresh(this)
-    },
-    get href(): string {
-      return getHref(this)
-    },
-    set href(value: string) {
-      setNativeHref(this, toText(value))
-      refresh(this)
+    set [name](value: unknown) {
+      getHref(this)
+      set?.(this, toText(value))
+      after?.(this)
     },
   }
-  for (const name of ['searchParams', 'search', 'href']) ObjectDefineProperty(prototype, name, { ...ObjectGetOwnPropertyDescriptor(accessors, name), enumerable: true, configurable: true })
+  const readOnly = set === undefined ? { set: undefined } : null
+  ObjectDefineProperty(prototype, name, { ...ObjectGetOwnPropertyDescriptor(repaired, name), ...readOnly, enumerable: true } as PropertyDescriptor)
+}
+
+function refresh(url: object): void {
+  const params = paramsOf(url)
+  if (params !== null) setSearchParams(params, nativeSearch(url))
+}
+
+export function installUrl(): void {
+  for (const name of ['protocol', 'username', 'password', 'host', 'hostname', 'port', 'pathname', 'hash', 'origin']) repairAccessor(name, null)
+  repairAccessor('search', refresh)
+  repairAccessor('href', refresh)
+  const members = {
+    get searchParams(): URLSearchParams {
+      return searchParamsOf(this)
+    },
+    toString(): string {
+      return getHref(this)
+    },
+    toJSON(): string {
+      return getHref(this)
+    },
+  }
+  ObjectDefineProperty(prototype, 'searchParams', { ...ObjectGetOwnPropertyDescriptor(members, 'searchParams'), enumerable: true, configurable: true })
+  for (const name of ['toString', 'toJSON']) ObjectDefineProperty(prototype, name, { ...ObjectGetOwnPropertyDescriptor(members, name), enumerable: true })
   tag(prototype, 'URL')
   define(NativeURL, 'parse', parse)
   publish('URL', NativeURL)

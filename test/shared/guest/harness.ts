@@ -128,7 +128,7 @@ export class Machine {
     prelude ??= bundlePrelude()
     const script = await prelude
     const holder: { machine: Machine | null } = { machine: null }
-    const vm = await QuickJS.create({ ...ENGINE, onUnhandledRejection: (promise: JSValueHandle, reason: JSValueHandle, handled: boolean) => holder.machine?.trackRejection(promise, reason, handled) })
+    const vm = await QuickJS.create({ ...ENGINE, maxStackSize: 256 * 1024, onUnhandledRejection: (promise: JSValueHandle, reason: JSValueHandle, handled: boolean) => holder.machine?.trackRejection(promise, reason, handled) })
     const machine = new Machine(vm, options)
     holder.machine = machine
     const host = vm.newObject()

@@ -1,0 +1,175 @@
+/** `URLSearchParams`: the engine's native one ignores records and pairs, decodes odd input wrongly and is bound to no URL. */
+import { ArrayPush, ArraySlice, ArraySort, ArraySplice, ObjectGetOwnPropertyDescriptor, ReflectApply, ReflectOwnKeys, StringSlice, StringStartsWith, StringToWellFormed, SymbolIterator } from './primordials.ts'
+import { aliasIterator, createPairIterator } from './pair-iterator.ts'
+import { parseUrlencoded, serializeUrlencoded } from './urlencoded.ts'
+import { isObject, toText } from './webidl.ts'
+
+export let isSearchParams: (value: unknown) => value is URLSearchParams
+let listOf: (params: URLSearchParams) => string[]
+/** New content that the owning URL has given; not told back to it. */
+export let setSearchParams: (params: URLSearchParams, query: string) => void
+/** `changed` is told the new query at each change. */
+export let bindSearchParams: (params: URLSearchParams, changed: (query: string) => void) => void
+
+const iterate = createPairIterator<URLSearchParams>('URLSearchParams Iterator', (params, index) => {
+  const list = listOf(params)
+  const name = list[index * 2]
+  return name === undefined ? undefined : [name, list[index * 2 + 1] ?? '']
+})
+
+function scalar(value: unknown): string {
+  return StringToWellFormed(toText(value))
+}
+
+export class URLSearchParams {
+  #list: string[]
+  #bound: ((query: string) => void) | null = null
+
+  static {
+    isSearchParams = (value): value is URLSearchParams => typeof value === 'object' && value !== null && #list in value
+    listOf = (params) => params.#list
+    setSearchParams = (params, query) => {
+      params.#list = parseUrlencoded(withoutMark(query))
+    }
+    bindSearchParams = (params, changed) => {
+      params.#bound = changed
+    }
+  }
+
+  constructor(init: unknown = '') {
+    this.#list = isObject(init) ? listFromObject(init) : parseUrlencoded(withoutMark(scalar(init)))
+  }
+
+  get size(): number {
+    return this.#list.length / 2
+  }
+
+  append(name: string, value: string): void {
+    if (arguments.length < 2) throw new TypeError('append needs a name and a value')
+    const key = scalar(name)
+    ArrayPush(this.#list, key)
+    ArrayPush(this.#list, scalar(value))
+    this.#changed()
+  }
+
+  delete(name: string, value?: string): void {
+    const key = scalar(name)
+    const wanted = value === undefined ? undefined : scalar(value)
+    const list = this.#list
+    for (let i = list.length - 2; i >= 0; i -= 2) if (list[i] === key && (wanted === undefined || list[i + 1] === wanted)) ArraySplice(list, i, 2)
+    this.#changed()
+  }
+
+  get(name: string): string | null {
+    const key = scalar(name)
+    const list = this.#list
+    for (let i = 0; i < list.length; i += 2) if (list[i] === key) return list[i + 1] ?? ''
+    return null
+  }
+
+  getAll(name: string): string[] {
+    const key = scalar(name)
+    const list = this.#list
+    const values: string[] = []
+    for (let i = 0; i < list.length; i += 2) if (list[i] === key) ArrayPush(values, list[i + 1] ?? '')
+    return values
+  }
+
+  has(name: string, value?: string): boolean {
+    const key = scalar(name)
+    const wanted = value === undefined ? undefined : scalar(value)
+    const list = this.#list
+    for (let i = 0; i < list.length; i += 2) if (list[i] === key && (wanted === undefined || list[i + 1] === wanted)) return true
+    return false
+  }
+
+  set(name: string, value: string): void {
+    if (arguments.length < 2) throw new TypeError('set needs a name and a value')
+    const key = scalar(name)
+    const text = scalar(value)
+    const list = this.#list
+    let placed = false
+    for (let i = 0; i < list.length; i += 2) {
+      if (list[i] !== key) continue
+      if (placed) {
+        ArraySplice(list, i, 2)
+        i -= 2
+      } else list[i + 1] = text
+      placed = true
+    }
+    if (!placed) {
+      ArrayPush(list, key)
+      ArrayPush(list, text)
+    }
+    this.#changed()
+  }
+
+  sort(): void {
+    const list = this.#list
+    const pairs: (readonly [string, string])[] = []
+    for (let i = 0; i < list.length; i += 2) ArrayPush(pairs, [list[i] ?? '', list[i + 1] ?? ''] as const)
+    ArraySort(pairs, (a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0))
+    for (let i = 0; i < pairs.length; i++) {
+      list[i * 2] = pairs[i]?.[0] ?? ''
+      list[i * 2 + 1] = pairs[i]?.[1] ?? ''
+    }
+    this.#changed()
+  }
+
+  toString(): string {
+    return serializeUrlencoded(this.#list)
+  }
+
+  forEach(callback: (value: string, name: string, params: URLSearchParams) => void, thisArg?: unknown): void {
+    if (typeof callback !== 'function') throw new TypeError('forEach needs a function')
+    for (let i = 0; i < this.#list.length; i += 2) ReflectApply(callback, thisArg, [this.#list[i + 1], this.#list[i], this])
+  }
+
+  entries(): IterableIterator<[string, string]> {
+    return iterate(this, 'entries') as IterableIterator<[string, string]>
+  }
+
+  keys(): IterableIterator<string> {
+    return iterate(this, 'keys') as IterableIterator<string>
+  }
+
+  values(): IterableIterator<string> {
+    return iterate(this, 'values') as IterableIterator<string>
+  }
+
+  #changed(): void {
+    this.#bound?.(serializeUrlencoded(this.#list))
+  }
+}
+aliasIterator(URLSearchParams.prototype, ObjectGetOwnPropertyDescriptor(URLSearchParams.prototype, 'entries')?.value)
+
+function withoutMark(text: string): string {
+  return StringStartsWith(text, '?') ? StringSlice(text, 1) : text
+}
+
+function listFromObject(init: object): string[] {
+  if (isSearchParams(init) && (init as Partial<Iterable<unknown>>)[SymbolIterator] === URLSearchParams.prototype[SymbolIterator as never]) return ArraySlice(listOf(init))
+  const list: string[] = []
+  const method = (init as { [Symbol.iterator]?: unknown })[SymbolIterator]
+  if (method === undefined || method === null) {
+    const keys = ReflectOwnKeys(init)
+    for (let i = 0; i < keys.length; i++) {
+      const key = keys[i] as string
+      if (ObjectGetOwnPropertyDescriptor(init, key)?.enumerable !== true) continue
+      const name = scalar(key)
+      const value = scalar((init as Record<string, unknown>)[key])
+      ArrayPush(list, name)
+      ArrayPush(list, value)
+    }
+    return list
+  }
+  for (const pair of init as Iterable<unknown>) {
+    if (!isObject(pair) || typeof (pair as Partial<Iterable<unknown>>)[SymbolIterator] !== 'function') throw new TypeError('Each parameter must be a pair of name and value')
+    const both: unknown[] = []
+    for (const part of pair as Iterable<unknown>) ArrayPush(both, part)
+    if (both.length !== 2) throw new TypeError('Each parameter must be a pair of name and value')
+    ArrayPush(list, scalar(both[0]))
+    ArrayPush(list, scalar(both[1]))
+  }
+  return list
+}
