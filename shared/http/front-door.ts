@@ -70,10 +70,10 @@ export interface FrontDoorOptions {
   readonly serverTiming?: boolean
   /** Time until nobody waits for an answer, ms. Default REQUEST_DEADLINE_MS. */
   readonly requestTimeoutMs?: number
-  /** Adds routes of its own, a WebSocket's for one, to the main port. */
-  readonly attach?: (app: TemplatedApp) => void
   /** Where metrics are registered and read from. Default: a registry of its own. */
   readonly registry?: Registry
+  /** Adds routes of another kind to the main port before it listens: a region's link. Their connections live until `close`, `drain` leaves them alone. */
+  readonly attach?: (app: TemplatedApp) => void
 }
 
 const LOOPBACK_ADDRESSES: ReadonlySet<string> = new Set(['127.0.0.1', '::1', 'localhost'])
@@ -172,8 +172,8 @@ export class FrontDoor {
 
   /**
    * Accepts no more connections, lets what is in flight finish, answers what still comes on open connections with
-   * `Connection: close`, and closes them all; at the deadline what is left is ended with an error. A second call waits
-   * for the first.
+   * `Connection: close`, and closes them all, but for those of attached routes; at the deadline what is left is ended
+   * with an error. A second call waits for the first.
    */
   async drain(timeoutMs: number): Promise<void> {
     if (this.#state.kind === 'draining') return this.#state.done
@@ -183,7 +183,10 @@ export class FrontDoor {
     const [main] = sockets
     if (main !== undefined) closeListenSocket(main)
     this.#door.draining = true
-    const done = this.#drained(timeoutMs).then(() => this.#shut())
+    const done = this.#drained(timeoutMs).then(() => {
+      // uWS closes all connections of an app or none.
+      if (this.#options.attach === undefined) this.#shut()
+    })
     this.#state = { kind: 'draining', done }
     return done
   }
