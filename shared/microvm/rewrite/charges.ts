@@ -18,7 +18,9 @@ import { OP } from './opcodes.ts'
 import type { DecodedModule } from './module.ts'
 
 /** A few microseconds at worst, and long enough that few paths of real programs pay for F3. */
-const UNIT_INSTRUCTIONS = 1_000
+const UNIT_INSTRUCTIONS = 2_000
+/** A call that costs more is paid at once, mostly on a rare path: else each caller's caller would pay for it in turn. */
+const DEAR_CALL = UNIT_INSTRUCTIONS / 2
 const UNREACHABLE = -1
 
 /** By defined function, ascending byte offsets of instructions before which one unit is paid. */
@@ -88,10 +90,13 @@ class PathWalk {
       if (frame?.isLoop === false && cost > frame.arriving) frame.arriving = cost
     }
     while (reader.next()) {
+      let dear = false
       if (cost !== UNREACHABLE) {
         const callee = this.#callee(reader)
         if (paying.has(callee)) pay(reader.start)
-        cost += callee < 0 ? 1 : (this.#callCosts[callee] ?? 1)
+        const callCost = callee < 0 ? 1 : (this.#callCosts[callee] ?? 1)
+        cost += callCost
+        dear = callCost > DEAR_CALL
       }
       switch (reader.opcode) {
         case OP.block: frames.push({ isLoop: false, arriving: UNREACHABLE, otherBranch: UNREACHABLE }); break
@@ -126,7 +131,7 @@ class PathWalk {
           break
         default:
       }
-      if (cost > UNIT_INSTRUCTIONS && frames.length > 0) pay(reader.offset)
+      if ((cost > UNIT_INSTRUCTIONS || (dear && cost !== UNREACHABLE)) && frames.length > 0) pay(reader.offset)
     }
     return { points: Uint32Array.from(points), unpaid }
   }

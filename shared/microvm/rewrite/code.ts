@@ -4,7 +4,10 @@
  * C1. The page of a store is marked before the store. Its operands wait in locals meanwhile: optimising compilers see
  *     through them, and one local of each type is enough because nothing else runs between.
  * C2. What is inserted leaves the operand stack as it found it, so it may stand in unreachable code too.
- * C3. An instruction of the original names memory 0 only (checked while reading); only inserted ones name memory 1.
+ * C3. Running out of fuel is said to be unlikely in a branch hint section, so that an engine that reads it keeps the call
+ *     out of the way of the loop: measured 5 to 8 % of the run time of compute-heavy scripts, of 25 to 30 % in all. V8
+ *     reads it with --experimental-wasm-branch-hinting. The guest's own hints are dropped with its custom sections.
+ * C4. An instruction of the original names memory 0 only (checked while reading); only inserted ones name memory 1.
  */
 import { CONTROL_FUEL, CONTROL_TABLE_WRITTEN, CONTROL_VIRTUAL_PAGES, DIRTY_PAGE_SHIFT } from './layout.ts'
 import { InstructionReader } from './instruction-reader.ts'
@@ -35,6 +38,11 @@ export class CodeRewriter {
   readonly #scratchTypes: number[] = []
   readonly #scratch = new Map<string, number>()
   #scratchFirst = 0
+  /** Where in `#code` the branches are that ask for fuel. */
+  readonly #branches: number[] = []
+  readonly #hints = new ByteWriter(16_384)
+  #hintedFunctions = 0
+
   constructor(module: DecodedModule, functionMap: Uint32Array, charges: Charges, generated: Generated, omitMarking: StoreKind | undefined) {
     this.#module = module
     this.#functionMap = functionMap
@@ -51,6 +59,7 @@ export class CodeRewriter {
     const reader = new InstructionReader(module, body, defined)
     const code = this.#code
     code.clear()
+    this.#branches.length = 0
     this.#scratch.clear()
     this.#scratchTypes.length = 0
     this.#scratchFirst = reader.localCount
@@ -72,8 +81,22 @@ export class CodeRewriter {
     this.#body.clear()
     this.#body.u32(reader.declarationCount + this.#scratchTypes.length).raw(declarations)
     for (const scratchType of this.#scratchTypes) this.#body.u32(1).u8(scratchType)
+    this.#hint(defined, this.#body.length)
     this.#body.raw(code.view())
     out.sized(this.#body.view())
+  }
+
+  /** Content of the section `metadata.code.branch_hint` for all bodies written so far. */
+  branchHints(): Uint8Array {
+    return new ByteWriter(this.#hints.length + 8).u32(this.#hintedFunctions).raw(this.#hints.view()).view()
+  }
+
+  /** `codeStart` is where the code begins in the function's body; a hint counts from the body's start. */
+  #hint(defined: number, codeStart: number): void {
+    if (this.#branches.length === 0) return
+    this.#hintedFunctions++
+    this.#hints.u32(this.#functionMap[this.#module.importedFunctionCount + defined] ?? 0).u32(this.#branches.length)
+    for (const offset of this.#branches) this.#hints.u32(codeStart + offset).u8(1).u8(BRANCH_UNLIKELY)
   }
 
   /** Writes what comes in place of the instruction, after the bytes kept before it. Returns up to where the original is used up; -1 if it stays. */
@@ -160,7 +183,8 @@ export class CodeRewriter {
       .i32Const(0).flagsAccess(OP.i32Load, 2, CONTROL_FUEL).i32Const(1).op(OP.i32Sub).localTee(fuel)
       .flagsAccess(OP.i32Store, 2, CONTROL_FUEL)
       .localGet(fuel).i32Const(0).op(OP.i32LtS)
-      .op(OP.if).u8(0x40).call(this.#generated.exhausted).op(OP.end)
+    this.#branches.push(this.#code.length)
+    this.#code.op(OP.if).u8(0x40).call(this.#generated.exhausted).op(OP.end)
   }
 
   /** A local of our own: one for each purpose in a function. */
@@ -174,6 +198,8 @@ export class CodeRewriter {
     return index
   }
 }
+
+const BRANCH_UNLIKELY = 0
 
 const TYPE_CODES: Readonly<Record<StoredType, number>> = {
   i32: VALUE_TYPE.i32, i64: VALUE_TYPE.i64, f32: VALUE_TYPE.f32, f64: VALUE_TYPE.f64, v128: VALUE_TYPE.v128,

@@ -1,6 +1,6 @@
 /**
  * Puts the rewritten module together: the original's sections with the rewriter's additions behind each, no start
- * section, all data segments passive, no custom sections.
+ * section, all data segments passive, no custom sections but hints for branches.
  */
 import {
   FLAGS_IMPORT, FLAGS_MAXIMUM_PAGES, FLAGS_PAGES, HOST_MODULE, INIT_DATA_EXPORT, MEMORY_IMPORT, REFUEL_IMPORT, START_EXPORT,
@@ -22,6 +22,8 @@ export interface EncodeInput {
   readonly generated: Generated
   /** The rewritten bodies, each with its length. */
   readonly code: Uint8Array
+  /** Content of the custom section that comes before the code. */
+  readonly branchHints: Uint8Array
   readonly initData: number | null
   readonly mutableGlobals: readonly ListedGlobal[]
   readonly maximumPages: number
@@ -48,6 +50,7 @@ export function encodeModule(input: EncodeInput): Uint8Array<ArrayBuffer> {
     for (const segment of module.elements) writeElementSegment(body, segment, input.map)
   })
   if (module.data.length > 0) out.u8(12).sized(new ByteWriter().u32(module.data.length).view())
+  out.u8(0).sized(new ByteWriter().name('metadata.code.branch_hint').raw(input.branchHints).view())
   section(out, 10, defined.length + generated.functions.length, (body) => {
     body.raw(input.code)
     for (const { body: code } of generated.functions) body.sized(code)

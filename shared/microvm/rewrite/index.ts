@@ -83,7 +83,7 @@ export function rewriteModule(original: Uint8Array, options: RewriteOptions): Re
   module.bodies.forEach((_, defined) => { rewriter.rewrite(defined, code) })
   const initData = generated.initData()
   const mutableGlobals = listMutableGlobals(module, generated)
-  const rewritten = encodeModule({ module, map, resolved, generated, code: code.view(), initData, mutableGlobals, maximumPages: options.maximumPages })
+  const rewritten = encodeModule({ module, map, resolved, generated, code: code.view(), branchHints: rewriter.branchHints(), initData, mutableGlobals, maximumPages: options.maximumPages })
   if (!WebAssembly.validate(rewritten)) refuse('the module is not valid once rewritten', '(module)', 0)
 
   const memory = module.imports.find(({ kind }) => kind === 'memory')
