@@ -23,6 +23,9 @@ import { TimerQueue } from './timer-queue.ts'
 /** Fuel of one slice: about 1 ms of guest time, so that a look costs well below 1 %. */
 const FUEL_SLICE = 200_000
 const MIB = 1_048_576
+/** A slot grown beyond this is kept for functions that need it, as long as they come and the budget allows. */
+const LARGE_SLOT_BYTES = 16 * MIB
+const LARGE_SLOT_IDLE_MS = 30_000
 
 export interface ExecutorOptions {
   readonly runtime: MachineRuntime
@@ -40,6 +43,8 @@ export interface ExecutorOptions {
   /** A slot failed the oracle. */
   incident(what: string, image: ResidentImage): void
   readonly policy?: HostCallPolicy | null
+  /** Slots were destroyed: have their memory collected. */
+  releaseMemory?(): void
 }
 
 export interface ExecutorCounts {
@@ -239,7 +244,10 @@ export class Executor {
       this.#createSlot()
       return this.#missingSlots > 0
     }
-    if (scrub) this.#scrub()
+    if (scrub) {
+      this.#retireLarge(null, LARGE_SLOT_IDLE_MS)
+      this.#scrub()
+    }
     return false
   }
 
@@ -324,10 +332,24 @@ export class Executor {
     return run.residence.kind === 'slot' ? (this.#bySlot.get(run.residence.slot) ?? null) : null
   }
 
-  /** memory.grow's bound: the function's limit, and what the thread's budget has left beside this slot. */
+  /**
+   * memory.grow's bound: the function's limit, and what the thread's budget has left beside this slot. Idle slots that
+   * once grew give way first: touched memory does not go back to the system while its slot lives.
+   */
   #limitPages(run: Run, slot: Slot): number {
-    const budgetBytes = this.#options.residentMaxBytes - this.residentBytes + slot.physicalBytes
+    const wantedBytes = run.spec.limits.memoryMib * MIB
+    const leftBytes = (): number => this.#options.residentMaxBytes - this.residentBytes + slot.physicalBytes
+    if (leftBytes() < wantedBytes) this.#retireLarge(slot, 0)
+    const budgetBytes = leftBytes()
     return Math.max(slot.image.virtualPages, Math.min(run.spec.limits.memoryMib * 16, Math.floor(budgetBytes / 65_536)))
+  }
+
+  /** Destroys idle slots above their class that were not used for `idleMs`. */
+  #retireLarge(except: Slot | null, idleMs: number): void {
+    const nowMs = this.#options.nowMs()
+    const large = this.#pool.filter(({ run, slot, lastUsedMs }) => run === null && slot !== except && slot.physicalBytes > LARGE_SLOT_BYTES && nowMs - lastUsedMs >= idleMs)
+    for (const pooled of large) this.#destroy(pooled)
+    if (large.length > 0) this.#options.releaseMemory?.()
   }
 
   #destroy(pooled: PooledSlot): void {

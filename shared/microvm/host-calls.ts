@@ -199,6 +199,8 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       break
     case OPERATIONS.DRAIN:
       run.operations.set(id, { kind: 'drain' })
+      // The reader may have caught up since `write` asked for a pause.
+      if (!run.paused) context.startTimer(run, id, 0)
       break
     default:
       return fail(binding, 'ERR_INTERNAL', [`unknown operation ${kind}`])

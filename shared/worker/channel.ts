@@ -92,6 +92,9 @@ export const FLAG_LOGS = 4
 /** The body did not fit and comes as a message. */
 export const FLAG_BODY_POSTED = 8
 
+/** `bytes` is valid only during the call. */
+export type OnRecord = (type: number, runId: number, a: number, b: number, c: number, bytes: Uint8Array) => void
+
 /** The front door's end. */
 export class HostChannel {
   readonly memory: ChannelMemory
@@ -114,11 +117,9 @@ export class HostChannel {
     this.#records = new Int32Array(memory.answers)
   }
 
-  /** Invocations handed over and not yet started. */
-  get unstarted(): number {
-    let count = 0
-    for (let index = 0; index < ENTRY_COUNT; index++) if (Atomics.load(this.#cells, index * (ENTRY_BYTES / 4)) === READY) count++
-    return count
+  /** Invocations handed over and not finished with their first turn: the one that runs, and the unstarted ones. */
+  get pending(): number {
+    return (this.#tail - Atomics.load(this.control, HEAD)) | 0
   }
 
   get currentRun(): number {
@@ -135,7 +136,7 @@ export class HostChannel {
    * (`body` null then), else 'sent'.
    */
   send(runId: number, build: number, kind: number, flags: number, deadlineAtMs: number, head: string, body: Uint8Array | null): 'sent' | 'full' | 'large' {
-    if (((this.#tail - Atomics.load(this.control, HEAD)) | 0) >= UNSTARTED_MAX + 1 || this.unstarted >= UNSTARTED_MAX) return 'full'
+    if (this.pending > UNSTARTED_MAX) return 'full'
     const index = this.#tail % ENTRY_COUNT
     const cell = index * (ENTRY_BYTES / 4)
     if (Atomics.load(this.#cells, cell) !== FREE) return 'full'
@@ -181,7 +182,7 @@ export class HostChannel {
   }
 
   /** Reads records until there are none or `max` were read. `bytes` is valid only during the call. Returns how many. */
-  poll(max: number, onRecord: (type: number, runId: number, a: number, b: number, c: number, bytes: Uint8Array) => void): number {
+  poll(max: number, onRecord: OnRecord): number {
     const write = Atomics.load(this.control, ANSWER_WRITE) >>> 0
     let count = 0
     while (this.#read !== write && count < max) {

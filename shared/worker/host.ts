@@ -22,7 +22,7 @@ import type { BlockId, ImageManifest } from '../microvm/manifest.ts'
 import { createRuntime, globalValues, type RuntimeImages } from '../microvm/runtime.ts'
 import { siblingModule } from '../module-url.ts'
 import { OUTCOMES, START_KINDS } from '../outcome.ts'
-import { createChannelMemory, END_NUMBERS_BYTES, FLAG_BODY_MORE, FLAG_BODY_POSTED, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
+import { createChannelMemory, END_NUMBERS_BYTES, FLAG_BODY_MORE, FLAG_BODY_POSTED, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, type OnRecord, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
 import type { FromWorker, ToWorker, WorkerStats, WorkerTask } from './messages.ts'
 import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from './types.ts'
 
@@ -81,6 +81,8 @@ interface WorkerHandle {
   readonly runs: Map<number, ActiveRun>
   /** Builds that the worker knows, by key. */
   readonly builds: Map<string, number>
+  /** Bound once for all polls. */
+  readonly onRecord: OnRecord
   sleeping: boolean
   lastTurns: number
   stuckSinceMs: number
@@ -258,9 +260,9 @@ export class WorkerThreadHost implements SandboxHost {
     let bestLoad = Infinity
     for (const worker of this.#workers) {
       if (worker.lost) continue
-      const unstarted = worker.channel.unstarted
-      if (unstarted >= UNSTARTED_MAX) continue
-      const load = unstarted * 2 + (worker.channel.currentRun === 0 ? 0 : 2) - (worker.builds.has(run.input.build.key) ? 1 : 0)
+      const { pending } = worker.channel
+      if (pending > UNSTARTED_MAX) continue
+      const load = pending * 2 - (worker.builds.has(run.input.build.key) ? 1 : 0)
       if (load < bestLoad) {
         best = worker
         bestLoad = load
@@ -323,7 +325,7 @@ export class WorkerThreadHost implements SandboxHost {
 
   readonly #poll = (): void => {
     let records = 0
-    for (const worker of this.#workers) records += worker.channel.poll(POLL_BATCH, (type, runId, a, b, c, bytes) => this.#onRecord(worker, type, runId, a, b, c, bytes))
+    for (const worker of this.#workers) records += worker.channel.poll(POLL_BATCH, worker.onRecord)
     if (this.#queue.length > 0) this.#refill()
     this.#idlePolls = records > 0 ? 0 : this.#idlePolls + 1
     if (this.#runs.size > 0 && this.#idlePolls < IDLE_POLLS) {
@@ -419,7 +421,10 @@ export class WorkerThreadHost implements SandboxHost {
       atomics: 'disabled', resourceLimits: { stackSizeMb: STACK_SIZE_MB }, execArgv: ['--disable-warning=ExperimentalWarning'],
     })
     this.#pools[index] = pool
-    const handle: WorkerHandle = { index, channel, port: ports.port1, abort: new AbortController(), runs: new Map(), builds: new Map(), sleeping: false, lastTurns: 0, stuckSinceMs: 0, lost: false }
+    const handle: WorkerHandle = {
+      onRecord: (type, runId, a, b, c, bytes) => this.#onRecord(handle, type, runId, a, b, c, bytes),
+      index, channel, port: ports.port1, abort: new AbortController(), runs: new Map(), builds: new Map(), sleeping: false, lastTurns: 0, stuckSinceMs: 0, lost: false,
+    }
     const egress = this.#options.egressPort(index, channel.control)
     const task: WorkerTask = {
       index, runtime, channel: memory, slotCount: this.#slotsPerWorker, port: ports.port2, egress, spinUs: SPIN_US,
@@ -457,7 +462,7 @@ export class WorkerThreadHost implements SandboxHost {
     worker.lost = true
     this.counts.workersLost++
     this.#options.log.error('a worker was lost', { worker: worker.index, why })
-    worker.channel.poll(Infinity, (type, runId, a, b, c, bytes) => this.#onRecord(worker, type, runId, a, b, c, bytes))
+    worker.channel.poll(Infinity, worker.onRecord)
     for (const runId of worker.channel.takeBack()) this.#requeue(worker, runId)
     for (const run of [...worker.runs.values()]) this.#finish(run, failedResult('platformFault', { code: 'ERR_WORKER_LOST', params: [why] }))
     worker.port.close()

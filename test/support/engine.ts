@@ -53,7 +53,7 @@ export interface Ended {
 }
 
 /** An executor whose clock and CPU time are real, with what its runs answered. */
-export function testExecutor(engine: TestEngine, options: Partial<ExecutorOptions> = {}): {
+export function testExecutor(engine: TestEngine, { acceptsData = () => true, ...options }: Partial<ExecutorOptions> & { readonly acceptsData?: () => boolean } = {}): {
   readonly executor: Executor
   readonly ended: Map<number, Ended>
   readonly fetches: { readonly run: Run; readonly id: number; readonly head: string }[]
@@ -79,7 +79,7 @@ export function testExecutor(engine: TestEngine, options: Partial<ExecutorOption
     },
     data(run, chunk) {
       answerOf(run).body += Buffer.from(chunk).toString()
-      return true
+      return acceptsData()
     },
     bodyEnd: () => undefined,
     flush: () => undefined,

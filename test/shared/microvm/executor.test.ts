@@ -173,6 +173,30 @@ await t.test('when parked machines would exceed the budget the new invocation is
   t.end()
 })
 
+await t.test('slots that once grew give way when the budget is short, so that large requests of many functions fit one after another', (t) => {
+  const { executor, run, ended } = testExecutor(engine, { slotCount: 6, residentMaxBytes: 120 * MIB })
+  const images = Array.from({ length: 6 }, (_, index) => engine.image(`export default () => { const kept = []; for (let i = 0; i < 60; i++) kept.push(new Uint8Array(1 << 20).fill(1)); return ${index} }`))
+  images.forEach((each, index) => t.equal(ended.get(run(each, '', { limits: { cpuMs: 10_000, memoryMib: 80 } }))?.body, String(index)))
+  t.ok(executor.residentBytes <= 120 * MIB)
+  while (executor.idle(false));
+  t.equal(executor.slotCount, 6)
+  t.end()
+})
+
+await t.test('a reader that catches up before the guest waits for it does not leave the guest waiting', (t) => {
+  let nowMs = 0
+  const writer = engine.image('export default async (head, host) => { host.respond(200, "", null, true); const more = host.write("x"); await sleep(5); await drained(); host.write(String(more)); host.end() }')
+  const { executor, run, ended } = testExecutor(engine, { nowMs: () => nowMs, acceptsData: () => false })
+  const id = run(writer, '', { deadlineAtMs: 1_000 })
+  executor.acknowledge(id, 1, 100)
+  for (let turn = 0; turn < 5; turn++) {
+    nowMs += 10
+    executor.runTimers()
+  }
+  t.equal(ended.get(id)?.body, 'xfalse')
+  t.end()
+})
+
 await t.test('a slot that differs from its image is found by the scrubber, destroyed and replaced', (t) => {
   const { executor, run, ended, incidents } = testExecutor(engine, { slotCount: 2 })
   for (const slot of executor.idleSlots) slot.bytes[5_000_00] = 99
