@@ -2,14 +2,21 @@
  * POP and region of `outpost dev`: two processes with the link between them, as in production, kept running and stopped
  * together. The POP stops first: what it still has in flight may need the region.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fetch } from 'undici'
 import type { Clock } from '../clock.ts'
+import { CodedError } from '../errors.ts'
 import type { LogLevel } from '../log.ts'
 import type { CliContext } from './context.ts'
 import { renderRecord } from './log-output.ts'
+import { freePort } from './ports.ts'
 import { SupervisedProcess } from './supervised-process.ts'
 
 /** Children get this much longer than their own drain before SIGKILL. */
 const STOP_GRACE_MS = 5_000
+/** The link opens within milliseconds of both processes being ready, or something is wrong. */
+const LINK_WAIT_MAX_MS = 15_000
+const LINK_POLL_MS = 20
 
 export interface DevServerOptions {
   readonly port: number
@@ -42,28 +49,36 @@ export async function startDevServer(context: CliContext, options: DevServerOpti
       onRestart: (reason, delayMs) => context.err(renderRecord(new Date(), 'error', 'dev', `${name} ended, starting it again`, { reason, delayMs })),
     })
 
-  // A POP keeps the region's address, so a region that is started again takes the port it had.
-  const region = child('region', (port) => ['--port', String(port ?? 0), '--data', `${dataDir}/region`])
+  // The POP keeps the region's address over restarts, so the port is chosen here; and so both can start at the same time.
+  const regionPort = await freePort(host)
+  const region = child('region', () => ['--port', String(regionPort), '--data', `${dataDir}/region`])
+  const pop = child('pop', (port) => [
+    ...['--port', String(port ?? options.port), '--region', `http://${hostInUrl(host)}:${regionPort}`],
+    ...['--data', `${dataDir}/pop`, '--hot-min-requests', String(options.hotMinRequests)],
+  ])
+  const stop = async (): Promise<void> => {
+    await pop.stop(drainTimeoutMs + STOP_GRACE_MS)
+    await region.stop(drainTimeoutMs + STOP_GRACE_MS)
+  }
   try {
-    const regionReady = await region.start()
-    const pop = child('pop', (port) => [
-      ...['--port', String(port ?? options.port), '--region', `http://${hostInUrl(host)}:${regionReady.port}`],
-      ...['--data', `${dataDir}/pop`, '--hot-min-requests', String(options.hotMinRequests)],
-    ])
-    const stop = async (): Promise<void> => {
-      await pop.stop(drainTimeoutMs + STOP_GRACE_MS)
-      await region.stop(drainTimeoutMs + STOP_GRACE_MS)
-    }
-    try {
-      const popReady = await pop.start()
-      return { popPort: popReady.port, regionPort: regionReady.port, restarts: () => ({ region: region.restarts, pop: pop.restarts }), stop }
-    } catch (error) {
-      await stop()
-      throw error
-    }
+    const [popReady] = await Promise.all([pop.start(), region.start()])
+    await untilLinked(`http://${hostInUrl(host)}:${popReady.port}/readyz`, options.clock)
+    return { popPort: popReady.port, regionPort, restarts: () => ({ region: region.restarts, pop: pop.restarts }), stop }
   } catch (error) {
-    await region.stop(STOP_GRACE_MS)
+    await stop()
     throw error
+  }
+}
+
+/** A POP listens before its link to the region is open; requests would be refused until then. */
+async function untilLinked(readyUrl: string, clock: Clock): Promise<void> {
+  const deadlineAtMs = clock.monotonicMs() + LINK_WAIT_MAX_MS
+  for (;;) {
+    // Rejects while the POP is being started again; asked again until the deadline like any other answer.
+    const status = await fetch(readyUrl).then((response) => response.status, () => 0)
+    if (status === 200) return
+    if (clock.monotonicMs() > deadlineAtMs) throw new CodedError('ERR_PROCESS_FAILED', ['pop', `${readyUrl} still answers ${status}`])
+    await sleep(LINK_POLL_MS)
   }
 }
 

@@ -14,6 +14,18 @@ export async function isPortFree(port: number, host: string): Promise<boolean> {
   })
 }
 
+/** A port that nobody listens on now. Somebody else may take it before it is used, which then fails like any taken port. */
+export async function freePort(host: string): Promise<number> {
+  return new Promise((done, failed) => {
+    const server = createServer()
+    server.once('error', (error) => failed(new CodedError('ERR_ENVIRONMENT', [`Nothing can listen on ${host}: ${error.message}`])))
+    server.listen({ port: 0, host }, () => {
+      const address = server.address()
+      server.close(() => done(typeof address === 'object' && address !== null ? address.port : 0))
+    })
+  })
+}
+
 /** Throws ERR_PORT_IN_USE. */
 export async function requireFreePort(port: number, host: string, option: string): Promise<void> {
   if (!(await isPortFree(port, host))) throw new CodedError('ERR_PORT_IN_USE', [port, option])

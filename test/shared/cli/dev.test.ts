@@ -7,6 +7,9 @@ import { join } from 'node:path'
 import { runProcess } from '../../support/cli.ts'
 import { eventually, startDev, text } from '../../support/dev-server.ts'
 
+// Four servers start here, each with two processes that warm up their sandboxes.
+t.setTimeout(300_000)
+
 const answering = (word: string): string => `let count = 0\nexport default { fetch() { count += 1; console.log('said ${word}'); return Response.json({ word: '${word}', count }) } }\n`
 const SLOW = `export default { async fetch(request) { await new Promise((done) => setTimeout(done, 1000)); return new Response('slept') } }\n`
 
@@ -102,7 +105,7 @@ t.test('a directory is served and kept up to date', async (t) => {
 t.test('a second signal ends it at once, and the children with it', async (t) => {
   const dir = t.testdir({ src: { 'slow.js': `export default { async fetch() { await new Promise((done) => setTimeout(done, 60_000)); return new Response('') } }\n` }, data: {} })
   mkdirSync(join(dir, 'data'), { recursive: true })
-  const dev = await startDev(t, join(dir, 'src'), { data: join(dir, 'data') })
+  const dev = await startDev(t, join(dir, 'src'), { data: join(dir, 'data'), argv: ['--drain-timeout', '2000'] })
   const children = dev.children()
   // It fails when the server goes away, which is what happens here.
   const lost = fetch(`${dev.url}/fn/slow/`).catch(() => undefined)
