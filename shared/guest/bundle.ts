@@ -1,6 +1,7 @@
 /** Makes the one script that the builder evaluates in a fresh engine: its completion value is `install(host)`. */
 import { build } from 'esbuild'
 import { fileURLToPath } from 'node:url'
+import { siblingModule } from '../module-url.ts'
 
 /**
  * The bundle as source text. Deterministic for one checkout: images are keyed by it.
@@ -8,7 +9,7 @@ import { fileURLToPath } from 'node:url'
  */
 export async function bundlePrelude(): Promise<string> {
   const result = await build({
-    entryPoints: [fileURLToPath(new URL('./prelude/main.ts', import.meta.url))],
+    entryPoints: [fileURLToPath(siblingModule(import.meta.url, './prelude/main'))],
     absWorkingDir: fileURLToPath(new URL('../..', import.meta.url)),
     bundle: true,
     write: false,
