@@ -72,7 +72,7 @@ function runWhole(deps: RunDeps, build: BuildSpec, request: Parameters<typeof Ru
     let complete = false
     const gather = (chunk: Uint8Array): void => {
       bytes += chunk.byteLength
-      if (bytes <= LAMBDA_RESPONSE_MAX_BYTES) chunks.push(chunk.slice())
+      if (bytes <= LAMBDA_RESPONSE_MAX_BYTES) chunks.push(new Uint8Array(chunk))
       else chunks = []
     }
     const sink: RunSink = {

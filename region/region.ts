@@ -172,7 +172,7 @@ export class Region implements Dispatcher {
     const run = Run.start(this.#runDeps, build, { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs }, new LinkSink(answer, build))
     return {
       write(chunk) {
-        run.write(chunk.slice())
+        run.write(new Uint8Array(chunk))
         return true
       },
       writeEnd: () => run.writeEnd(),

@@ -56,8 +56,8 @@ export class Run {
     const run = new Run(deps, sink)
     const lease = deps.residency.tryAcquire(build.imageId)
     if (lease !== null) run.#begin(build, request, lease)
-    // The body belongs to the caller once `start` has returned.
-    else void run.#wait(build, { ...request, body: request.body?.slice() ?? null })
+    // The body belongs to the caller once `start` has returned. (`slice` of a Buffer would be the same memory.)
+    else void run.#wait(build, { ...request, body: request.body === null ? null : new Uint8Array(request.body) })
     return run
   }
 

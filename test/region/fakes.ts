@@ -229,9 +229,12 @@ export async function startRegion(options: TestRegionOptions = {}): Promise<Test
     ...(options.grants === undefined ? {} : { grants: options.grants }),
   })
   await region.start()
+  // The system clock's timers do not keep a process alive; a server's sockets do.
+  const keepAlive = setInterval(() => undefined, 1_000)
   return {
     region, builder, host, store, registry, environment, path,
     async close() {
+      clearInterval(keepAlive)
       await region.drain(1_000)
       await environment.close()
       if (options.path === undefined) rmSync(path, { recursive: true, force: true })

@@ -122,6 +122,12 @@ function open(functionName: string, more: Partial<OpenInvocation> = {}): OpenInv
   }
 }
 
+/** Blocks of a function's own image. */
+function blocksOf(made: TestRegion, functionName: string): BlockId[] {
+  const manifest = made.store.getManifest(made.registry.resolve(ACCOUNT, functionName, null).imageId)
+  return (JSON.parse(Buffer.from(manifest ?? []).toString()) as { pages: [number, BlockId][] }).pages.map(([, id]) => id)
+}
+
 await t.test('what does not exist is refused with a code, before anything is loaded', async (t) => {
   const made = await make(t)
   await deploy(made, 'f')
@@ -241,7 +247,7 @@ await t.test('an update while a call waits runs the new image, not an error', as
 await t.test('an image that is altered on disk is built again, once for all who wait', async (t) => {
   const made = await make(t)
   await deploy(made, 'f')
-  const [block] = blocksOf(made)
+  const [, block] = blocksOf(made, 'f')
   const raw = made.environment.table<Buffer>('blocks', 'binary')
   await made.environment.write({ kind: 'removes' }, () => void raw.put(Buffer.from(block ?? '', 'hex'), Buffer.alloc(4096, 7)))
   const all = await Promise.all(Array.from({ length: 10 }, () => run(made, 'f')))
