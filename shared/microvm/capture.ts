@@ -41,6 +41,12 @@ export function captureImage(
   return { manifest, built: { imageId: imageIdOf(encodedManifest), encodedManifest, blocks } }
 }
 
+/**
+ * Free memory in smaller pieces than this is given up. The next layer's allocations, and a request's, then lie one after
+ * the other instead of in holes all over the heap. Measured: pages of a one-line function's image 166 -> 84, of a primed
+ * Hono app 276 -> 243, dirty pages of a JSON request 60 -> 55.
+ */
+const HOLE_BYTES = 16_384
 /** Smallest allocation of the engine's allocator; nothing freed is smaller. */
 const ALLOCATION_MIN_BYTES = 16
 
@@ -56,7 +62,7 @@ export function tidyHeap(slot: Slot, call: (name: string, ...values: number[]) =
   for (let size = 1 << 20; size >= ALLOCATION_MIN_BYTES; size >>= 1) {
     for (let at = call('wasm_malloc', size) >>> 0; at !== 0; at = call('wasm_malloc', size) >>> 0) {
       zero(slot, at, size)
-      held.push(at)
+      if (size >= HOLE_BYTES) held.push(at)
     }
   }
   for (const at of held) call('wasm_free', at)

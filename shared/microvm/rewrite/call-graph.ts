@@ -51,7 +51,7 @@ export function buildCallGraph(module: DecodedModule, resolved: Uint32Array): Ca
     targets.push(target === index ? outside : target)
   }
   // The last function that named a target, so that an edge is listed once.
-  const namedBy = new Uint32Array(functionCount + 2)
+  const namedBy = new Int32Array(functionCount + 2).fill(-1)
   module.bodies.forEach((body, defined) => {
     const index = module.importedFunctionCount + defined
     first[index] = targets.length
@@ -69,7 +69,7 @@ export function buildCallGraph(module: DecodedModule, resolved: Uint32Array): Ca
       targets.push(target)
     }
   })
-  const shared = sharesTable(module)
+  const shared = sharesFunctions(module)
   first[indirect] = targets.length
   for (const index of taken) targets.push(resolved[index] ?? index)
   if (shared) targets.push(outside)
@@ -134,6 +134,6 @@ function addressTaken(module: DecodedModule): Set<number> {
 }
 
 /** Whether functions of other modules may be in a table of this one, or come in as references. */
-function sharesTable(module: DecodedModule): boolean {
-  return module.importedTableCount > 0 || module.exports.some(({ kind }) => kind === EXTERNAL_KIND.table)
+function sharesFunctions(module: DecodedModule): boolean {
+  return module.takesReferences || module.importedTableCount > 0 || module.exports.some(({ kind }) => kind === EXTERNAL_KIND.table)
 }

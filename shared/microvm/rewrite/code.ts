@@ -9,10 +9,12 @@
  *     reads it with --experimental-wasm-branch-hinting. The guest's own hints are dropped with its custom sections.
  * C4. An instruction of the original names memory 0 only (checked while reading); only inserted ones name memory 1.
  */
+import { REWRITTEN_BODY_BYTES_MAX, REWRITTEN_BYTES_MAX } from './bounds.ts'
 import { CONTROL_FUEL, CONTROL_TABLE_WRITTEN, CONTROL_VIRTUAL_PAGES, DIRTY_PAGE_SHIFT } from './layout.ts'
 import { InstructionReader } from './instruction-reader.ts'
 import { ByteWriter } from './writer.ts'
 import { OP, STORE_BY_OPCODE, type Store, type StoreKind, type StoredType } from './opcodes.ts'
+import { refuse } from './refusal.ts'
 import { VALUE_TYPE } from './value-types.ts'
 import type { Generated } from './generated.ts'
 import type { Charges } from './charges.ts'
@@ -83,6 +85,8 @@ export class CodeRewriter {
     for (const scratchType of this.#scratchTypes) this.#body.u32(1).u8(scratchType)
     this.#hint(defined, this.#body.length)
     this.#body.raw(code.view())
+    if (this.#body.length > REWRITTEN_BODY_BYTES_MAX) refuse('a function is too large once rewritten', '(function body)', body.start)
+    if (out.length + this.#body.length > REWRITTEN_BYTES_MAX) refuse('the module is too large once rewritten', '(function body)', body.start)
     out.sized(this.#body.view())
   }
 

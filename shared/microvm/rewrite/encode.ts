@@ -5,6 +5,7 @@
 import {
   FLAGS_IMPORT, FLAGS_MAXIMUM_PAGES, FLAGS_PAGES, HOST_MODULE, INIT_DATA_EXPORT, MEMORY_IMPORT, REFUEL_IMPORT, START_EXPORT,
 } from './layout.ts'
+import { TABLE_ENTRIES_MAX } from './bounds.ts'
 import { writeConstExpression } from './const-expression.ts'
 import { writeElementSegment } from './element-segments.ts'
 import { EXTERNAL_KIND, type DecodedModule } from './module.ts'
@@ -87,12 +88,11 @@ function encodeImports(out: ByteWriter, { module, resolved, generated, maximumPa
 function encodeTables(out: ByteWriter, { module, map }: EncodeInput): void {
   const tables = module.tables.slice(module.importedTableCount)
   section(out, 4, tables.length, (body) => {
-    for (const { bytes, initial } of tables) {
-      if (initial === null) {
-        body.raw(bytes)
-        continue
-      }
-      body.u8(0x40).u8(0).raw(bytes)
+    for (const { typeBytes, limits, initial } of tables) {
+      if (initial !== null) body.u8(0x40).u8(0)
+      // table.grow fails at the maximum, so there always is one.
+      body.raw(typeBytes).u8(1).u32(limits.minimum).u32(Math.min(limits.maximum ?? TABLE_ENTRIES_MAX, TABLE_ENTRIES_MAX))
+      if (initial === null) continue
       writeConstExpression(body, initial, map)
       body.op(OP.end)
     }

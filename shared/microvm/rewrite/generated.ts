@@ -62,7 +62,7 @@ export class Generated {
     this.refuel = refuel
     this.refuelType = this.#type(0, 1)
     this.exhausted = this.#add(0, 0, 0, (code) => code.call(refuel).op(OP.if).u8(BLOCK_EMPTY).op(OP.unreachable).op(OP.end))
-    this.grow = this.#add(1, 1, 3, (code) => writeGrow(code, module.memory?.imported === false ? module.memory.limits.maximum : null))
+    this.grow = this.#add(1, 1, 3, (code) => writeGrow(code, module.memory?.limits.maximum ?? null))
     this.#mark = this.#add(2, 0, 1, writeMarkRange)
     this.tableWrite = this.#add(1, 0, 1, (code) => {
       this.#pay(code, 0, 1)

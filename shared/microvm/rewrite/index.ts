@@ -51,7 +51,7 @@ export interface RewrittenModule {
   readonly memoryImport: { readonly module: string; readonly name: string }
   /** Pages of 64 KiB that the guest memory must have at the start. */
   readonly initialPages: number
-  /** The maximum that the module itself declares for its memory; null for none. memory.grow of a module that defines its memory obeys it. */
+  /** The maximum that the module itself declares for its memory; null for none. Its memory.grow obeys it. */
   readonly declaredMaximumPages: number | null
   /** Every mutable global, in a fixed order: imported ones, the module's own, and the flags of dropped segments. */
   readonly mutableGlobals: readonly MutableGlobal[]

@@ -14,7 +14,7 @@ import { EXPORT_PREFIX, HOST_MODULE } from './layout.ts'
 import { ByteReader } from './reader.ts'
 import { readConstExpression, type ConstExpression } from './const-expression.ts'
 import { readElementSegments, type ElementSegment } from './element-segments.ts'
-import { NUMERIC_TYPES, readValueType } from './value-types.ts'
+import { NUMERIC_TYPES, readValueType, type ValueClass } from './value-types.ts'
 import type { NumericType } from './opcodes.ts'
 
 export interface FunctionType {
@@ -37,8 +37,9 @@ export interface Limits {
 }
 
 export interface Table {
-  /** The encoded type: reference type and limits. */
-  readonly bytes: Uint8Array
+  /** The encoded type of its entries. */
+  readonly typeBytes: Uint8Array
+  readonly limits: Limits
   /** Initial value of a defined table that states one. */
   readonly initial: ConstExpression | null
 }
@@ -83,6 +84,8 @@ export interface DecodedModule {
   memory: { readonly imported: boolean; readonly limits: Limits } | null
   readonly globals: Global[]
   importedGlobalCount: number
+  /** Whether references to functions may come in as parameters, results or imported globals. */
+  takesReferences: boolean
   readonly exports: Export[]
   start: number | null
   readonly elements: ElementSegment[]
@@ -105,7 +108,7 @@ export function decodeModule(bytes: Uint8Array): DecodedModule {
   if (!Buffer.from('\0asm\x01\0\0\0').equals(header)) reader.refuse('not a WebAssembly module of version 1', 0)
   const module: DecodedModule = {
     bytes, types: [], imports: [], functionTypes: [], importedFunctionCount: 0, tables: [], importedTableCount: 0, memory: null,
-    globals: [], importedGlobalCount: 0, exports: [], start: null, elements: [], data: [], hasDataCount: false, bodies: [],
+    globals: [], importedGlobalCount: 0, takesReferences: false, exports: [], start: null, elements: [], data: [], hasDataCount: false, bodies: [],
   }
   let dataCount: number | null = null
   let order = -1
@@ -164,9 +167,11 @@ function readTypes(reader: ByteReader, module: DecodedModule): void {
     if (form !== 0x60) reader.refuse('an unknown form of type', start)
     const parameterCount = reader.count(bounds.PARAMETERS_MAX, 1)
     // A type may name itself, so the bound is the index after it.
-    for (let parameter = 0; parameter < parameterCount; parameter++) readValueType(reader, index + 1)
-    const resultCount = reader.count(bounds.PARAMETERS_MAX, 1)
-    for (let result = 0; result < resultCount; result++) readValueType(reader, index + 1)
+    const readTypes = (count: number): void => {
+      for (let at = 0; at < count; at++) if (readValueType(reader, index + 1) === 'function') module.takesReferences = true
+    }
+    readTypes(parameterCount)
+    readTypes(reader.count(bounds.PARAMETERS_MAX, 1))
     module.types.push({ parameterCount, bytes: reader.bytes.subarray(start, reader.offset) })
   }
 }
@@ -202,7 +207,7 @@ function readImports(reader: ByteReader, module: DecodedModule): void {
         break
       }
       case EXTERNAL_KIND.global: {
-        module.globals.push({ ...readGlobalType(reader, module), initial: null })
+        if (readGlobal(reader, module, null) === 'function') module.takesReferences = true
         module.importedGlobalCount++
         add('global')
         break
@@ -228,20 +233,21 @@ function readTables(reader: ByteReader, module: DecodedModule): void {
     }
     reader.skip(1)
     if (reader.u8() !== 0) reader.refuse('an unknown form of table', reader.offset - 1)
-    const { bytes } = readTableType(reader, module)
+    const type = readTableType(reader, module)
     const initial = readConstExpression(reader, { types: module.types.length, functions: module.functionTypes.length, globals: module.globals.length })
-    module.tables.push({ bytes, initial })
+    module.tables.push({ ...type, initial })
   }
 }
 
 function readTableType(reader: ByteReader, module: DecodedModule): Table {
   const start = reader.offset
   if (readValueType(reader, module.types.length) !== 'function') reader.refuse('a table of other things than functions cannot be restored', start)
+  const typeBytes = reader.bytes.subarray(start, reader.offset)
   const flags = reader.u8()
   if (flags > 1) reader.refuse('a shared or 64-bit table', reader.offset - 1)
-  if (reader.u32() > bounds.TABLE_ENTRIES_MAX) reader.refuse(`a table of more than ${bounds.TABLE_ENTRIES_MAX} entries`, start)
-  if (flags === 1) reader.u32()
-  return { bytes: reader.bytes.subarray(start, reader.offset), initial: null }
+  const minimum = reader.u32()
+  if (minimum > bounds.TABLE_ENTRIES_MAX) reader.refuse(`a table of more than ${bounds.TABLE_ENTRIES_MAX} entries`, start)
+  return { typeBytes, limits: { minimum, maximum: flags === 1 ? reader.u32() : null }, initial: null }
 }
 
 function readMemories(reader: ByteReader, module: DecodedModule): void {
@@ -265,13 +271,11 @@ function readMemoryType(reader: ByteReader, module: DecodedModule, imported: boo
 function readGlobals(reader: ByteReader, module: DecodedModule): void {
   const count = reader.count(bounds.GLOBALS_MAX, 3)
   for (let index = 0; index < count; index++) {
-    const type = readGlobalType(reader, module)
-    const initial = readConstExpression(reader, { types: module.types.length, functions: module.functionTypes.length, globals: module.globals.length })
-    module.globals.push({ ...type, initial })
+    readGlobal(reader, module, () => readConstExpression(reader, { types: module.types.length, functions: module.functionTypes.length, globals: module.globals.length }))
   }
 }
 
-function readGlobalType(reader: ByteReader, module: DecodedModule): Omit<Global, 'initial'> {
+function readGlobal(reader: ByteReader, module: DecodedModule, readInitial: (() => ConstExpression) | null): ValueClass {
   const start = reader.offset
   const code = reader.peek()
   const valueClass = readValueType(reader, module.types.length)
@@ -279,10 +283,10 @@ function readGlobalType(reader: ByteReader, module: DecodedModule): Omit<Global,
   const mutability = reader.u8()
   if (mutability > 1) reader.refuse('an unknown or shared form of global', reader.offset - 1)
   const bytes = reader.bytes.subarray(start, reader.offset)
-  if (mutability === 0) return { mutableType: null, bytes }
-  const mutableType = NUMERIC_TYPES.get(code)
+  const mutableType = mutability === 0 ? null : NUMERIC_TYPES.get(code)
   if (mutableType === undefined) return reader.refuse('a mutable global that is not an i32, i64, f32 or f64 cannot be restored', start)
-  return { mutableType, bytes }
+  module.globals.push({ mutableType, bytes, initial: readInitial?.() ?? null })
+  return valueClass
 }
 
 function readExports(reader: ByteReader, module: DecodedModule): void {
