@@ -1,0 +1,251 @@
+/** Publishing is all or nothing, bounded, and leaves no waste; the registry's feed of changes. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { Publisher } from '../../region/publish.ts'
+import { BoundedTurns, SingleTurns } from '../../region/turns.ts'
+import { DEFAULT_SETTINGS } from '../../shared/api/settings.ts'
+import type { FunctionRecord, PublishOrder, Published } from '../../shared/api/records.ts'
+import { systemClock } from '../../shared/clock.ts'
+import { CodedError, toCodedError } from '../../shared/errors.ts'
+import { silentLog } from '../../shared/log.ts'
+import { LmdbImageStore } from '../../shared/store/lmdb-image-store.ts'
+import { FakeBuilder, handlerZip, image, startRegion, tempDir, type TestRegion, type TestRegionOptions } from './fakes.ts'
+
+const ACCOUNT = '000000000000'
+
+interface Teardown {
+  teardown(undo: () => Promise<void>): unknown
+}
+
+async function make(test: Teardown, options: TestRegionOptions = {}): Promise<TestRegion> {
+  const made = await startRegion(options)
+  test.teardown(() => made.close())
+  return made
+}
+
+interface Reply {
+  readonly status: number
+  readonly headers: string
+  readonly json: Record<string, unknown>
+}
+
+async function control({ region }: TestRegion, method: string, path: string, body: unknown = null): Promise<Reply> {
+  const reply = await region.control({
+    requestId: 'r', method, rawPath: `/2015-03-31/functions${path}`, headers: 'authorization\nAWS4-HMAC-SHA256 any', body: body === null ? new Uint8Array(0) : Buffer.from(JSON.stringify(body)), clientIp: '',
+  })
+  const text = Buffer.from(reply.body).toString()
+  return { status: reply.status, headers: reply.headers, json: text === '' ? {} : JSON.parse(text) as Record<string, unknown> }
+}
+
+const zip = (text: string): string => Buffer.from(handlerZip(`export const handler = ${JSON.stringify(text)}`)).toString('base64')
+const createBody = (name: string, text = name): unknown => ({ FunctionName: name, Code: { ZipFile: zip(text) } })
+
+async function codeOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise
+    return 'none'
+  } catch (error) {
+    return toCodedError(error).code
+  }
+}
+
+function order(name: string, more: Partial<PublishOrder> = {}): PublishOrder {
+  return { account: ACCOUNT, functionName: name, code: { kind: 'zip', bytes: handlerZip(`export const handler = ${JSON.stringify(name)}`) }, settings: DEFAULT_SETTINGS, handlerGiven: false, secrets: null, current: null, ...more }
+}
+
+function recordOf(name: string, published: Published): FunctionRecord {
+  return { account: ACCOUNT, name, latest: { version: '$LATEST', ...published, modifiedAtMs: 1, revisionId: 'r' }, nextVersion: 1, published: null, tags: {}, createdAtMs: 1 }
+}
+
+await t.test('beyond the bound publishes are refused with a time to come back', async (t) => {
+  const builder = new FakeBuilder()
+  const gate = Promise.withResolvers<undefined>()
+  builder.gate = gate.promise.then(() => undefined)
+  const made = await make(t, { builder })
+  const all = Array.from({ length: 24 }, (_each, index) => control(made, 'POST', '', createBody(`f${index}`)))
+  while (builder.requests.length < 2) await sleep(5)
+  const refused = await Promise.race(all)
+  t.equal(refused.status, 429)
+  t.match(refused.headers, /x-amzn-errortype\nTooManyRequestsException/)
+  t.match(refused.headers, /retry-after\n1/)
+  t.match(refused.json, { OutpostCode: 'ERR_BUILD_QUEUE_FULL', Reason: 'CallerRateLimitExceeded' })
+  gate.resolve(undefined)
+  const replies = await Promise.all(all)
+  t.equal(replies.filter(({ status }) => status === 201).length, 18, '2 build, 16 wait')
+  t.equal(replies.filter(({ status }) => status === 429).length, 6)
+  t.equal((await control(made, 'POST', '', createBody('later'))).status, 201)
+})
+
+await t.test('two updates at once: one wins, the other is told of the conflict', async (t) => {
+  const made = await make(t)
+  await control(made, 'POST', '', createBody('f'))
+  const replies = await Promise.all([control(made, 'PUT', '/f/code', { ZipFile: zip('one') }), control(made, 'PUT', '/f/code', { ZipFile: zip('two') })])
+  t.same(replies.map(({ status }) => status).sort(), [200, 409])
+  t.match(replies.find(({ status }) => status === 409)?.json, { message: /An update is in progress/ })
+  t.equal(made.store.stats().images, 2, 'the loser left nothing')
+  t.same([...made.store.audit(), ...made.registry.audit()], [])
+})
+
+await t.test('two creations at once: one wins', async (t) => {
+  const made = await make(t)
+  const replies = await Promise.all([control(made, 'POST', '', createBody('f', 'one')), control(made, 'POST', '', createBody('f', 'two'))])
+  t.same(replies.map(({ status }) => status).sort(), [201, 409])
+  t.same([...made.store.audit(), ...made.registry.audit()], [])
+})
+
+await t.test('a function deleted while it is updated stays deleted', async (t) => {
+  const builder = new FakeBuilder()
+  const made = await make(t, { builder })
+  await control(made, 'POST', '', createBody('f'))
+  const gate = Promise.withResolvers<undefined>()
+  builder.gate = gate.promise.then(() => undefined)
+  const update = control(made, 'PUT', '/f/code', { ZipFile: zip('new') })
+  while (builder.requests.length < 2) await sleep(5)
+  t.equal((await control(made, 'DELETE', '/f')).status, 204)
+  gate.resolve(undefined)
+  t.equal((await update).status, 404)
+  t.same(made.store.stats(), { images: 0, blocks: 0, contentBytes: 0 })
+})
+
+await t.test('a store that is full refuses the publish whole, and what runs goes on', async (t) => {
+  const made = await make(t)
+  await control(made, 'POST', '', createBody('f'))
+  const before = made.registry.resolve(ACCOUNT, 'f', null)
+  // Room for the base, which is there, but not for another function's image.
+  const store = LmdbImageStore.within(made.environment, { contentMaxBytes: made.store.stats().contentBytes + 8_000 })
+  const publisher = new Publisher({ store, registry: made.registry, builder: made.builder, clock: systemClock, log: silentLog, regionName: 'us-east-1', engineBuild: () => 'engine-1' })
+  t.equal(await codeOf(publisher.publish(order('g'), (transaction, published) => transaction.putFunction(recordOf('g', published)))), 'ERR_STORE_FULL')
+  t.equal(made.registry.read(ACCOUNT, 'g').function(), null)
+  t.same(made.registry.resolve(ACCOUNT, 'f', null), before)
+  t.same([...made.store.audit(), ...made.registry.audit()], [])
+})
+
+await t.test('a commit that throws takes the images with it', async (t) => {
+  const made = await make(t)
+  const publisher = new Publisher({ store: made.store, registry: made.registry, builder: made.builder, clock: systemClock, log: silentLog, regionName: 'us-east-1', engineBuild: () => 'engine-1' })
+  t.equal(await codeOf(publisher.publish(order('f'), (transaction, published) => {
+    transaction.putFunction(recordOf('f', published))
+    throw new CodedError('ERR_CONFLICT', ['no'])
+  })), 'ERR_CONFLICT')
+  t.same(made.store.stats(), { images: 0, blocks: 0, contentBytes: 0 })
+  t.equal(made.registry.seq(), 0)
+  t.same(made.registry.audit(), [])
+})
+
+await t.test('a record of a missing image, source or secret is refused', async (t) => {
+  const made = await make(t)
+  await control(made, 'POST', '', createBody('f'))
+  const { latest } = made.registry.read(ACCOUNT, 'f').function() ?? { latest: null }
+  if (latest === null) throw new Error('f is not there')
+  const attempt = (published: Published): Promise<string> => codeOf(made.registry.commit(ACCOUNT, 'g', { kind: 'write' }, (transaction) => transaction.putFunction(recordOf('g', published))))
+  t.equal(await attempt({ ...latest, build: { ...latest.build, imageIds: [image(['x']).imageId] } }), 'ERR_STORE_FAILED')
+  t.equal(await attempt({ ...latest, code: { ...latest.code, zipId: '0'.repeat(64) } }), 'ERR_STORE_FAILED')
+  t.equal(await attempt({ ...latest, settings: { ...latest.settings, secretsId: 'none' } }), 'ERR_STORE_FAILED')
+  t.equal(await attempt(latest), 'none', 'all is there')
+  t.same(made.registry.audit(), [])
+})
+
+await t.test('images that a crash left are removed at start, those in use are not', async (t) => {
+  const path = tempDir()
+  const first = await startRegion({ path })
+  await control(first, 'POST', '', createBody('f'))
+  const orphan = image(['orphan', 'base-1'])
+  await first.store.putImage(orphan.imageId, orphan.encodedManifest, orphan.blocks)
+  await first.close()
+  const second = await make(t, { path })
+  t.equal(second.store.getManifest(orphan.imageId), null)
+  t.equal(second.store.stats().images, 2)
+  t.same([...second.store.audit(), ...second.registry.audit()], [])
+})
+
+await t.test('sources are kept by content and go with the last version that names them', async (t) => {
+  const made = await make(t)
+  await control(made, 'POST', '', createBody('f', 'same'))
+  await control(made, 'POST', '', createBody('g', 'same'))
+  const code = made.registry.read(ACCOUNT, 'f').function()?.latest.code
+  const zipId = code?.zipId ?? ''
+  t.equal(code?.moduleId, made.registry.read(ACCOUNT, 'g').function()?.latest.code.moduleId)
+  await control(made, 'DELETE', '/f')
+  t.ok(made.registry.hasSource(zipId))
+  t.equal(Buffer.compare(made.registry.source(zipId), Buffer.from(zip('same'), 'base64')), 0)
+  await control(made, 'DELETE', '/g')
+  t.notOk(made.registry.hasSource(zipId))
+})
+
+await t.test('a source that was altered on disk is not built from', async (t) => {
+  const made = await make(t)
+  await control(made, 'POST', '', createBody('f'))
+  const moduleId = made.registry.read(ACCOUNT, 'f').function()?.latest.code.moduleId ?? ''
+  const raw = made.environment.table<string>('sources', 'ordered')
+  await made.environment.write({ kind: 'removes' }, () => void raw.put(moduleId, Buffer.from('export const handler = "evil"')))
+  t.match(await control(made, 'PUT', '/f/configuration', { Environment: { Variables: { A: '1' } } }), { status: 500, json: { OutpostCode: 'ERR_STORE_FAILED' } })
+})
+
+await t.test('the feed gives the newest change of every function since a number', async (t) => {
+  const made = await make(t)
+  const { registry } = made
+  for (const name of ['a', 'b', 'c']) await control(made, 'POST', '', createBody(name))
+  await control(made, 'PUT', '/a/configuration', { Description: 'x' })
+  await control(made, 'DELETE', '/b')
+  const names = (seq: number, limit = 100): unknown => {
+    const since = registry.changesSince(seq, limit)
+    return since.kind === 'resync' ? since : [since.changes.map(({ seq: at, functionName, deleted }) => `${at} ${functionName}${deleted ? ' deleted' : ''}`), since.more]
+  }
+  t.same(names(0), [['3 c', '4 a', '5 b deleted'], false])
+  t.same(names(0, 2), [['3 c', '4 a'], true])
+  t.same(names(4), [['5 b deleted'], false])
+  t.same(names(5), [[], false])
+  t.same(names(6), { kind: 'resync', seq: 5 }, 'a number from the future: the store was replaced')
+  await control(made, 'POST', '', createBody('b'))
+  t.same(names(4), [['6 b'], false])
+  t.same(registry.audit(), [])
+})
+
+await t.test('a feed that has forgotten deletions says so', async (t) => {
+  const made = await make(t, { tombstonesMax: 2 })
+  for (const name of ['a', 'b', 'c', 'd']) await control(made, 'POST', '', createBody(name))
+  for (const name of ['a', 'b', 'c']) await control(made, 'DELETE', `/${name}`)
+  t.match(made.registry.changesSince(4, 10), { kind: 'resync', seq: 7 }, 'the deletion of a, 5, is forgotten')
+  t.match(made.registry.changesSince(5, 10), { kind: 'changes', changes: [{ seq: 6, functionName: 'b', deleted: true, latest: null, liveKeys: [] }, { functionName: 'c' }] })
+  t.same(made.registry.audit(), [])
+})
+
+await t.test('a listener hears of a change when it can be read, and no more after it stopped', async (t) => {
+  const made = await make(t)
+  const heard: string[] = []
+  const stop = made.registry.onChange(({ functionName, latest }) => {
+    heard.push(functionName)
+    t.equal(made.registry.resolve(ACCOUNT, functionName, null).key, latest)
+  })
+  await control(made, 'POST', '', createBody('a'))
+  await control(made, 'PUT', '/a/code', { ZipFile: zip('2') })
+  stop()
+  await control(made, 'POST', '', createBody('b'))
+  t.same(heard, ['a', 'a'])
+})
+
+await t.test('accounts do not see each other', async (t) => {
+  const made = await make(t)
+  await control(made, 'POST', '', createBody('f'))
+  t.throws(() => made.registry.resolve('111111111111', 'f', null), { code: 'ERR_FUNCTION_NOT_FOUND' })
+  t.same(made.registry.list('111111111111', '', 10), [])
+  t.same(made.registry.list('00000000000', '', 10), [], 'nor one that is a prefix')
+})
+
+await t.test('turns: bounded, in order, and free again after a failure', async (t) => {
+  const turns = new BoundedTurns(1, 2)
+  const log: number[] = []
+  const task = (number: number) => async (): Promise<void> => {
+    log.push(number)
+    await sleep(2)
+    if (number === 2) throw new Error('two')
+  }
+  const results = await Promise.allSettled([1, 2, 3, 4].map((number) => turns.run(task(number))))
+  t.same(results.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled', 'rejected'])
+  t.same(log, [1, 2, 3])
+  await turns.run(task(5))
+  const single = new SingleTurns()
+  await Promise.allSettled([2, 6].map((number) => single.run(task(number))))
+  await single.idle()
+  t.same(log, [1, 2, 3, 5, 2, 6])
+})
