@@ -36,8 +36,12 @@ export function isPublicAddress(address: string): boolean {
   }
 }
 
-/** A mapped address (`::ffff:1.2.3.4`, as sockets of both families report) as IPv4; others as they are. */
+/** A mapped address, as `::ffff:127.0.0.1` or as the URL parser writes it, `::ffff:7f00:1`, as IPv4; others as they are. */
 export function unmapped(address: string): string {
-  const match = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)
-  return match?.[1] ?? address
+  const dotted = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)
+  if (dotted?.[1] !== undefined) return dotted[1]
+  const hex = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/i.exec(address)
+  if (hex?.[1] === undefined || hex[2] === undefined) return address
+  const [high, low] = [parseInt(hex[1], 16), parseInt(hex[2], 16)]
+  return [high >> 8, high & 255, low >> 8, low & 255].join('.')
 }

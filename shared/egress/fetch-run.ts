@@ -159,8 +159,9 @@ export class FetchRun implements EgressRequest {
         if (this.#request.redirect === 'error') throw new CodedError('ERR_FETCH_FAILED', [where(hop.url), 'it redirects, and redirect is "error"'])
         this.#dispatch(nextHop(hop, status, location))
       } catch (error) {
-        controller.abort(new Error('not wanted'))
+        // First, so that the abort's own error finds nobody (X4).
         this.#fail(error)
+        controller.abort(new Error('not wanted'))
       }
       return
     }
@@ -186,7 +187,8 @@ export class FetchRun implements EgressRequest {
 
   #onChunk(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     const state = this.#state
-    if (state.kind !== 'body') return
+    // On a resume undici's parser tells of an empty piece when nothing has come yet: pausing for it would turn in circles.
+    if (state.kind !== 'body' || chunk.length === 0) return
     controller.pause()
     if (state.decoder === null) {
       // The parser's buffer is used again, and a view would carry all of it to another thread.
@@ -250,8 +252,9 @@ export class FetchRun implements EgressRequest {
   }
 
   #failBody(error: Error): void {
-    if (this.#state.kind === 'body') this.#state.controller.abort(error)
+    const { controller } = this.#state.kind === 'body' ? this.#state : { controller: null }
     this.#fail(error)
+    controller?.abort(error)
   }
 
   /** Before the head told at once, after it as the answer to a read. */
@@ -309,7 +312,7 @@ function nextHop(hop: Hop, status: number, location: string): Hop {
 /** Only http and https, no credentials. Throws ERR_FETCH_FAILED. */
 function parseTarget(text: string, base: URL | null): URL {
   const refuse = (why: string): never => {
-    throw new CodedError('ERR_FETCH_FAILED', [text.slice(0, 200), why])
+    throw new CodedError('ERR_FETCH_FAILED', [text.slice(0, 200).replace(/\/\/[^/]*@/, '//'), why])
   }
   if (text.length > EGRESS_URL_MAX_CHARS) refuse(`its URL is longer than ${EGRESS_URL_MAX_CHARS} characters`)
   const url = URL.parse(text, base?.href) ?? refuse('its URL is malformed')

@@ -441,7 +441,11 @@ t.test('2,000 requests to one slow origin are under way at once', async (t) => {
 t.test('accounts share no connection, and their number is bounded', async (t) => {
   const origin = await startOrigin(t, (_request, response) => response.end('x'))
   const egress = makeEgress(t, { accountsMax: 2 })
-  for (const account of ['a', 'a', 'b', 'a']) await fetchOk(egress, origin.url, { account })
+  for (const account of ['a', 'a', 'b', 'a']) {
+    await fetchOk(egress, origin.url, { account })
+    // undici takes its connection back when it has told of the end.
+    await new Promise((resolve) => setImmediate(resolve))
+  }
   t.equal(origin.connections, 2)
   await fetchOk(egress, origin.url, { account: 'c' })
   t.equal(egress.stats().accounts, 2)
