@@ -1,0 +1,7 @@
+import { engineSlowdown } from '../../bench/engine-slowdown.ts'
+import { guestTime } from '../../bench/guest-time.ts'
+import { honoImage } from '../../bench/hono-image.ts'
+import { resetCost } from '../../bench/reset-cost.ts'
+import { testEach } from './quick.ts'
+
+testEach([guestTime, resetCost, honoImage, engineSlowdown])
