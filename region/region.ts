@@ -51,6 +51,9 @@ export interface PopGrants {
 
 const ALL_GRANTED: PopGrants = { allows: () => true }
 const NO_ANSWER: Answer = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
+/** Between builds of an image that stays unusable: each costs the builder a second or so. */
+const REPAIR_PAUSE_MS = 10_000
+const REPAIRS_PAUSED_MAX = 1_000
 const REQUEST_TIMEOUT_MS = 900_000
 /** A forwarded call has one hop; more means that somebody forwards what was forwarded. */
 const HOPS_MAX = 1
@@ -66,6 +69,8 @@ export class Region implements Dispatcher {
   readonly #residency: ImageResidency
   readonly #runDeps: RunDeps
   readonly #grants: PopGrants
+  /** By version: a repair that did not help is not tried again before. */
+  readonly #repairNotBeforeMs = new Map<string, number>()
   #state: RegionState = 'new'
 
   constructor(deps: RegionDeps) {
@@ -140,14 +145,36 @@ export class Region implements Dispatcher {
    */
   async #repair(build: BuildSpec): Promise<BuildSpec | null> {
     const { account, functionName, version } = build
+    const key = `${account}/${functionName}:${version}`
+    const current = this.#currentOf(build)
+    if (current === null || current.imageId !== build.imageId) return current
+    if (this.#deps.clock.monotonicMs() < (this.#repairNotBeforeMs.get(key) ?? 0)) return null
     this.#log.warn('an image is not usable and is built again', { functionName, version, imageId: build.imageId })
     try {
       await this.#publisher.rebuild(account, functionName, version)
-      return this.#deps.registry.resolve(account, functionName, version)
+      const rebuilt = this.#currentOf(build)
+      // The same image again helps if it was altered on disk; with one of a wrong engine the next call would build as well.
+      if (rebuilt?.imageId === build.imageId) this.#pauseRepair(key)
+      return rebuilt
     } catch (error) {
+      this.#pauseRepair(key)
       this.#log.error('an image could not be built again', { functionName, version, code: toCodedError(error).code, reason: toCodedError(error).message })
       return null
     }
+  }
+
+  #currentOf({ account, functionName, version }: BuildSpec): BuildSpec | null {
+    try {
+      return this.#deps.registry.resolve(account, functionName, version)
+    } catch {
+      // Deleted meanwhile; the caller reports what it found.
+      return null
+    }
+  }
+
+  #pauseRepair(key: string): void {
+    if (this.#repairNotBeforeMs.size >= REPAIRS_PAUSED_MAX) this.#repairNotBeforeMs.clear()
+    this.#repairNotBeforeMs.set(key, this.#deps.clock.monotonicMs() + REPAIR_PAUSE_MS)
   }
 
   #makeLinkHandler(): LinkHandler {

@@ -74,7 +74,8 @@ export function aliasView(context: ViewContext, alias: AliasRecord): Record<stri
 export function functionView(context: ViewContext, record: FunctionRecord, version: VersionRecord, qualifier: string | null): Record<string, unknown> {
   return {
     Configuration: configurationView(context, version, qualifier),
-    Code: { RepositoryType: 'S3', Location: '' },
+    // Without a Location: there is nothing to download from yet, and an empty one would look like one.
+    Code: { RepositoryType: 'S3' },
     ...(Object.keys(record.tags).length === 0 ? {} : { Tags: record.tags }),
   }
 }

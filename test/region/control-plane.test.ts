@@ -5,6 +5,8 @@ import {
   UpdateFunctionCodeCommand, UpdateFunctionConfigurationCommand, waitUntilFunctionActiveV2, waitUntilFunctionUpdatedV2, type CreateFunctionCommandInput,
 } from '@aws-sdk/client-lambda'
 import t from 'tap'
+import { SigV4Authenticator } from '../../shared/api/sigv4.ts'
+import { ManualClock } from '../../shared/clock.ts'
 import { handlerZip, serveControl, startRegion, zipOf, type TestRegion, type TestRegionOptions } from './fakes.ts'
 
 const ROLE = 'arn:aws:iam::000000000000:role/any'
@@ -15,10 +17,20 @@ interface Test {
   teardown(undo: () => Promise<void>): unknown
 }
 
+interface ClientOptions {
+  readonly secret?: string
+  readonly accessKeyId?: string
+  readonly maxAttempts?: number
+}
+
+function clientOf(url: string, { secret = 'any', accessKeyId = 'AKIDEXAMPLE', maxAttempts = 1 }: ClientOptions = {}): LambdaClient {
+  return new LambdaClient({ endpoint: url, region: 'us-east-1', maxAttempts, credentials: { accessKeyId, secretAccessKey: secret } })
+}
+
 async function connect(test: Test, options: TestRegionOptions = {}): Promise<TestRegion & { client: LambdaClient; url: string }> {
   const made = await startRegion(options)
   const server = await serveControl(made.region)
-  const client = new LambdaClient({ endpoint: server.url, region: 'us-east-1', maxAttempts: 1, credentials: { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'any' } })
+  const client = clientOf(server.url)
   test.teardown(async () => {
     client.destroy()
     await server.close()
@@ -310,4 +322,26 @@ await t.test('our own members: limits, secrets, priming and routes; secrets are 
   const cleared = await call('PUT', '/f/configuration', { Outpost: { Secrets: {} } })
   t.match(cleared.json['Outpost'], { SecretNames: [] })
   t.same(registry.audit(), [])
+})
+
+await t.test('with keys, the SDK is let in only with the right one, and sees its own account', async (t) => {
+  const clock = new ManualClock(Date.now())
+  const accounts = new Map([['AKIDEXAMPLE', '123456789012'], ['AKIDSECOND', '210987654321']])
+  const keys = { lookup: (id: string) => (accounts.has(id) ? { secret: `secret of ${id}`, account: accounts.get(id) ?? '' } : null) }
+  const { url } = await connect(t, { clock, authenticator: new SigV4Authenticator({ keys, clock }) })
+  const client = clientOf(url, { secret: 'secret of AKIDEXAMPLE' })
+  const other = clientOf(url, { accessKeyId: 'AKIDSECOND', secret: 'secret of AKIDSECOND' })
+  t.match(await failure(clientOf(url, { secret: 'wrong' }).send(create('f'))), { name: 'InvalidSignatureException', status: 403 })
+  t.match(await failure(clientOf(url, { accessKeyId: 'AKIDNONE' }).send(create('f'))), { name: 'UnrecognizedClientException', status: 403 })
+  t.match(await client.send(create('f', { Publish: true })), { FunctionArn: 'arn:aws:lambda:us-east-1:123456789012:function:f' })
+  const arn = 'arn:aws:lambda:us-east-1:123456789012:function:f'
+  t.match(await client.send(new GetFunctionConfigurationCommand({ FunctionName: `${arn}:1` })), { Version: '1' })
+  t.match(await client.send(new InvokeCommand({ FunctionName: arn, Qualifier: '$LATEST', Payload: '{}' })), { StatusCode: 200 })
+  t.match(await failure(other.send(new GetFunctionCommand({ FunctionName: 'f' }))), { name: 'ResourceNotFoundException' })
+  t.match(await failure(other.send(new InvokeCommand({ FunctionName: arn }))), { name: 'ResourceNotFoundException' })
+  t.same((await other.send(new ListFunctionsCommand({}))).Functions, [])
+  clock.advance(60 * 60 * 1000)
+  t.match(await failure(client.send(new ListFunctionsCommand({}))), { name: 'InvalidSignatureException', message: /expired or not yet valid/ })
+  const retrying = clientOf(url, { secret: 'secret of AKIDEXAMPLE', maxAttempts: 3 })
+  t.equal((await retrying.send(new ListFunctionsCommand({}))).Functions?.length, 1, 'an SDK with a wrong clock sets it by our Date and tries again')
 })

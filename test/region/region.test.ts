@@ -266,6 +266,14 @@ await t.test('an image that cannot be built again is an error with its code', as
   t.match(await run(made, 'f'), { events: ['fail'], failure: { code: 'ERR_STORE_BLOCK' } })
 })
 
+await t.test('a builder of another engine than the sandboxes is not asked for every call', async (t) => {
+  const made = await make(t)
+  await deploy(made, 'f')
+  made.host.engineBuild = 'engine-2'
+  for (let call = 0; call < 5; call += 1) t.match(await run(made, 'f'), { failure: { code: 'ERR_STORE_BLOCK' } })
+  t.equal(made.builder.requests.length, 2)
+})
+
 await t.test('a new engine rebuilds every image in the background, and what is called first is built first', async (t) => {
   const path = (await import('./fakes.ts')).tempDir()
   const builder = new FakeBuilder()
