@@ -126,6 +126,18 @@ t.test('a file that nothing imports is a main file or a test', async (t) => {
   t.pass('imports read')
 })
 
+t.test('the lockfile installs everywhere: no address of a registry, and every optional package that npm ci looks for', async (t) => {
+  const { packages } = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as { packages: Record<string, { resolved?: string; optionalDependencies?: Record<string, string> }> }
+  const locked = new Set(Object.keys(packages).map((path) => path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)))
+  for (const [path, { resolved, optionalDependencies = {} }] of Object.entries(packages)) {
+    if (resolved !== undefined) t.fail(`package-lock.json: ${path} names ${new URL(resolved).host}: set omit-lockfile-registry-resolved`)
+    for (const name of Object.keys(optionalDependencies)) {
+      if (!locked.has(name)) t.fail(`package-lock.json: ${name}, wanted by ${path}, is missing: run node .ci/complete-lockfile.js`)
+    }
+  }
+  t.pass('lockfile read')
+})
+
 t.test('codes of errors: once retired never used again, named like what they are', async (t) => {
   for (const code of RETIRED_ERROR_CODES) t.notOk(code in ERRORS, `${code} is retired`)
   for (const [code, { status, message }] of Object.entries(ERRORS)) {
