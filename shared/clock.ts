@@ -1,3 +1,5 @@
+import { performance } from 'node:perf_hooks'
+
 /** Time comes in by constructor, so that tests can hold it still. */
 export interface Clock {
   /** Milliseconds since the Unix epoch. */
