@@ -111,7 +111,7 @@ t.test('a test has its file at the same path under test/', async (t) => {
   const folders = new Set(sources.map(({ file }) => dirname(file)))
   for (const { file } of sources.filter((source) => source.file.endsWith('.test.ts'))) {
     const mirrored = dirname(file).replace(/^test\/?/, '')
-    if (mirrored === '' || /^(conformance|hostile|fault|sim|support)/.test(mirrored)) continue
+    if (mirrored === '' || /^(conformance|hostile|fault|sim|support|system)/.test(mirrored)) continue
     if (!folders.has(mirrored) && !files.has(`${mirrored}.ts`)) t.fail(`${file} tests ${mirrored}/, which is not there`)
   }
   t.pass('names read')
