@@ -43,7 +43,8 @@ const SPECIAL: ReadonlyMap<string, number> = new Map([
 const KNOWN_METHODS: ReadonlySet<string> = new Set(['GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'])
 const METHOD = /^[A-Z][A-Z0-9_-]{0,31}$/
 const FORBIDDEN_METHODS: ReadonlySet<string> = new Set(['CONNECT', 'TRACE', 'TRACK'])
-const TARGET_BAD = /[^\x21-\x7e]|#|%00/
+/** Anything but printable ASCII, and `#`. One class: an alternation takes three times as long. */
+const TARGET_BAD = /[^\x21\x22\x24-\x7e]/
 const VALUE_BAD = /[^\t\n\x20-\x7e]/
 const CLIENT_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{7,63}$/
 
@@ -82,7 +83,7 @@ export class RequestHead {
     const special = SPECIAL.get(name)
     if (special === undefined) {
       if (name.charCodeAt(0) === 0x78 && name.startsWith('x-outpost-')) return
-      this.#flat += name + '\n' + value + '\n'
+      this.#append(name, value)
     } else {
       this.#collectSpecial(special, name, value)
     }
@@ -111,7 +112,7 @@ export class RequestHead {
     this.#transferEncodings = 0
     this.#connection = ''
     request.forEach(this.#collect)
-    this.headers = this.#flat === '' ? '' : this.#flat.slice(0, -1)
+    this.headers = this.#flat
     if (VALUE_BAD.test(this.headers)) this.#toLatin1()
     if (this.#connection !== '') this.#dropNominated()
     this.#check()
@@ -157,7 +158,13 @@ export class RequestHead {
       default:
         return
     }
-    this.#flat += name + '\n' + value + '\n'
+    this.#append(name, value)
+  }
+
+  /** Without a line break at the end, which would have to be cut off: a copy of the whole. */
+  #append(name: string, value: string): void {
+    const flat = this.#flat
+    this.#flat = flat === '' ? name + '\n' + value : flat + '\n' + name + '\n' + value
   }
 
   #refuse(why: string): void {
@@ -173,7 +180,7 @@ export class RequestHead {
       if (!METHOD.test(this.method)) this.#refuse('malformed method')
       else if (FORBIDDEN_METHODS.has(this.method)) this.#refuse(`method ${this.method}`)
     }
-    if (TARGET_BAD.test(this.path) || (this.query !== null && TARGET_BAD.test(this.query))) this.#refuse('malformed target')
+    if (isBadTarget(this.path) || (this.query !== null && isBadTarget(this.query))) this.#refuse('malformed target')
   }
 
   /** R5. Rare, so it may be slow. */
@@ -193,6 +200,11 @@ export class RequestHead {
     }
     this.headers = kept.slice(0, -1)
   }
+}
+
+/** R4. */
+function isBadTarget(text: string): boolean {
+  return TARGET_BAD.test(text) || text.includes('%00')
 }
 
 /** uWS gives undefined where there is no `?`, against what its types say. */
