@@ -18,6 +18,7 @@ import type { AliasRecord, FunctionReader, FunctionRecord, FunctionTransaction, 
 import { LATEST, functionArn, isVersionNumber } from '../shared/api/names.ts'
 import { CodedError } from '../shared/errors.ts'
 import { CHANGE_TOMBSTONES_MAX } from '../shared/limits.ts'
+import { silentLog, type Log } from '../shared/log.ts'
 import type { LmdbEnvironment, Table } from '../shared/store/lmdb-environment.ts'
 import type { BuildSpec } from '../shared/worker/types.ts'
 
@@ -28,6 +29,7 @@ export interface RegistryOptions {
   /** Whether an image is stored; part of R2. Called inside transactions. */
   readonly hasImage: (imageId: ImageId) => boolean
   readonly tombstonesMax?: number
+  readonly log?: Log
 }
 
 /** A function was written. `deleted`: it is gone with all its builds. */
@@ -101,12 +103,16 @@ export class Registry {
   readonly #listeners = new Set<(change: FunctionChange) => void>()
   /** By `account/name`, then by qualifier. A function's entry goes before a write of it is acknowledged. */
   readonly #resolved = new Map<string, Map<string, BuildSpec>>()
+  readonly #log: Log
+  /** Number of the last change that `#resolved` knows of. What is on disk may be ahead of it for a moment, never behind. */
+  #seq: number
 
   constructor(options: RegistryOptions) {
     this.#environment = options.environment
     this.#regionName = options.regionName
     this.#hasImage = options.hasImage
     this.#tombstonesMax = options.tombstonesMax ?? CHANGE_TOMBSTONES_MAX
+    this.#log = (options.log ?? silentLog).child('region-registry')
     const { environment } = options
     this.#tables = {
       functions: environment.table('functions', 'ordered'),
@@ -121,6 +127,7 @@ export class Registry {
       tombstones: environment.table('tombstones', 'ordered'),
       meta: environment.table('registryMeta', 'ordered'),
     }
+    this.#seq = readNumber(this.#tables.meta, SEQ_KEY)
   }
 
   read(account: string, functionName: string): FunctionReader {
@@ -137,16 +144,18 @@ export class Registry {
     const content = purpose.kind === 'publish' ? purpose.content : NO_CONTENT
     let bytes = RECORDS_BYTES
     for (const source of content.sources.values()) bytes += source.byteLength
-    const { result, orphans, change } = await this.#environment.write(purpose.kind === 'delete' ? { kind: 'removes' } : { kind: 'adds', bytes }, () => {
+    const write = this.#environment.write(purpose.kind === 'delete' ? { kind: 'removes' } : { kind: 'adds', bytes }, () => {
       const transaction = new Transaction(this.#tables, account, functionName, this.#hasImage)
       const result = action(transaction)
       const orphans = transaction.settle(content)
       return { result, orphans, change: transaction.changed ? this.#record(account, functionName) : null }
     })
-    if (change !== null) {
+    const { result, orphans, change } = await write.catch((error: unknown) => {
+      // A commit that failed while it was flushed may be there all the same.
       this.#resolved.delete(`${account}/${functionName}`)
-      for (const listener of this.#listeners) listener(change)
-    }
+      throw error
+    })
+    if (change !== null) this.#announce(change)
     return { result, orphans }
   }
 
@@ -188,9 +197,12 @@ export class Registry {
     return readNumber(this.#tables.imageRefs, imageId)
   }
 
-  /** Number of the last change; 0 when there was none. */
+  /**
+   * Number of the last change; 0 when there was none. What `resolve` says afterwards is at least as new: who keeps it
+   * under this number and hears of a later change knows that it may be outdated.
+   */
   seq(): number {
-    return readNumber(this.#tables.meta, SEQ_KEY)
+    return this.#seq
   }
 
   /** `listener` is called after a change is on disk, in order of `seq`. Returns a function that ends it. */
@@ -233,6 +245,19 @@ export class Registry {
     return audit(this.#tables, this.#hasImage)
   }
 
+  #announce(change: FunctionChange): void {
+    this.#resolved.delete(`${change.account}/${change.functionName}`)
+    this.#seq = change.seq
+    for (const listener of this.#listeners) {
+      try {
+        listener(change)
+      } catch (error) {
+        // The write is done and on disk: its client must not be told otherwise.
+        this.#log.error('a listener for changes failed', { seq: change.seq, reason: String(error) })
+      }
+    }
+  }
+
   #toSpec(account: string, functionName: string, version: VersionRecord): BuildSpec {
     const imageId = version.build.imageIds.at(-1)
     if (imageId === undefined) throw new CodedError('ERR_STORE_FAILED', [`${version.build.key} has no image`])
@@ -270,7 +295,7 @@ export class Registry {
       void changes.remove(previousSeq)
       void tombstones.remove(previousSeq)
     }
-    const seq = this.seq() + 1
+    const seq = readNumber(meta, SEQ_KEY) + 1
     void meta.put(SEQ_KEY, encode(seq))
     void changes.put(seq, encode(key))
     void changeOf.put(key, encode(seq))

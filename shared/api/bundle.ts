@@ -115,6 +115,8 @@ async function tryEsbuild(archive: ZipArchive, entry: string, wrapper: string | 
   })
   try {
     building = await context(options)
+    // esbuild may take its time to begin; there was nothing to cancel then.
+    if (timeout.reached) throw new CodedError('ERR_BUNDLE_LIMIT', ['time', `${BUNDLE_TIME_MAX_MS} ms`])
     return checkInputs(await building.rebuild())
   } catch (error) {
     if (timeout.reached) throw new CodedError('ERR_BUNDLE_LIMIT', ['time', `${BUNDLE_TIME_MAX_MS} ms`])

@@ -1,4 +1,5 @@
 /** Publishing is all or nothing, bounded, and leaves no waste; the registry's feed of changes. */
+import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { Publisher } from '../../region/publish.ts'
@@ -145,6 +146,41 @@ await t.test('a record of a missing image, source or secret is refused', async (
   t.same(made.registry.audit(), [])
 })
 
+await t.test('every write of a publish, failing before or after it reached the disk, leaves a whole', async (t) => {
+  for (const when of ['before', 'after'] as const) {
+    for (let failing = 0; ; failing += 1) {
+      const path = tempDir()
+      const made = await startRegion({ path })
+      await control(made, 'POST', '', createBody('f', 'old'))
+      const original = made.environment.write.bind(made.environment)
+      let writes = 0
+      made.environment.write = async (size, action) => {
+        writes += 1
+        if (writes - 1 !== failing) return await original(size, action)
+        if (when === 'after') await original(size, action)
+        throw new CodedError('ERR_STORE_FAILED', ['injected'])
+      }
+      const replies = [
+        await control(made, 'PUT', '/f/code', { ZipFile: zip('new'), Publish: true }),
+        await control(made, 'POST', '', createBody('g')),
+        await control(made, 'DELETE', '/f'),
+      ]
+      made.environment.write = original
+      for (const name of ['f', 'g']) {
+        const record = made.registry.read(ACCOUNT, name).function()
+        if (record !== null) t.equal(made.registry.resolve(ACCOUNT, name, null).key, record.latest.build.key, 'what runs is what is on disk')
+      }
+      t.same([...made.store.audit(), ...made.registry.audit()], [], `write ${failing} fails ${when}: ${replies.map(({ status }) => status).join(' ')}`)
+      await made.close()
+      const again = await startRegion({ path })
+      t.same(again.store.imageIds().filter((imageId) => again.registry.imageRefCount(imageId) === 0), [])
+      await again.close()
+      rmSync(path, { recursive: true, force: true })
+      if (writes <= failing) break
+    }
+  }
+})
+
 await t.test('images that a crash left are removed at start, those in use are not', async (t) => {
   const path = tempDir()
   const first = await startRegion({ path })
@@ -222,6 +258,44 @@ await t.test('a listener hears of a change when it can be read, and no more afte
   stop()
   await control(made, 'POST', '', createBody('b'))
   t.same(heard, ['a', 'a'])
+})
+
+await t.test('a listener that throws does not make a write fail', async (t) => {
+  const made = await make(t)
+  const heard: number[] = []
+  made.registry.onChange(() => {
+    throw new Error('broken')
+  })
+  made.registry.onChange(({ seq }) => void heard.push(seq))
+  t.equal((await control(made, 'POST', '', createBody('f'))).status, 201)
+  t.same(heard, [1])
+})
+
+await t.test('a description is never kept under a number that hides its successor', async (t) => {
+  const made = await make(t)
+  const { links } = made.region
+  await control(made, 'POST', '', createBody('f'))
+  const seen = new Map<string, number>()
+  const changed = new Map<string, number>()
+  made.registry.onChange(({ seq, latest }) => void changed.set(latest ?? '', seq))
+  const state = { done: false }
+  const watching = (async () => {
+    while (!state.done) {
+      const described = await links.describe('pop-1', ACCOUNT, 'f', null)
+      const key = described?.routes[0]?.build.key ?? ''
+      seen.set(key, Math.max(seen.get(key) ?? 0, described?.seq ?? 0))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  })()
+  for (let index = 0; index < 25; index += 1) await control(made, 'PUT', '/f/code', { ZipFile: zip(`${index}`) })
+  state.done = true
+  await watching
+  t.ok(seen.size > 5, `${seen.size} builds were seen`)
+  const order = [...changed.entries()]
+  for (const [key, seq] of seen) {
+    const successor = order[order.findIndex(([other]) => other === key) + 1]
+    if (successor !== undefined) t.ok(seq < successor[1], `${seq} before ${successor[1]}`)
+  }
 })
 
 await t.test('accounts do not see each other', async (t) => {

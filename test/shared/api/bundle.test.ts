@@ -4,7 +4,7 @@ import { strToU8, zipSync } from 'fflate'
 import t from 'tap'
 import { bundleZip, type Bundle } from '../../../shared/api/bundle.ts'
 import { openZip } from '../../../shared/api/zip.ts'
-import { systemClock } from '../../../shared/clock.ts'
+import { ManualClock, systemClock } from '../../../shared/clock.ts'
 import { toCodedError } from '../../../shared/errors.ts'
 
 type Files = Readonly<Record<string, string>>
@@ -153,4 +153,18 @@ await t.test('packages in the zip are found as a bundler for the web finds them'
 await t.test('text, JSON and binary files can be imported', async (t) => {
   const made = await bundle({ 'index.mjs': 'import a from "./a.txt"; import b from "./b.json"; import c from "./c.bin"; export const handler = [a, b.x, c.length]', 'a.txt': 'text', 'b.json': '{"x":2}', 'c.bin': 'abc' })
   t.same((await load(made))['handler'], ['text', 2, 3])
+})
+
+await t.test('bundling that takes too long is ended', async (t) => {
+  const text = `export const handler = [${'(() => { return [1, 2, { a: `x` }] })(),'.repeat(100_000)}]`
+  const archive = openZip(zipSync({ 'index.mjs': strToU8(`import "./a.mjs"; ${text}`), 'a.mjs': strToU8(text) }, { level: 1 }))
+  for (const turns of [0, 1, 5]) {
+    const clock = new ManualClock()
+    const bundling = bundleZip({ archive, handler: 'index.handler', handlerGiven: false }, clock)
+    bundling.catch(() => undefined)
+    for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => setTimeout(resolve, 2))
+    clock.advance(60_000)
+    await t.rejects(bundling, { code: 'ERR_BUNDLE_LIMIT', message: /time limit of 20000 ms/ }, `after ${turns} turns`)
+  }
+  t.match(await bundle({ 'index.js': 'exports.handler = 1' }), { fileName: 'index.js' }, 'the next one is not affected')
 })
