@@ -5,10 +5,12 @@ import { executionContext } from './context.ts'
 import { readBytes, readText } from './body.ts'
 import { hostBodyText, hostRespond } from './host.ts'
 import { beginInvocation, failInvocation, failWith, notAResponse, release, runFetchOnHttp, whenSettled, type FetchObject } from './invocation.ts'
-import { armContext, runEventOnEvent, runHttpOnEvent, WIRE_JSON, type EventHandler } from './lambda.ts'
+import { armEvents, runEventOnEvent, runHttpOnEvent, WIRE_JSON, type EventHandler } from './lambda.ts'
 import { isHttpEvent, requestOfEvent, resultOfResponse } from './lambda-http.ts'
 import { endOfTopLevel } from './repairs.ts'
-import { armRequest, HEAD_REQUEST_ID, headLine, requestWithBody } from './request.ts'
+import { setTraining } from './headers.ts'
+import { headRequestId } from './head.ts'
+import { armRequest, requestWithBody } from './request.ts'
 import { isResponse, takeResponse } from './response.ts'
 import { isObject } from './webidl.ts'
 
@@ -18,6 +20,7 @@ type Handler = { readonly kind: 'none' } | { readonly kind: 'fetch'; readonly ta
 
 let fetchTarget: FetchObject | null = null
 let eventHandler: EventHandler | null = null
+let dispatchCount = 0
 
 function isFetchObject(value: unknown): value is FetchObject {
   return isObject(value) && typeof (value as { readonly fetch?: unknown }).fetch === 'function'
@@ -52,12 +55,14 @@ export function load(module: Record<string, unknown>): string {
   fetchTarget = handler.kind === 'fetch' ? handler.target : null
   eventHandler = handler.kind === 'event' ? handler.run : null
   armRequest()
-  armContext()
+  armEvents()
   return handler.kind === 'none' ? '' : handler.kind
 }
 
 /** Entry `dispatch` of the contract. */
 export function dispatch(kind: number, head: string, bodyState: number): void {
+  // The first one primes; after it the machine is reset, and remembering would only cost.
+  if (dispatchCount < 2 && dispatchCount++ === 1) setTraining(false)
   if (kind === KIND_HTTP && fetchTarget !== null) {
     runFetchOnHttp(fetchTarget, head, bodyState)
     return
@@ -77,7 +82,7 @@ export function dispatch(kind: number, head: string, bodyState: number): void {
 function runEventOnFetch(target: FetchObject, head: string): void {
   const text = hostBodyText()
   const payload: unknown = text === '' ? {} : JSONParse(text)
-  const requestId = headLine(head, HEAD_REQUEST_ID)
+  const requestId = headRequestId(head)
   if (isHttpEvent(payload)) {
     const { head: eventHead, body } = requestOfEvent(payload, requestId)
     whenSettled(target.fetch(requestWithBody(eventHead, body), env, executionContext), onResponseForHttpEvent, failInvocation)

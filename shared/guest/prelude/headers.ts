@@ -5,7 +5,7 @@
  *
  * H1: at even indices of a list are valid lower-case names, at odd ones normalised byte strings without CR, LF or NUL.
  */
-import { ArrayIndexOf, ArrayJoin, ArrayPush, ArraySlice, ArraySort, ArraySplice, MapGet, ReflectOwnKeys, RegExpExec, StringCharCodeAt, StringSlice, StringToLowerCase, SymbolIterator, ObjectGetOwnPropertyDescriptor, ReflectApply } from './primordials.ts'
+import { ArrayIndexOf, ArrayJoin, ArrayPush, ArraySlice, ArraySort, ArraySplice, MapGet, MapSet, MapSize, ObjectKeys, SetAdd, SetHas, SetSize, RegExpExec, StringCharCodeAt, StringSlice, StringToLowerCase, SymbolIterator, ObjectGetOwnPropertyDescriptor, ReflectApply } from './primordials.ts'
 import { isObject, toText } from './webidl.ts'
 import { aliasIterator, createPairIterator } from './pair-iterator.ts'
 
@@ -32,6 +32,24 @@ for (const name of [
   COMMON_NAMES.set(name.toLowerCase(), name.toLowerCase())
 }
 
+/** Values found to need no change; see `train`. */
+const CLEAN_VALUES = new Set<string>([
+  'application/json', 'application/json; charset=utf-8', 'application/json; charset=UTF-8', 'application/octet-stream', 'image/png', 'image/svg+xml', 'text/css', 'text/html', 'text/html; charset=utf-8',
+  'text/html; charset=UTF-8', 'text/html;charset=UTF-8', 'text/javascript', 'text/plain', 'text/plain; charset=utf-8', 'text/plain; charset=UTF-8', 'text/plain;charset=UTF-8', 'text/event-stream',
+  '*', '0', 'true', 'no-cache', 'no-store', 'nosniff', 'DENY', 'SAMEORIGIN', 'GET', 'GET, POST, OPTIONS', 'chunked', 'keep-alive', 'close', 'gzip', 'public', 'private', 'max-age=0', 'max-age=60', 'max-age=3600',
+])
+
+/**
+ * While training, names and values that were checked are remembered. Priming trains: what a function sends is then in
+ * its image. After it nothing is remembered, since the machine is reset anyway.
+ */
+let training = true
+const TRAINED_MAX = 256
+
+export function setTraining(on: boolean): void {
+  training = on
+}
+
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
  
 const BAD_VALUE = /[\0\r\n]|[^\0-\xff]/
@@ -41,7 +59,9 @@ export function normalizeName(value: unknown): string {
   const common = MapGet(COMMON_NAMES, name)
   if (common !== undefined) return common
   if (RegExpExec(TOKEN, name) === null) throw new TypeError(`Invalid header name: ${name === '' ? '(empty)' : name}`)
-  return StringToLowerCase(name)
+  const lower = StringToLowerCase(name)
+  if (training && MapSize(COMMON_NAMES) < TRAINED_MAX) MapSet(COMMON_NAMES, name, lower)
+  return lower
 }
 
 function isSpace(code: number): boolean {
@@ -50,12 +70,14 @@ function isSpace(code: number): boolean {
 
 export function normalizeValue(value: unknown, name: string): string {
   let text = toText(value)
+  if (SetHas(CLEAN_VALUES, text)) return text
   let start = 0
   let end = text.length
   while (start < end && isSpace(StringCharCodeAt(text, start))) start++
   while (end > start && isSpace(StringCharCodeAt(text, end - 1))) end--
   if (end - start !== text.length) text = StringSlice(text, start, end)
   if (RegExpExec(BAD_VALUE, text) !== null) throw new TypeError(`Invalid value of header ${name}: it must be bytes without CR, LF and NUL`)
+  if (training && SetSize(CLEAN_VALUES) < TRAINED_MAX) SetAdd(CLEAN_VALUES, text)
   return text
 }
 
@@ -106,14 +128,16 @@ export function fillHeaders(list: HeaderList, init: unknown): void {
 }
 
 function fillFromRecord(list: HeaderList, record: Record<string, unknown>): void {
-  const keys = ReflectOwnKeys(record)
+  const keys = ObjectKeys(record)
+  let at = list.length
   for (let i = 0; i < keys.length; i++) {
-    const key = keys[i] as string
-    if (ObjectGetOwnPropertyDescriptor(record, key)?.enumerable !== true) continue
-    const name = normalizeName(key)
-    const value = normalizeValue(record[key], name)
-    ArrayPush(list, name)
-    ArrayPush(list, value)
+    const key = keys[i] ?? ''
+    // The two look-ups first: they spare the common cases the calls.
+    const name = MapGet(COMMON_NAMES, key) ?? normalizeName(key)
+    const value = record[key]
+    const clean = typeof value === 'string' && SetHas(CLEAN_VALUES, value) ? value : normalizeValue(value, name)
+    list[at++] = name
+    list[at++] = clean
   }
 }
 
@@ -147,28 +171,43 @@ const iterate = createPairIterator<Headers>('Headers Iterator', pairAt)
 export let isHeaders: (value: unknown) => value is Headers
 export let headerListOf: (headers: Headers) => HeaderList
 let sortedPairsOf: (headers: Headers) => (readonly [string, string])[]
+export let headerGuardOf: (headers: Headers) => Guard
 /** Headers around a list that it shares with its owner. */
 export let headersOver: (list: HeaderList, guard: Guard) => Headers
 
+/** The list that the next Headers takes over. */
+let adopted: HeaderList | null = null
+/** What iteration gives of the last Headers iterated, until any changes. */
+let sortedFor: Headers | null = null
+let sorted: (readonly [string, string])[] = []
+
 export class Headers {
-  #list: HeaderList = []
-  #guard: Guard = 'none'
-  /** What iteration gives, until a change. */
-  #sorted: (readonly [string, string])[] | null = null
+  #list: HeaderList
+  #guard: Guard
 
   static {
     isHeaders = (value): value is Headers => typeof value === 'object' && value !== null && #list in value
     headerListOf = (headers) => headers.#list
-    sortedPairsOf = (headers) => (headers.#sorted ??= sortedPairs(headers.#list))
+    headerGuardOf = (headers) => headers.#guard
+    sortedPairsOf = (headers) => {
+      if (sortedFor !== headers) {
+        sortedFor = headers
+        sorted = sortedPairs(headers.#list)
+      }
+      return sorted
+    }
     headersOver = (list, guard) => {
+      adopted = list
       const headers = new Headers()
-      headers.#list = list
       headers.#guard = guard
       return headers
     }
   }
 
   constructor(init?: HeadersInit) {
+    this.#list = adopted ?? []
+    adopted = null
+    this.#guard = 'none'
     if (init !== undefined) fillHeaders(this.#list, init)
   }
 
@@ -187,7 +226,13 @@ export class Headers {
   }
 
   get(name: string): string | null {
-    return getHeader(this.#list, normalizeName(name))
+    // What getHeader does for a name met once, without its calls: most reads are of such.
+    const list = this.#list
+    const key = MapGet(COMMON_NAMES, name) ?? normalizeName(name)
+    const i = ArrayIndexOf(list, key)
+    if (i < 0) return null
+    if ((i & 1) === 1 || ArrayIndexOf(list, key, i + 1) >= 0) return getHeader(list, key)
+    return list[i + 1] ?? ''
   }
 
   getSetCookie(): string[] {
@@ -229,7 +274,7 @@ export class Headers {
 
   #beforeChange(): void {
     if (this.#guard === 'immutable') throw new TypeError('These headers are immutable: copy them with new Headers(headers)')
-    this.#sorted = null
+    sortedFor = null
   }
 }
 

@@ -3,6 +3,7 @@
  * Getters are not called and proxies are not opened further than their own answers.
  */
 import { ArrayIndexOf, ArrayIsArray, ArrayJoin, ArrayPush, ArraySlice, JSONStringify, NumberToString, ObjectGetOwnPropertyDescriptor, ObjectGetPrototypeOf, ObjectToString, ReflectOwnKeys, RegExpExec, StringIncludes, StringSlice, StringReplaceAll, TypedArrayTag } from './primordials.ts'
+import { isLazyGetter } from './lazy.ts'
 import { describeThrown, stackText } from './report.ts'
 import { toText } from './webidl.ts'
 
@@ -211,7 +212,7 @@ function addProperties(entries: string[], value: object, skipIndices: boolean, d
     if (entries.length > ENTRIES_MAX * 2) return
     const name = keyText(key)
     const shown =
-      descriptor.get !== undefined ? (descriptor.set !== undefined ? '[Getter/Setter]' : '[Getter]') : descriptor.set !== undefined ? '[Setter]' : format(descriptor.value, depth + 1, run, false)
+      isLazyGetter((descriptor as { readonly get?: unknown }).get) ? format((value as Record<string | symbol, unknown>)[key], depth + 1, run, false) : descriptor.get !== undefined ? (descriptor.set !== undefined ? '[Getter/Setter]' : '[Getter]') : descriptor.set !== undefined ? '[Setter]' : format(descriptor.value, depth + 1, run, false)
     ArrayPush(entries, `${name}: ${shown}`)
   }
 }

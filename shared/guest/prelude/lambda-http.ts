@@ -1,100 +1,9 @@
-/** HTTP events of payload format 2.0 (`ecosystem.md` 2.6): from a request, and to and from a fetch handler's view. */
-import { ArrayIsArray, ArrayPush, DateNow, JSONStringify, NativeUint8Array, ObjectKeys, StringIndexOf, StringPadStart, StringSlice, StringSplit, StringStartsWith, StringIncludes, StringToLowerCase, Uint8ArrayFromBase64, Uint8ArrayToBase64 } from './primordials.ts'
-import { configuration } from './configuration.ts'
+/** Results of payload format 2.0 (`ecosystem.md` 2.6), and its events as a fetch handler sees them. */
+import { ArrayIsArray, ArrayPush, JSONStringify, ObjectKeys, StringStartsWith, Uint8ArrayFromBase64 } from './primordials.ts'
 import { findHeader, getHeader, normalizeName, normalizeValue, wireHeaders, type HeaderList } from './headers.ts'
-import { hostBodyBytes, hostRespond, hostUtf8Decode } from './host.ts'
-import { HEAD_CLIENT_IP, HEAD_REQUEST_ID, headHeaders, headLine } from './request.ts'
-import { HostSource, readAll } from './streams.ts'
-import { OPERATIONS } from '../abi.ts'
-import { parseUrlencoded } from './urlencoded.ts'
+import { hostRespond } from './host.ts'
+import { encodeBody } from './lambda-event.ts'
 import { isObject, toText } from './webidl.ts'
-
-
-const MONTHS = 'JanFebMarAprMayJunJulAugSepOctNovDec'
-
-/** `21/Nov/2026:01:36:26 +0000` */
-function commonLogTime(epochMs: number): string {
-  const date = new Date(epochMs)
-  const two = (value: number): string => StringPadStart(`${value}`, 2, '0')
-  const month = StringSlice(MONTHS, date.getUTCMonth() * 3, date.getUTCMonth() * 3 + 3)
-  return `${two(date.getUTCDate())}/${month}/${date.getUTCFullYear()}:${two(date.getUTCHours())}:${two(date.getUTCMinutes())}:${two(date.getUTCSeconds())} +0000`
-}
-
-/** Text goes as it is; what is not UTF-8 or not a text type goes as base64. */
-function isTextType(type: string): boolean {
-  const lower = StringToLowerCase(type)
-  return lower === '' || StringStartsWith(lower, 'text/') || StringIncludes(lower, 'json') || StringIncludes(lower, 'xml') || StringIncludes(lower, 'javascript') || StringIncludes(lower, 'x-www-form-urlencoded') || StringIncludes(lower, 'charset=')
-}
-
-function encodedBody(bytes: Uint8Array<ArrayBuffer>, type: string): { readonly body: string; readonly isBase64Encoded: boolean } {
-  const text = isTextType(type) ? hostUtf8Decode(bytes, true, true) : null
-  return text === null ? { body: Uint8ArrayToBase64(bytes), isBase64Encoded: true } : { body: text, isBase64Encoded: false }
-}
-
-/** The event of a request; a promise if its body still streams in. */
-export function httpEvent(head: string, bodyState: number): unknown {
-  if (bodyState === 2) return readAll(new HostSource(OPERATIONS.BODY, 0)).then((bytes) => buildEvent(head, bytes))
-  return buildEvent(head, bodyState === 0 ? null : new NativeUint8Array(hostBodyBytes()))
-}
-
-function buildEvent(head: string, bytes: Uint8Array<ArrayBuffer> | null): unknown {
-  const list = headHeaders(head)
-  const url = headLine(head, 3)
-  const schemeEnd = StringIndexOf(url, '://')
-  const pathStart = StringIndexOf(url, '/', schemeEnd < 0 ? 0 : schemeEnd + 3)
-  const host = StringSlice(url, schemeEnd + 3, pathStart < 0 ? undefined : pathStart)
-  const target = pathStart < 0 ? '/' : StringSlice(url, pathStart)
-  const question = StringIndexOf(target, '?')
-  const rawPath = question < 0 ? target : StringSlice(target, 0, question)
-  const rawQueryString = question < 0 ? '' : StringSlice(target, question + 1)
-  const now = DateNow()
-  const headers: Record<string, string> = {}
-  let cookies: string[] | undefined
-  for (let i = 0; i < list.length; i += 2) {
-    const name = list[i] ?? ''
-    const value = list[i + 1] ?? ''
-    if (name === 'cookie') cookies = StringSplit(value, '; ')
-    else headers[name] = headers[name] === undefined ? value : `${headers[name]},${value}`
-  }
-  return {
-    version: '2.0',
-    routeKey: '$default',
-    rawPath,
-    rawQueryString,
-    ...(cookies === undefined ? null : { cookies }),
-    headers,
-    ...(rawQueryString === '' ? null : { queryStringParameters: queryParameters(rawQueryString) }),
-    requestContext: {
-      accountId: configuration.accountId === '' ? 'anonymous' : configuration.accountId,
-      apiId: configuration.functionName,
-      domainName: host,
-      domainPrefix: configuration.functionName,
-      http: {
-        method: headLine(head, 2),
-        path: rawPath,
-        protocol: 'HTTP/1.1',
-        sourceIp: headLine(head, HEAD_CLIENT_IP),
-        userAgent: getHeader(list, 'user-agent') ?? '',
-      },
-      requestId: headLine(head, HEAD_REQUEST_ID),
-      routeKey: '$default',
-      stage: '$default',
-      time: commonLogTime(now),
-      timeEpoch: now,
-    },
-    ...(bytes === null ? { isBase64Encoded: false } : encodedBody(bytes, getHeader(list, 'content-type') ?? '')),
-  }
-}
-
-function queryParameters(query: string): Record<string, string> {
-  const parameters: Record<string, string> = {}
-  const list = parseUrlencoded(query)
-  for (let i = 0; i < list.length; i += 2) {
-    const name = list[i] ?? ''
-    parameters[name] = parameters[name] === undefined ? (list[i + 1] ?? '') : `${parameters[name]},${list[i + 1] ?? ''}`
-  }
-  return parameters
-}
 
 interface HttpResult {
   readonly statusCode?: unknown
@@ -186,5 +95,5 @@ export function resultOfResponse(status: number, list: HeaderList, bytes: Uint8A
     if (name === 'set-cookie') ArrayPush(cookies, list[i + 1] ?? '')
     else headers[name] ??= getHeader(list, name) ?? ''
   }
-  return { statusCode: status, headers, ...(cookies.length === 0 ? null : { cookies }), ...encodedBody(bytes, getHeader(list, 'content-type') ?? '') }
+  return { statusCode: status, headers, ...(cookies.length === 0 ? null : { cookies }), ...encodeBody(bytes, getHeader(list, 'content-type') ?? '') }
 }

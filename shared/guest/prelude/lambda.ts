@@ -4,10 +4,16 @@ import { configuration } from './configuration.ts'
 import { hostBodyText, hostRemainingMs, hostRespond } from './host.ts'
 import { failWith, hold, release, whenSettled } from './invocation.ts'
 import { onIdle } from './operations.ts'
-import { HEAD_REQUEST_ID, headLine } from './request.ts'
-import { httpEvent, respondWithHttpResult } from './lambda-http.ts'
+import { headRequestId } from './head.ts'
+import { armHttpEvent, httpEvent } from './lambda-event.ts'
+import { respondWithHttpResult } from './lambda-http.ts'
+import { HostSource, readAll } from './streams.ts'
+import { OPERATIONS } from '../abi.ts'
 
 export type EventHandler = (event: unknown, context: object, callback: (error: unknown, result?: unknown) => void) => unknown
+
+/** The contract's bodyState of a body that still comes in. */
+const STREAMED = 2
 
 export const WIRE_JSON = 'content-type\napplication/json'
 
@@ -26,7 +32,8 @@ interface LambdaContext {
   callbackWaitsForEmptyEventLoop: boolean
 }
 
-export function armContext(): void {
+export function armEvents(): void {
+  armHttpEvent()
   const { functionName, version, arn, memoryMib } = configuration
   context = {
     callbackWaitsForEmptyEventLoop: true,
@@ -35,7 +42,7 @@ export function armContext(): void {
     invokedFunctionArn: arn,
     memoryLimitInMB: `${memoryMib}`,
     get awsRequestId(): string {
-      return headLine(contextHead, HEAD_REQUEST_ID)
+      return headRequestId(contextHead)
     },
     logGroupName: `/aws/lambda/${functionName}`,
     get logStreamName(): string {
@@ -113,8 +120,10 @@ export function runEventOnEvent(handler: EventHandler, head: string): void {
 
 /** kind http, handler event. */
 export function runHttpOnEvent(handler: EventHandler, head: string, bodyState: number): void {
-  whenSettled(httpEvent(head, bodyState), (event) => runEventHandler(handler, head, event, respondWithHttpResult), (error) => {
-    answered = false
-    failed(error)
-  })
+  if (bodyState !== STREAMED) {
+    runEventHandler(handler, head, httpEvent(head, bodyState), respondWithHttpResult)
+    return
+  }
+  answered = false
+  void readAll(new HostSource(OPERATIONS.BODY, 0)).then((body) => runEventHandler(handler, head, httpEvent(head, bodyState, body), respondWithHttpResult), failed)
 }

@@ -10,9 +10,19 @@ const { bind, call } = Function.prototype
 type Uncurry = <T, A extends unknown[], R>(method: (this: T, ...rest: A) => R) => (self: T, ...rest: A) => R
 export const uncurryThis = bind.bind(call) as unknown as Uncurry
 
+/** The getter of a property on a built-in prototype. */
+const getter = (prototype: object, name: string | symbol): ((self: unknown) => unknown) => uncurryThis(Object.getOwnPropertyDescriptor(prototype, name)?.get as (this: unknown) => unknown)
+export const getterOf = getter as (prototype: object, name: string) => (self: unknown) => unknown
+/** Undefined for a property that cannot be set. */
+export function setterOf(prototype: object, name: string): ((self: unknown, value: string) => void) | undefined {
+  const set = Object.getOwnPropertyDescriptor(prototype, name)?.set as ((this: unknown, value: string) => void) | undefined
+  return set === undefined ? undefined : uncurryThis(set)
+}
+
 export const StringIndexOf = uncurryThis(String.prototype.indexOf)
 export const StringSlice = uncurryThis(String.prototype.slice)
 export const StringSplit = uncurryThis(String.prototype.split as (this: string, separator: string) => string[])
+export const StringSplitUpTo = uncurryThis(String.prototype.split as (this: string, separator: string, limit: number) => string[])
 export const StringToLowerCase = uncurryThis(String.prototype.toLowerCase)
 export const StringToUpperCase = uncurryThis(String.prototype.toUpperCase)
 export const StringCharCodeAt = uncurryThis(String.prototype.charCodeAt)
@@ -24,6 +34,7 @@ export const StringTrim = uncurryThis(String.prototype.trim)
 export const StringRepeat = uncurryThis(String.prototype.repeat)
 export const StringPadStart = uncurryThis(String.prototype.padStart)
 export const StringPadEnd = uncurryThis(String.prototype.padEnd)
+export const StringIsWellFormed = uncurryThis((String.prototype as unknown as { isWellFormed(this: string): boolean }).isWellFormed)
 export const StringToWellFormed = uncurryThis((String.prototype as unknown as { toWellFormed(this: string): string }).toWellFormed)
 export const { fromCharCode: StringFromCharCode } = String
 export const NumberToString = uncurryThis(Number.prototype.toString)
@@ -42,6 +53,11 @@ export const SymbolToStringTag: typeof Symbol.toStringTag = Symbol.toStringTag
 export const MapGet = uncurryThis(Map.prototype.get) as <K, V>(self: Map<K, V>, key: K) => V | undefined
 export const MapSet = uncurryThis(Map.prototype.set) as <K, V>(self: Map<K, V>, key: K, value: V) => Map<K, V>
 export const MapDelete = uncurryThis(Map.prototype.delete) as <K, V>(self: Map<K, V>, key: K) => boolean
+
+export const MapSize = getterOf(Map.prototype, 'size') as (self: unknown) => number
+export const SetHas = uncurryThis(Set.prototype.has) as <T>(self: Set<T>, value: T) => boolean
+export const SetAdd = uncurryThis(Set.prototype.add) as <T>(self: Set<T>, value: T) => Set<T>
+export const SetSize = getterOf(Set.prototype, 'size') as (self: unknown) => number
 
 export const {
   defineProperty: ObjectDefineProperty,
@@ -74,13 +90,6 @@ export const performanceNow = uncurryThis(performance.now)
 
 /** The view of a typed array, by the getters of its prototype: they throw on anything else and cannot be shadowed. */
 const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object
-const getter = (prototype: object, name: string | symbol): ((self: unknown) => unknown) => uncurryThis(Object.getOwnPropertyDescriptor(prototype, name)?.get as (this: unknown) => unknown)
-export const getterOf = getter as (prototype: object, name: string) => (self: unknown) => unknown
-/** Undefined for a property that cannot be set. */
-export function setterOf(prototype: object, name: string): ((self: unknown, value: string) => void) | undefined {
-  const set = Object.getOwnPropertyDescriptor(prototype, name)?.set as ((this: unknown, value: string) => void) | undefined
-  return set === undefined ? undefined : uncurryThis(set)
-}
 export const ArrayBufferIsView = ArrayBuffer.isView
 export const TypedArrayBuffer = getter(TypedArrayPrototype, 'buffer') as (self: unknown) => ArrayBuffer
 export const TypedArrayByteOffset = getter(TypedArrayPrototype, 'byteOffset') as (self: unknown) => number

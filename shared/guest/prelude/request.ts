@@ -1,17 +1,16 @@
 /**
- * `Request`. One that came in keeps the head string it came with and a number that says where its body is; method and
- * URL are cut out when read, headers split when asked for, and only then is there an object behind it.
+ * `Request`. One that came in keeps the head string it came with and where its body is; method and URL are cut out
+ * when read, headers split when asked for. Everything rarer is in RequestRest.
  *
- * Q1: `#state` is a number exactly as long as `#head` tells everything; once it is a RequestState, `#head` is only
- *     read to fill that state's null fields.
+ * Q1: `#head` is '' exactly for requests that a function made; those have `#lines` and `#headers` from the start.
  */
-import { ArrayPush, JSONParse, NativeUint8Array, NativeURL, ObjectCreate, RegExpExec, StringIndexOf, StringSlice, StringSplit, StringToUpperCase } from './primordials.ts'
-import { AbortController, AbortSignal, followSignal, isAbortSignal } from './abort.ts'
+import { ArrayPush, JSONParse, NativeUint8Array, NativeURL, ObjectCreate, RegExpExec, StringToUpperCase } from './primordials.ts'
+import { AbortController, followSignal, isAbortSignal, type AbortSignal } from './abort.ts'
 import type { Blob } from './blob.ts'
 import { assertUsable, BUFFERED, cloneRaw, extractBody, extractedType, isUsed, readArrayBuffer, readBlob, readBytes, readForm, readText, streamOf, USED, type RawBody } from './body.ts'
 import type { FormData } from './form-data.ts'
-import { copyList, fillHeaders, findHeader, getHeader, headersOver, type Guard, type HeaderList, type Headers } from './headers.ts'
-import { hostBodyText } from './host.ts'
+import { headHeaders, headLines, METHOD, URL_LINE, type HeadLines } from './head.ts'
+import { copyList, fillHeaders, findHeader, getHeader, headerGuardOf, headerListOf, headersOver, type HeaderList, type Headers } from './headers.ts'
 import { OPERATIONS } from '../abi.ts'
 import { HostSource, type ReadableStream } from './streams.ts'
 import { getHref } from './url.ts'
@@ -28,72 +27,22 @@ export interface RequestInit {
   readonly cf?: object
 }
 
-/** Values of `#state` while the head tells everything; the contract's bodyState, and one more. */
-const BODY_NONE = 0
-const BODY_BUFFERED = 1
-const BODY_STREAMED = 2
-const BODY_USED = 3
-
-class RequestState {
-  method: string
-  url: string
-  list: HeaderList | null = null
-  headers: Headers | null = null
-  guard: Guard = 'none'
-  body: RawBody
+class RequestRest {
   redirect: Redirect = 'follow'
   signal: AbortSignal | null = null
   cf: object | null = null
-
-  constructor(method: string, url: string, body: RawBody) {
-    this.method = method
-    this.url = url
-    this.body = body
-  }
 }
 
-/** A part of a request's head: its line number in `requestId\nclientIp\nMETHOD\nURL\nname\nvalue...`. */
-export const HEAD_REQUEST_ID = 0
-export const HEAD_CLIENT_IP = 1
-const HEAD_METHOD = 2
-const HEAD_URL = 3
-const HEAD_HEADERS = 4
+/** The contract's bodyState. */
+const BODY_BUFFERED = 1
+const BODY_STREAMED = 2
 
-function lineStart(head: string, line: number): number {
-  let at = 0
-  for (let i = 0; i < line; i++) {
-    at = StringIndexOf(head, '\n', at) + 1
-    if (at === 0) return -1
-  }
-  return at
+function rawOfState(bodyState: number): RawBody {
+  return bodyState === BODY_BUFFERED ? BUFFERED : bodyState === BODY_STREAMED ? new HostSource(OPERATIONS.BODY, 0) : null
 }
 
-export function headLine(head: string, line: number): string {
-  const start = lineStart(head, line)
-  const end = StringIndexOf(head, '\n', start)
-  return end < 0 ? StringSlice(head, start) : StringSlice(head, start, end)
-}
-
-export function headHeaders(head: string): HeaderList {
-  const start = lineStart(head, HEAD_HEADERS)
-  return start < 0 || start === head.length ? [] : StringSplit(StringSlice(head, start), '\n')
-}
-
-function rawOfState(state: number): RawBody {
-  switch (state) {
-    case BODY_NONE:
-      return null
-    case BODY_BUFFERED:
-      return BUFFERED
-    case BODY_STREAMED:
-      return new HostSource(OPERATIONS.BODY, 0)
-    default:
-      return USED
-  }
-}
-
-/** Marks the constructor's call from `incomingRequest`. */
-const INCOMING = ObjectCreate(null) as object
+/** Marks the constructor's call from here, which fills the fields itself. */
+const EMPTY = ObjectCreate(null) as never
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 
 function normalizeMethod(value: unknown): string {
@@ -111,11 +60,6 @@ let clientGone = false
 export function abortIncoming(): void {
   clientGone = true
   incomingAbort?.abort()
-}
-
-export function resetIncoming(): void {
-  incomingAbort = null
-  clientGone = false
 }
 
 function incomingSignal(): AbortSignal {
@@ -140,83 +84,95 @@ export let isRequest: (value: unknown) => value is Request
 export let takeRequest: (request: Request) => { readonly method: string; readonly url: string; readonly redirect: Redirect; readonly list: HeaderList; readonly raw: RawBody; readonly signal: AbortSignal | null }
 
 export class Request {
-  #head: string
-  #state: number | RequestState
+  #head = ''
+  #body: RawBody = null
+  #lines: HeadLines | null = null
+  #headers: Headers | null = null
+  #rest: RequestRest | null = null
 
   static {
     armRequest = () => {
-      spareRequest = new Request(INCOMING as never)
+      spareRequest = new Request(EMPTY)
       spareRequestAgain = true
     }
     incomingRequest = (head, bodyState) => {
-      const request = spareRequest ?? new Request(INCOMING as never)
-      spareRequest = spareRequestAgain ? new Request(INCOMING as never) : null
-      spareRequestAgain = false
+      const request = spareRequest ?? new Request(EMPTY)
+      spareRequest = null
+      if (spareRequestAgain) {
+        spareRequest = new Request(EMPTY)
+        spareRequestAgain = false
+      }
+      if (clientGone || incomingAbort !== null) {
+        clientGone = false
+        incomingAbort = null
+      }
       request.#head = head
-      request.#state = bodyState
+      if (bodyState !== 0) request.#body = rawOfState(bodyState)
       return request
     }
     requestWithBody = (head, body) => {
-      const request = incomingRequest(head, BODY_NONE)
-      if (body !== null) request.#own().body = body
+      const request = incomingRequest(head, 0)
+      request.#body = body
       return request
     }
     isRequest = (value): value is Request => typeof value === 'object' && value !== null && #head in value
     takeRequest = (request) => {
-      const state = request.#own()
-      const raw = request.#take()
-      return { method: state.method, url: state.url, redirect: state.redirect, list: request.#list(), raw, signal: state.signal }
+      const rest = request.#rest
+      return { method: request.method, url: request.url, redirect: rest?.redirect ?? 'follow', list: headerListOf(request.headers), raw: request.#take(), signal: rest?.signal ?? (request.#head === '' ? null : incomingSignal()) }
     }
   }
 
   constructor(input: Request | URL | string, init?: RequestInit | null) {
-    this.#head = ''
-    this.#state = 0
-    if ((input as object) === INCOMING) return
-    this.#state = initialState(input, init)
+    if ((input as unknown) === EMPTY) return
+    if (init !== undefined && init !== null && !isObject(init)) throw new TypeError('The init of a Request must be an object')
+    const source = isRequest(input) ? input : null
+    const options: RequestInit = init ?? {}
+    const url = source === null ? parseUrl(input) : source.url
+    const method = options.method === undefined ? (source?.method ?? 'GET') : normalizeMethod(options.method)
+    this.#rest = restOf(source, source === null ? null : source.#rest, options)
+    const list: HeaderList = []
+    if (options.headers !== undefined && options.headers !== null) fillHeaders(list, options.headers)
+    else if (source !== null) fillHeaders(list, source.headers)
+    this.#lines = ['', '', method, url]
+    this.#body = bodyOf(method, list, source, options)
+    this.#headers = headersOver(list, 'none')
   }
 
   get method(): string {
-    const state = this.#state
-    return typeof state === 'number' ? headLine(this.#head, HEAD_METHOD) : state.method
+    return (this.#lines ?? this.#cut())[METHOD] ?? ''
   }
 
   get url(): string {
-    const state = this.#state
-    return typeof state === 'number' ? headLine(this.#head, HEAD_URL) : state.url
+    return (this.#lines ?? this.#cut())[URL_LINE] ?? ''
   }
 
   get headers(): Headers {
-    const state = this.#own()
-    return (state.headers ??= headersOver(this.#list(), state.guard))
+    return (this.#headers ??= headersOver(headHeaders(this.#head, this.#lines ?? this.#cut()), 'immutable'))
   }
 
   get body(): ReadableStream | null {
-    const state = this.#own()
-    const stream = streamOf(state.body)
-    if (stream !== null) state.body = stream
+    const stream = streamOf(this.#body)
+    if (stream !== null) this.#body = stream
     return stream
   }
 
   get bodyUsed(): boolean {
-    const state = this.#state
-    return typeof state === 'number' ? state === BODY_USED : isUsed(state.body)
+    return isUsed(this.#body)
   }
 
   get signal(): AbortSignal {
-    const state = this.#own()
-    return (state.signal ??= this.#head === '' ? new AbortController().signal : incomingSignal())
+    const rest = (this.#rest ??= new RequestRest())
+    return (rest.signal ??= this.#head === '' ? new AbortController().signal : incomingSignal())
   }
 
   get redirect(): Redirect {
-    const state = this.#state
-    return typeof state === 'number' ? 'follow' : state.redirect
+    return this.#rest?.redirect ?? 'follow'
   }
 
   get cf(): object | undefined {
-    const state = this.#own()
-    if (state.cf === null && this.#head !== '') state.cf = { colo: 'local' }
-    return state.cf ?? undefined
+    const rest = (this.#rest ??= new RequestRest())
+    if (rest.cf === null && this.#head !== '') rest.cf = { colo: 'local' }
+    return rest.cf ?? undefined
   }
 
   get cache(): string {
@@ -256,35 +212,23 @@ export class Request {
   }
 
   clone(): Request {
-    const state = this.#own()
-    const [own, copied] = cloneRaw(state.body)
-    state.body = own
-    const request = new Request(INCOMING as never)
-    const copy = new RequestState(state.method, state.url, copied)
-    copy.list = copyList(this.#list())
-    copy.guard = state.guard
-    copy.redirect = state.redirect
-    copy.cf = this.cf ?? null
-    copy.signal = followSignal(this.signal)
-    request.#state = copy
+    const [own, copied] = cloneRaw(this.#body)
+    this.#body = own
+    const request = new Request(EMPTY)
+    request.#head = this.#head
+    request.#body = copied
+    request.#lines = this.#lines
+    if (this.#headers !== null) request.#headers = headersOver(copyList(headerListOf(this.#headers)), headerGuardOf(this.#headers))
+    if (this.#rest !== null) request.#rest = restOf(this, this.#rest, {})
     return request
   }
 
   async text(): Promise<string> {
-    if (this.#state === BODY_BUFFERED) {
-      this.#state = BODY_USED
-      return hostBodyText()
-    }
     const text = readText(this.#take())
     return typeof text === 'string' ? text : await text
   }
 
   async json(): Promise<unknown> {
-    // The common case makes no state object: B1 is kept by the number.
-    if (this.#state === BODY_BUFFERED) {
-      this.#state = BODY_USED
-      return JSONParse(hostBodyText())
-    }
     const text = readText(this.#take())
     return JSONParse(typeof text === 'string' ? text : await text)
   }
@@ -298,42 +242,26 @@ export class Request {
   }
 
   async blob(): Promise<Blob> {
-    const type = getHeader(this.#list(), 'content-type')
-    return await readBlob(this.#take(), type)
+    return await readBlob(this.#take(), getHeader(headerListOf(this.headers), 'content-type'))
   }
 
   async formData(): Promise<FormData> {
-    const type = getHeader(this.#list(), 'content-type')
-    return await readForm(this.#take(), type)
+    return await readForm(this.#take(), getHeader(headerListOf(this.headers), 'content-type'))
+  }
+
+  #cut(): HeadLines {
+    return (this.#lines = headLines(this.#head))
   }
 
   #take(): RawBody {
-    const state = this.#state
-    if (typeof state === 'number') {
-      const raw = rawOfState(state)
-      assertUsable(raw)
-      if (raw !== null) this.#state = BODY_USED
+    const raw = this.#body
+    if (raw === BUFFERED) {
+      this.#body = USED
       return raw
     }
-    const raw = state.body
     assertUsable(raw)
-    if (raw !== null && (typeof raw !== 'object' || raw instanceof NativeUint8Array || raw instanceof HostSource)) state.body = USED
+    if (raw !== null && (typeof raw !== 'object' || raw instanceof NativeUint8Array || raw instanceof HostSource)) this.#body = USED
     return raw
-  }
-
-  /** The state object, made from the head if there was none. */
-  #own(): RequestState {
-    const state = this.#state
-    if (typeof state !== 'number') return state
-    const made = new RequestState(headLine(this.#head, HEAD_METHOD), headLine(this.#head, HEAD_URL), rawOfState(state))
-    made.guard = 'immutable'
-    this.#state = made
-    return made
-  }
-
-  #list(): HeaderList {
-    const state = this.#own()
-    return (state.list ??= headHeaders(this.#head))
   }
 }
 
@@ -349,54 +277,44 @@ function parseUrl(input: unknown): string {
   return getHref(url)
 }
 
-function initialState(input: unknown, init: RequestInit | null | undefined): RequestState {
-  if (init !== undefined && init !== null && !isObject(init)) throw new TypeError('The init of a Request must be an object')
-  const source = isRequest(input) ? input : null
-  const state = new RequestState(source === null ? 'GET' : source.method, source === null ? parseUrl(input) : source.url, null)
-  const options: RequestInit = init ?? {}
-  if (source !== null) {
-    state.redirect = source.redirect
-    state.cf = source.cf ?? null
+/** Null if all of it has its default, which the getters know. */
+function restOf(source: Request | null, sourceRest: RequestRest | null, options: RequestInit): RequestRest | null {
+  if (source === null && options.redirect === undefined && options.signal === undefined && options.cf === undefined) return null
+  const rest = new RequestRest()
+  if (sourceRest !== null) {
+    rest.redirect = sourceRest.redirect
+    rest.cf = sourceRest.cf
   }
-  if (options.method !== undefined) state.method = normalizeMethod(options.method)
   if (options.redirect !== undefined) {
     const redirect = toText(options.redirect)
     if (redirect !== 'follow' && redirect !== 'manual' && redirect !== 'error') throw new TypeError(`Invalid redirect mode: ${redirect}`)
-    state.redirect = redirect
+    rest.redirect = redirect
   }
-  if (options.cf !== undefined) state.cf = options.cf
-  initSignal(state, source, options)
-  const list: HeaderList = []
-  if (options.headers !== undefined && options.headers !== null) fillHeaders(list, options.headers)
-  else if (source !== null) fillHeaders(list, source.headers)
-  state.list = list
-  initBody(state, source, options)
-  return state
-}
-
-function initSignal(state: RequestState, source: Request | null, options: RequestInit): void {
+  if (options.cf !== undefined) rest.cf = options.cf
   const signal: unknown = options.signal
-  if (signal === null) return
-  if (signal !== undefined) {
+  if (signal === undefined) {
+    if (source !== null) rest.signal = followSignal(source.signal)
+  } else if (signal !== null) {
     if (!isAbortSignal(signal)) throw new TypeError('The signal must be an AbortSignal')
-    state.signal = followSignal(signal)
-  } else if (source !== null) state.signal = followSignal(source.signal)
+    rest.signal = followSignal(signal)
+  }
+  return rest
 }
 
-function initBody(state: RequestState, source: Request | null, options: RequestInit): void {
+function bodyOf(method: string, list: HeaderList, source: Request | null, options: RequestInit): RawBody {
   const given = options.body
-  const bodyless = state.method === 'GET' || state.method === 'HEAD'
+  const bodyless = method === 'GET' || method === 'HEAD'
   if (given !== undefined && given !== null) {
-    if (bodyless) throw new TypeError(`A ${state.method} request has no body`)
-    state.body = extractBody(given)
-    if (extractedType !== '' && state.list !== null && findHeader(state.list, 'content-type', 0) < 0) {
-      ArrayPush(state.list, 'content-type')
-      ArrayPush(state.list, extractedType)
+    if (bodyless) throw new TypeError(`A ${method} request has no body`)
+    const raw = extractBody(given)
+    if (extractedType !== '' && findHeader(list, 'content-type', 0) < 0) {
+      ArrayPush(list, 'content-type')
+      ArrayPush(list, extractedType)
     }
-    return
+    return raw
   }
-  if (source === null || given === null) return
-  const raw = takeRequest(source).raw
-  if (raw !== null && bodyless) throw new TypeError(`A ${state.method} request has no body`)
-  state.body = raw
+  if (source === null || given === null) return null
+  const { raw } = takeRequest(source)
+  if (raw !== null && bodyless) throw new TypeError(`A ${method} request has no body`)
+  return raw
 }

@@ -3,7 +3,8 @@
  * body, and their headers exist only on the wire. Everything else is in Meta, an array because an array literal is one
  * allocation where an object with as many fields is four (bench/guest-prelude.ts).
  *
- * R1: META_TEXT and META_JSON are shared by all responses and never changed; `#own` makes a copy first.
+ * R1: META_NONE, META_TEXT, META_JSON and the three lists in them are shared by all responses and never changed;
+ *     `#own` makes copies first.
  */
 import { ArrayPush, JSONStringify, NativeUint8Array, NumberIsInteger, RegExpExec, MathTrunc } from './primordials.ts'
 import { assertUsable, cloneRaw, extractBody, extractedType, isUsed, readArrayBuffer, readBlob, readBytes, readForm, readText, streamOf, TEXT_TYPE, USED, type RawBody } from './body.ts'
@@ -36,9 +37,12 @@ export interface ResponseInit {
 const JSON_TYPE = 'application/json'
 const WIRE_TEXT = `content-type\n${TEXT_TYPE}`
 const WIRE_JSON = `content-type\n${JSON_TYPE}`
-const META_NONE: Meta = [200, '', [], null, 'default', '', false, 'none']
-const META_TEXT: Meta = [200, '', ['content-type', TEXT_TYPE], null, 'default', '', false, 'none']
-const META_JSON: Meta = [200, '', ['content-type', JSON_TYPE], null, 'default', '', false, 'none']
+const LIST_NONE: HeaderList = []
+const LIST_TEXT: HeaderList = ['content-type', TEXT_TYPE]
+const LIST_JSON: HeaderList = ['content-type', JSON_TYPE]
+const META_NONE: Meta = [200, '', LIST_NONE, null, 'default', '', false, 'none']
+const META_TEXT: Meta = [200, '', LIST_TEXT, null, 'default', '', false, 'none']
+const META_JSON: Meta = [200, '', LIST_JSON, null, 'default', '', false, 'none']
 
  
 const BAD_REASON = /[^\t\x20-\x7e\x80-\xff]/
@@ -47,24 +51,44 @@ function isNullBodyStatus(status: number): boolean {
   return status === 204 || status === 304 || status === 205 || status === 101
 }
 
+function checkedStatus(given: unknown): number {
+  const status = MathTrunc(Number(given))
+  if (!NumberIsInteger(status) || ((status < 200 || status > 599) && status !== 101)) throw new RangeError(`Responses may only have a status of 101 or between 200 and 599, not ${toText(given)}`)
+  return status
+}
+
 function metaOf(init: ResponseInit): Meta {
-  if (!isObject(init)) throw new TypeError('The init of a Response must be an object')
-  let status = 200
+  if (typeof init !== 'object' && !isObject(init)) throw new TypeError('The init of a Response must be an object')
   const givenStatus: unknown = init.status
-  if (givenStatus !== undefined) {
-    status = MathTrunc(Number(givenStatus))
-    if (!NumberIsInteger(status) || ((status < 200 || status > 599) && status !== 101)) throw new RangeError(`Responses may only have a status of 101 or between 200 and 599, not ${toText(givenStatus)}`)
-  }
+  const status = givenStatus === undefined ? 200 : checkedStatus(givenStatus)
   let statusText = ''
   const givenText: unknown = init.statusText
   if (givenText !== undefined && givenText !== '') {
     statusText = toText(givenText)
     if (RegExpExec(BAD_REASON, statusText) !== null) throw new TypeError('Invalid statusText')
   }
-  const list: HeaderList = []
   const headers = init.headers
-  if (headers !== undefined && headers !== null) fillHeaders(list, headers)
+  let list = LIST_NONE
+  if (headers !== undefined && headers !== null) {
+    list = []
+    fillHeaders(list, headers)
+  }
   return [status, statusText, list, null, 'default', '', false, 'none']
+}
+
+/** The implied content type, unless there is one. */
+function impliedType(meta: Meta, type: string, implied: HeaderList): void {
+  const list = meta[LIST]
+  if (list.length === 0) {
+    meta[LIST] = implied
+  } else if (findHeader(list, 'content-type', 0) < 0) {
+    ArrayPush(list, 'content-type')
+    ArrayPush(list, type)
+  }
+}
+
+function wireOf(list: HeaderList): string {
+  return list === LIST_TEXT ? WIRE_TEXT : list === LIST_JSON ? WIRE_JSON : wireHeaders(list)
 }
 
 export let isResponse: (value: unknown) => value is Response
@@ -92,22 +116,20 @@ export class Response {
     sendResponse = (response) => {
       const body = response.#body
       const meta = response.#meta
-      const status = meta[STATUS]
       if (typeof body === 'string') {
-        // The fast path: the two shared metas have their wire form ready.
-        hostRespond(status, meta === META_TEXT ? WIRE_TEXT : meta === META_JSON ? WIRE_JSON : wireHeaders(meta[LIST]), body, false)
+        hostRespond(meta[STATUS], wireOf(meta[LIST]), body, false)
         response.#body = USED
         return null
       }
       if (meta[TYPE] === 'error') throw new TypeError('Response.error() cannot be sent')
       assertUsable(body)
       if (body === null || body instanceof NativeUint8Array) {
-        hostRespond(status, wireHeaders(meta[LIST]), body, false)
+        hostRespond(meta[STATUS], wireOf(meta[LIST]), body, false)
         if (body !== null) response.#body = USED
         return null
       }
       if (body instanceof HostSource) response.#body = USED
-      hostRespond(status, wireHeaders(meta[LIST]), null, true)
+      hostRespond(meta[STATUS], wireOf(meta[LIST]), null, true)
       return body as HostSource | ReadableStream
     }
 
@@ -137,10 +159,7 @@ export class Response {
     else {
       const meta = metaOf(init)
       if (isNullBodyStatus(meta[STATUS])) throw new TypeError(`A response with status ${meta[STATUS]} has no body`)
-      if (findHeader(meta[LIST], 'content-type', 0) < 0) {
-        ArrayPush(meta[LIST], 'content-type')
-        ArrayPush(meta[LIST], JSON_TYPE)
-      }
+      impliedType(meta, JSON_TYPE, LIST_JSON)
       response.#meta = meta
     }
     response.#body = text
@@ -155,14 +174,16 @@ export class Response {
     }
     if (init !== undefined && init !== null) this.#meta = init instanceof Response && #meta in init ? init.#metaForCopy() : metaOf(init)
     if (body === undefined || body === null) return
-    const meta = this.#meta
-    if (isNullBodyStatus(meta[STATUS])) throw new TypeError(`A response with status ${meta[STATUS]} has no body`)
-    this.#body = body instanceof Response ? toText(body) : extractBody(body)
-    if (extractedType !== '' && findHeader(meta[LIST], 'content-type', 0) < 0) {
-      const list = this.#own()[LIST]
-      ArrayPush(list, 'content-type')
-      ArrayPush(list, extractedType)
+    if (isNullBodyStatus(this.#meta[STATUS])) throw new TypeError(`A response with status ${this.#meta[STATUS]} has no body`)
+    if (typeof body === 'string') {
+      this.#body = body
+      impliedType(this.#meta, TEXT_TYPE, LIST_TEXT)
+      return
     }
+    this.#body = extractBody(body)
+    if (extractedType === '') return
+    if (this.#meta === META_NONE) this.#meta = [200, '', LIST_NONE, null, 'default', '', false, 'none']
+    impliedType(this.#meta, extractedType, extractedType === TEXT_TYPE ? LIST_TEXT : ['content-type', extractedType])
   }
 
   get status(): number {
@@ -252,9 +273,11 @@ export class Response {
 
   /** A meta that is this response's alone. */
   #own(): Meta {
-    const meta = this.#meta
-    if (meta !== META_TEXT && meta !== META_JSON && meta !== META_NONE) return meta
-    return (this.#meta = [200, '', copyList(meta[LIST]), null, 'default', '', false, 'none'])
+    let meta = this.#meta
+    const list = meta[LIST]
+    if (meta === META_TEXT || meta === META_JSON || meta === META_NONE) this.#meta = meta = [200, '', copyList(list), null, 'default', '', false, 'none']
+    else if (list === LIST_TEXT || list === LIST_JSON || list === LIST_NONE) meta[LIST] = copyList(list)
+    return meta
   }
 
   /** `new Response(body, response)`: the same status and headers, mutable, without reading the getters one by one. */

@@ -1,5 +1,5 @@
 /** `URLSearchParams`: the engine's native one ignores records and pairs, decodes odd input wrongly and is bound to no URL. */
-import { ArrayPush, ArraySlice, ArraySort, ArraySplice, ObjectGetOwnPropertyDescriptor, ReflectApply, ReflectOwnKeys, StringSlice, StringStartsWith, StringToWellFormed, SymbolIterator } from './primordials.ts'
+import { ArrayIndexOf, ArrayPush, ArraySlice, ArraySort, ArraySplice, ObjectGetOwnPropertyDescriptor, ReflectApply, ReflectOwnKeys, StringSlice, StringStartsWith, StringIsWellFormed, StringToWellFormed, SymbolIterator } from './primordials.ts'
 import { aliasIterator, createPairIterator } from './pair-iterator.ts'
 import { parseUrlencoded, serializeUrlencoded } from './urlencoded.ts'
 import { isObject, toText } from './webidl.ts'
@@ -8,8 +8,13 @@ export let isSearchParams: (value: unknown) => value is URLSearchParams
 let listOf: (params: URLSearchParams) => string[]
 /** New content that the owning URL has given; not told back to it. */
 export let setSearchParams: (params: URLSearchParams, query: string) => void
-/** `changed` is told the new query at each change. */
-export let bindSearchParams: (params: URLSearchParams, changed: (query: string) => void) => void
+/** The parameters of a URL; at each change `writeQuery` is called with that URL. */
+export let searchParamsFor: (url: object, query: string) => URLSearchParams
+let writeQuery: ((url: object, query: string) => void) | null = null
+
+export function setWriteQuery(write: (url: object, query: string) => void): void {
+  writeQuery = write
+}
 
 const iterate = createPairIterator<URLSearchParams>('URLSearchParams Iterator', (params, index) => {
   const list = listOf(params)
@@ -18,12 +23,13 @@ const iterate = createPairIterator<URLSearchParams>('URLSearchParams Iterator', 
 })
 
 function scalar(value: unknown): string {
-  return StringToWellFormed(toText(value))
+  const text = toText(value)
+  return StringIsWellFormed(text) ? text : StringToWellFormed(text)
 }
 
 export class URLSearchParams {
   #list: string[]
-  #bound: ((query: string) => void) | null = null
+  #url: object | null = null
 
   static {
     isSearchParams = (value): value is URLSearchParams => typeof value === 'object' && value !== null && #list in value
@@ -31,13 +37,16 @@ export class URLSearchParams {
     setSearchParams = (params, query) => {
       params.#list = parseUrlencoded(withoutMark(query))
     }
-    bindSearchParams = (params, changed) => {
-      params.#bound = changed
+    searchParamsFor = (url, query) => {
+      const params = new URLSearchParams()
+      params.#list = parseUrlencoded(withoutMark(query))
+      params.#url = url
+      return params
     }
   }
 
-  constructor(init: unknown = '') {
-    this.#list = isObject(init) ? listFromObject(init) : parseUrlencoded(withoutMark(scalar(init)))
+  constructor(init?: unknown) {
+    this.#list = init === undefined ? [] : isObject(init) ? listFromObject(init) : parseUrlencoded(withoutMark(scalar(init)))
   }
 
   get size(): number {
@@ -61,10 +70,8 @@ export class URLSearchParams {
   }
 
   get(name: string): string | null {
-    const key = scalar(name)
-    const list = this.#list
-    for (let i = 0; i < list.length; i += 2) if (list[i] === key) return list[i + 1] ?? ''
-    return null
+    const i = findName(this.#list, scalar(name))
+    return i < 0 ? null : (this.#list[i + 1] ?? '')
   }
 
   getAll(name: string): string[] {
@@ -138,10 +145,17 @@ export class URLSearchParams {
   }
 
   #changed(): void {
-    this.#bound?.(serializeUrlencoded(this.#list))
+    if (this.#url !== null) writeQuery?.(this.#url, serializeUrlencoded(this.#list))
   }
 }
 aliasIterator(URLSearchParams.prototype, ObjectGetOwnPropertyDescriptor(URLSearchParams.prototype, 'entries')?.value)
+
+/** Index of the first pair with a name; -1 for none. The native search also meets values, which are at odd places. */
+function findName(list: readonly string[], name: string): number {
+  let i = ArrayIndexOf(list, name)
+  while (i > 0 && (i & 1) === 1) i = ArrayIndexOf(list, name, i + 1)
+  return i
+}
 
 function withoutMark(text: string): string {
   return StringStartsWith(text, '?') ? StringSlice(text, 1) : text

@@ -6,7 +6,7 @@
  * the native `search`. A URL that was not asked pays nothing.
  */
 import { getterOf, NativeURL, ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, setterOf } from './primordials.ts'
-import { bindSearchParams, setSearchParams, URLSearchParams } from './search-params.ts'
+import { searchParamsFor, setSearchParams, setWriteQuery, URLSearchParams } from './search-params.ts'
 import { define, expose, publish, tag, toText } from './webidl.ts'
 
 const prototype: object = NativeURL.prototype
@@ -20,6 +20,14 @@ const setNativeSearch = setterOf(prototype, 'search') as Setter
 
 function illegal(): TypeError {
   return new TypeError('Illegal invocation: this is not a URL')
+}
+
+function getSearch(url: unknown): string {
+  try {
+    return nativeSearch(url)
+  } catch {
+    throw illegal()
+  }
 }
 
 export function getHref(url: unknown): string {
@@ -51,11 +59,9 @@ class Bound extends Returning {
 }
 
 function searchParamsOf(url: object): URLSearchParams {
-  getHref(url)
   const known = paramsOf(url)
   if (known !== null) return known
-  const params = new URLSearchParams(nativeSearch(url))
-  bindSearchParams(params, (query) => setNativeSearch(url, query))
+  const params = searchParamsFor(url, getSearch(url))
   new Bound(url, params)
   return params
 }
@@ -96,6 +102,7 @@ function refresh(url: object): void {
 }
 
 export function installUrl(): void {
+  setWriteQuery(setNativeSearch)
   for (const name of ['protocol', 'username', 'password', 'host', 'hostname', 'port', 'pathname', 'hash', 'origin']) repairAccessor(name, null)
   repairAccessor('search', refresh)
   repairAccessor('href', refresh)

@@ -6,13 +6,16 @@ import { encodeUtf8, hostUtf8Decode } from './host.ts'
 export function parseUrlencoded(text: string): string[] {
   const list: string[] = []
   if (text === '') return list
+  const plain = !StringIncludes(text, '%') && !StringIncludes(text, '+')
   const parts = StringSplit(text, '&')
   for (let i = 0; i < parts.length; i++) {
     const part = parts[i] ?? ''
     if (part === '') continue
     const equals = StringIndexOf(part, '=')
-    ArrayPush(list, decodeComponent(equals < 0 ? part : StringSlice(part, 0, equals)))
-    ArrayPush(list, equals < 0 ? '' : decodeComponent(StringSlice(part, equals + 1)))
+    const name = equals < 0 ? part : StringSlice(part, 0, equals)
+    const value = equals < 0 ? '' : StringSlice(part, equals + 1)
+    ArrayPush(list, plain ? name : decodeComponent(name))
+    ArrayPush(list, plain ? value : decodeComponent(value))
   }
   return list
 }
