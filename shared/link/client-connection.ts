@@ -24,10 +24,12 @@ import type { Dial, LinkSocket } from './dial.ts'
 import { LINK_PROTOCOL, writeFault, writeHello, writePing, writePong } from './frames.ts'
 import type { AnyOpen, FrameReceiver, QueryName } from './frames.ts'
 import { decodeAs, encodeRefs, versionSnapshotSchema } from './values.ts'
-import type { FunctionRef, FunctionVersions, LinkStream, LinkStreamSink, VersionEvent } from './types.ts'
+import type { FunctionRef, FunctionVersions, LinkStream, LinkStreamSink, VersionEvent, VersionSnapshot } from './types.ts'
 
 /** From dialling to the end of the snapshot. */
 const CONNECT_TIMEOUT_MS = 10_000
+/** A snapshot of so many functions fits LINK_ANSWER_MAX_BYTES though each has VERSIONS_PER_FUNCTION_MAX builds of 100 bytes. */
+const SNAPSHOT_FUNCTIONS_PER_QUESTION = 200
 const PING_INTERVAL_MS = 5_000
 const PONG_TIMEOUT_MS = 5_000
 /** How often deadlines and pings are looked at. */
@@ -234,25 +236,38 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     const state = this.#state
     if (state.kind !== 'syncing') return
     const refs = this.#deps.holds().slice(0, LINK_FUNCTIONS_MAX)
-    let event: VersionEvent
+    // Each question is answered as of its own moment; the snapshot as a whole is as old as the first.
+    const knownSeq = new Map<string, number>()
+    let seq = Infinity
+    const functions: FunctionVersions[] = []
     try {
-      const answer = await AnswerCollector.collect(
-        (sink) => this.#start({ kind: 'query', query: 'snapshot', body: encodeRefs(refs), bodyMore: false, remainingMs: CONNECT_TIMEOUT_MS }, sink),
-      )
-      event = { kind: 'snapshot', ...decodeAs(versionSnapshotSchema, answer.body) }
+      for (let at = 0; at === 0 || at < refs.length; at += SNAPSHOT_FUNCTIONS_PER_QUESTION) {
+        const asked = refs.slice(at, at + SNAPSHOT_FUNCTIONS_PER_QUESTION)
+        const part = await this.#askSnapshot(asked)
+        // The connection may have ended while the answer was under way.
+        if (this.#state !== state) return
+        for (const ref of asked) knownSeq.set(keyOf(ref), part.seq)
+        seq = Math.min(seq, part.seq)
+        functions.push(...part.functions)
+      }
     } catch (error) {
       if (error instanceof CodedError) this.#destroy(error.code, error.message)
       else this.#destroy('ERR_LINK_PROTOCOL', 'unusable snapshot')
       return
     }
-    // The connection may have ended while the answer was under way.
-    if (this.#state !== state) return
     this.#state = { kind: 'open', sinceMs: this.#deps.clock.monotonicMs(), regionId: state.regionId }
-    this.#events.onVersions(event)
+    this.#events.onVersions({ kind: 'snapshot', seq, functions })
     for (const versions of state.held) {
-      if (versions.seq > event.seq) this.#events.onVersions({ kind: 'changed', versions })
+      if (versions.seq > (knownSeq.get(keyOf(versions)) ?? seq)) this.#events.onVersions({ kind: 'changed', versions })
     }
     this.#events.onOpen(state.regionId)
+  }
+
+  async #askSnapshot(refs: readonly FunctionRef[]): Promise<VersionSnapshot> {
+    const answer = await AnswerCollector.collect(
+      (sink) => this.#start({ kind: 'query', query: 'snapshot', body: encodeRefs(refs), bodyMore: false, remainingMs: CONNECT_TIMEOUT_MS }, sink),
+    )
+    return decodeAs(versionSnapshotSchema, answer.body)
   }
 
   #start(frame: AnyOpen, sink: LinkStreamSink): LinkStream | CodedErrorData {
@@ -323,4 +338,8 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     const uptimeMs = state.kind === 'open' ? this.#deps.clock.monotonicMs() - state.sinceMs : 0
     this.#events.onClosed(this.#failure ?? { code: 'ERR_REGION_LOST', reason: 'connection lost' }, uptimeMs)
   }
+}
+
+function keyOf({ account, functionName }: FunctionRef): string {
+  return `${account}\n${functionName}`
 }

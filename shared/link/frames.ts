@@ -23,7 +23,7 @@
 import type { BuildKey } from '../brand.ts'
 import { isErrorCode } from '../errors.ts'
 import type { CodedErrorData, ErrorParams } from '../errors.ts'
-import { LINK_DATA_MAX_BYTES, LINK_EXCEPTION_MAX_CHARS, LINK_LOGS_MAX_BYTES } from '../limits.ts'
+import { LINK_DATA_MAX_BYTES, LINK_EXCEPTION_MAX_CHARS, LINK_LOGS_MAX_BYTES, LINK_MESSAGE_MAX_BYTES } from '../limits.ts'
 import { OUTCOMES, START_KINDS } from '../outcome.ts'
 import type { StartKind } from '../outcome.ts'
 import type { InvocationResult } from '../worker/types.ts'
@@ -143,9 +143,9 @@ export function writePong(outbox: Outbox, nonce: number): void {
   outbox.push([FRAME.pong, nonce])
 }
 
-/** False: more builds than a frame holds; nothing was written. */
+/** The one frame that may fill a message: VERSIONS_PER_FUNCTION_MAX builds of 250 bytes. False: more; nothing was written. */
 export function writeVersion(outbox: Outbox, versions: FunctionVersions): boolean {
-  return outbox.push([FRAME.version, versions.seq, versions.account, versions.functionName, versions.builds])
+  return outbox.push([FRAME.version, versions.seq, versions.account, versions.functionName, versions.builds], LINK_MESSAGE_MAX_BYTES)
 }
 
 /** Checks a decoded frame and calls the receiver. Throws MalformedError for what is not a frame of ours. */

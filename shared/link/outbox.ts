@@ -12,6 +12,8 @@ import { encode } from './codec.ts'
 
 /** Type, stream number and length before the payload of a data frame, at most: 1 + 1 + 9 + 5. */
 const DATA_HEADER_MAX_BYTES = 16
+/** A power of two below LINK_MESSAGE_MAX_BYTES, which is one too. */
+const BATCH_MIN_BYTES = 16 * 1024
 
 export interface OutboxOwner {
   /** Sends the bytes now; they are overwritten after the return. */
@@ -22,7 +24,8 @@ export interface OutboxOwner {
 
 export class Outbox {
   readonly #owner: OutboxOwner
-  readonly #batch = Buffer.allocUnsafeSlow(LINK_MESSAGE_MAX_BYTES)
+  /** Grows up to LINK_MESSAGE_MAX_BYTES, so that an idle link holds little. */
+  #batch = Buffer.allocUnsafeSlow(BATCH_MIN_BYTES)
   readonly #onTurnEnd: () => void
   #length = 0
   #scheduled = false
@@ -38,12 +41,12 @@ export class Outbox {
     return this.#sent
   }
 
-  /** Encodes a frame. False: it is larger than LINK_FRAME_MAX_BYTES and was not taken. */
-  push(frame: readonly unknown[]): boolean {
+  /** Encodes a frame. False: it is larger than `maxBytes` and was not taken. */
+  push(frame: readonly unknown[], maxBytes = LINK_FRAME_MAX_BYTES): boolean {
     if (this.#closed) return true
     const { buffer, start, end } = encode(frame)
     const bytes = end - start
-    if (bytes > LINK_FRAME_MAX_BYTES) return false
+    if (bytes > maxBytes) return false
     this.#makeRoom(bytes)
     buffer.copy(this.#batch, this.#length, start, end)
     this.#length += bytes
@@ -57,8 +60,8 @@ export class Outbox {
     const length = payload.length
     if (length > LINK_DATA_MAX_BYTES) throw new RangeError('payload larger than a data frame')
     this.#makeRoom(DATA_HEADER_MAX_BYTES + length)
-    const batch = this.#batch
     let at = this.#length
+    const batch = this.#batch
     batch[at++] = 0x93
     batch[at++] = type
     if (id < 0x80) batch[at++] = id
@@ -112,5 +115,12 @@ export class Outbox {
 
   #makeRoom(bytes: number): void {
     if (this.#length + bytes > LINK_MESSAGE_MAX_BYTES) this.flush()
+    const needed = this.#length + bytes
+    if (needed <= this.#batch.length) return
+    let size = this.#batch.length
+    while (size < needed) size *= 2
+    const grown = Buffer.allocUnsafeSlow(size)
+    this.#batch.copy(grown, 0, 0, this.#length)
+    this.#batch = grown
   }
 }

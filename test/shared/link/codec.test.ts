@@ -9,7 +9,7 @@ import { decodeFrames, decodeValue, encodeValue, MalformedError } from '../../..
 import * as frames from '../../../shared/link/frames.ts'
 import type { AnyOpen, FrameReceiver } from '../../../shared/link/frames.ts'
 import { Outbox } from '../../../shared/link/outbox.ts'
-import { LINK_DATA_MAX_BYTES, LINK_FRAME_MAX_BYTES, LINK_LOGS_MAX_BYTES, LINK_MESSAGE_MAX_BYTES } from '../../../shared/limits.ts'
+import { LINK_DATA_MAX_BYTES, LINK_FRAME_MAX_BYTES, LINK_LOGS_MAX_BYTES, LINK_MESSAGE_MAX_BYTES, VERSIONS_PER_FUNCTION_MAX } from '../../../shared/limits.ts'
 import { OUTCOMES, START_KINDS } from '../../../shared/outcome.ts'
 import type { InvocationResult } from '../../../shared/worker/types.ts'
 import { openFrame, RESULT } from './harness.ts'
@@ -146,7 +146,9 @@ t.test('no message is larger than the bound, and a frame too large is not taken'
   t.ok(messages.every((message) => message.length <= LINK_MESSAGE_MAX_BYTES))
   t.equal(messages.flatMap(receive).length, 80)
   t.equal(written((outbox) => t.notOk(frames.writeOpen(outbox, 1, openFrame({ url: 'x'.repeat(LINK_FRAME_MAX_BYTES) }), null, false))).length, 0)
-  t.equal(written((outbox) => t.notOk(frames.writeVersion(outbox, { account: 'a', functionName: 'f', seq: 1, builds: ['x'.repeat(LINK_FRAME_MAX_BYTES) as BuildKey] }))).length, 0)
+  const builds = (count: number): BuildKey[] => Array.from({ length: count }, (_, index) => `${index}`.padEnd(250, 'x') as BuildKey)
+  t.equal(roundTrip((outbox) => t.ok(frames.writeVersion(outbox, { account: 'a', functionName: 'f', seq: 1, builds: builds(VERSIONS_PER_FUNCTION_MAX) }))).length, 1)
+  t.equal(written((outbox) => t.notOk(frames.writeVersion(outbox, { account: 'a', functionName: 'f', seq: 1, builds: builds(1_100) }))).length, 0)
   t.end()
 })
 

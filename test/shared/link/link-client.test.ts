@@ -247,6 +247,27 @@ t.test('changes that overtake the snapshot are heard after it, once', async (t) 
   t.equal(client.state.kind, 'open')
 })
 
+t.test('many functions are asked for in parts, and no change is heard before what includes it', async (t) => {
+  const { dial, sockets } = fakeDial()
+  const holds = Array.from({ length: 450 }, (_, index) => ({ account: 'a', functionName: `f${index}` }))
+  const { client } = makeClient('ws://region/link', { dial, clock: new ManualClock(), holds: () => holds })
+  t.teardown(() => client.close())
+  const heard: VersionEvent[] = []
+  client.onVersions((event) => void heard.push(event))
+  client.start()
+  await sockets[0]?.welcome()
+  for (let part = 0; part < 3; part += 1) {
+    await until(() => sockets[0]?.sent(FRAME.open).length === part + 1)
+    const functions = holds.slice(part * 200, part * 200 + 200).map((ref) => ({ ...ref, seq: 5, builds: ['b'] }))
+    sockets[0]?.say([FRAME.head, part + 1, 200, '', null, null, encodeValue({ seq: 10 + part, functions }), true], [FRAME.end, part + 1, null, null])
+    sockets[0]?.say([FRAME.version, 11 + part, 'a', 'f0', [`after ${part}`]], [FRAME.version, 11 + part, 'a', 'f449', [`after ${part}`]])
+  }
+  await until(() => client.state.kind === 'open')
+  t.match(heard[0], { kind: 'snapshot', seq: 10 })
+  t.equal(heard[0]?.kind === 'snapshot' && heard[0].functions.length, 450)
+  t.strictSame(heard.slice(1).map((event) => (event.kind === 'changed' ? `${event.versions.functionName} ${event.versions.seq}` : '')), ['f0 11', 'f0 12', 'f0 13', 'f449 13'])
+})
+
 t.test('an unusable snapshot keeps the link closed', async (t) => {
   const { dial, sockets } = fakeDial()
   const { client } = makeClient('ws://region/link', { dial, clock: new ManualClock() })
