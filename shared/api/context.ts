@@ -66,6 +66,6 @@ export function notFound(context: FunctionContext, qualifier: string | null): Co
 
 export function checkRevision(actual: string, expected: string | undefined): void {
   if (expected !== undefined && expected !== actual) {
-    throw new CodedError('ERR_PRECONDITION', ['The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id'])
+    throw new CodedError('ERR_PRECONDITION', ['call GetFunction or GetAlias for the latest one'])
   }
 }
