@@ -129,6 +129,8 @@ export class Executor {
     const run = new Run(spec, this.#options.nowMs())
     this.#runs.set(spec.id, run)
     this.counts.starts++
+    // What is there of a streamed body is its first chunk.
+    if (spec.bodyStreamed && spec.body !== null) run.bodyChunks.push(spec.body.slice())
     const pooled = this.#takeSlot(spec.image)
     if (pooled === null) {
       run.stop('loadShed', 'ERR_NO_CAPACITY', [Math.floor(this.#options.residentMaxBytes / MIB)])

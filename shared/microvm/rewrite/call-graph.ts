@@ -45,10 +45,10 @@ export function buildCallGraph(module: DecodedModule, resolved: Uint32Array): Ca
   const taken = addressTaken(module)
   const targets: number[] = []
   const first = new Uint32Array(functionCount + 3)
-  for (let index = 0; index < module.importedFunctionCount; index++) {
-    first[index] = targets.length
+  /** The node of a function: all imported ones are one. */
+  const nodeOf = (index: number): number => {
     const target = resolved[index] ?? index
-    targets.push(target === index ? outside : target)
+    return target < module.importedFunctionCount ? outside : target
   }
   // The last function that named a target, so that an edge is listed once.
   const namedBy = new Int32Array(functionCount + 2).fill(-1)
@@ -59,7 +59,7 @@ export function buildCallGraph(module: DecodedModule, resolved: Uint32Array): Ca
     while (reader.next()) {
       let target = -1
       switch (reader.opcode) {
-        case OP.call: case OP.returnCall: target = resolved[reader.index] ?? reader.index; break
+        case OP.call: case OP.returnCall: target = nodeOf(reader.index); break
         case OP.callIndirect: case OP.returnCallIndirect: case OP.callRef: case OP.returnCallRef: target = indirect; break
         case OP.refFunc: taken.add(reader.index); break
         default:
@@ -71,10 +71,10 @@ export function buildCallGraph(module: DecodedModule, resolved: Uint32Array): Ca
   })
   const shared = sharesFunctions(module)
   first[indirect] = targets.length
-  for (const index of taken) targets.push(resolved[index] ?? index)
+  for (const index of taken) targets.push(nodeOf(index))
   if (shared) targets.push(outside)
   first[outside] = targets.length
-  for (const { kind, index } of module.exports) if (kind === EXTERNAL_KIND.function) targets.push(resolved[index] ?? index)
+  for (const { kind, index } of module.exports) if (kind === EXTERNAL_KIND.function) targets.push(nodeOf(index))
   if (shared) targets.push(indirect)
   first[functionCount + 2] = targets.length
   const edges = Uint32Array.from(targets)

@@ -116,14 +116,15 @@ await t.test('bodies stream both ways with backpressure, whole and in order', as
   const host = await startHost()
   const echo = await publish(host, 'export default { fetch: (r) => new Response(r.body) }', { cpuMs: 10_000, responseMaxBytes: 8 * MIB })
   let received = 0
-  const { invocation, answer } = invoke(host, echo, { bodyMore: true }, (chunk, current) => {
+  const { invocation, answer } = invoke(host, echo, { body: Buffer.from('the first part '), bodyMore: true }, (chunk, current) => {
     received += chunk.length
     // A slow reader: asks for a pause at every chunk and takes the next a moment later.
     setImmediate(() => current().resume())
     return false
   })
-  const expected = Buffer.alloc(3 * MIB, Uint8Array.from({ length: 251 }, (_, at) => at))
-  for (let at = 0; at < expected.length; at += 48_000) invocation.write(expected.subarray(at, at + 48_000))
+  const rest = Buffer.alloc(3 * MIB, Uint8Array.from({ length: 251 }, (_, at) => at))
+  const expected = Buffer.concat([Buffer.from('the first part '), rest])
+  for (let at = 0; at < rest.length; at += 48_000) invocation.write(rest.subarray(at, at + 48_000))
   invocation.writeEnd()
   const { body, result } = await answer
   t.equal(result.outcome, 'ok')

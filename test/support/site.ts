@@ -1,0 +1,106 @@
+/** A region and a POP as real processes with production settings, for tests of the whole. Each can be killed and started again. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { zipSync } from 'fflate'
+import type { Test } from 'tap'
+import { ApiClient, type ConfigurationMembers } from '../../shared/cli/api-client.ts'
+import { deployFunction } from '../../shared/cli/deployment.ts'
+import { BIN, start, type StartedProcess } from './cli.ts'
+import { eventually } from './dev-server.ts'
+
+const KEY = { accessKeyId: 'system-test', secretAccessKey: 'a secret of the system test' }
+
+export interface Tier {
+  readonly url: string
+  process(): StartedProcess
+  /** Waits until the process is gone. */
+  kill(signal: 'SIGKILL' | 'SIGTERM'): Promise<void>
+  start(): Promise<void>
+}
+
+export interface Site {
+  readonly region: Tier
+  readonly pop: Tier
+  /** Signs for the region; through the POP when told so. */
+  readonly api: (through: 'region' | 'pop') => ApiClient
+  deploy(name: string, source: string, members?: ConfigurationMembers): Promise<void>
+  /** Calls until the POP itself answers. */
+  untilHot(name: string): Promise<void>
+}
+
+export async function startSite(t: Test, options: { readonly pop?: readonly string[]; readonly region?: readonly string[] } = {}): Promise<Site> {
+  const directory = t.testdir({})
+  const keysFile = join(directory, 'keys.json')
+  writeFileSync(keysFile, JSON.stringify({ keys: [{ accessKeyId: KEY.accessKeyId, secret: KEY.secretAccessKey, account: '000000000000' }] }))
+  const region = await tier(t, 'region', await freePort(), ['--data', folder(directory, 'region'), '--keys', keysFile, '--token', 'site', ...(options.region ?? [])])
+  const pop = await tier(t, 'pop', await freePort(), ['--data', folder(directory, 'pop'), '--region', region.url, '--token', 'site', ...(options.pop ?? [])])
+  const api = (through: 'region' | 'pop'): ApiClient => new ApiClient(new URL(through === 'pop' ? pop.url : region.url), KEY)
+  return {
+    region, pop, api,
+    async deploy(name, source, members = {}) {
+      await deployFunction(api('region'), { name, zip: zipSync({ 'index.mjs': Buffer.from(source) }), members, publish: false, alias: null })
+    },
+    async untilHot(name) {
+      await eventually(() => call(pop, name), ({ place }) => place === 'pop')
+    },
+  }
+}
+
+export interface Called {
+  readonly status: number
+  readonly body: string
+  readonly place: string | null
+  readonly headers: Headers
+}
+
+export async function call({ url }: Tier, name: string, init: RequestInit & { readonly path?: string } = {}): Promise<Called> {
+  const response = await fetch(`${url}/fn/${name}${init.path ?? '/'}`, init)
+  return { status: response.status, body: await response.text(), place: response.headers.get('x-outpost-place'), headers: response.headers }
+}
+
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.on('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() => (typeof address === 'object' && address !== null ? resolve(address.port) : reject(new Error('no port'))))
+    })
+  })
+}
+
+async function tier(t: Test, name: 'region' | 'pop', port: number, argv: readonly string[]): Promise<Tier> {
+  const adminPort = await freePort()
+  let running: StartedProcess | null = null
+  const url = `http://127.0.0.1:${port}`
+  const current = (): StartedProcess => {
+    if (running === null) throw new Error(`the ${name} does not run`)
+    return running
+  }
+  const made: Tier = {
+    url,
+    process: current,
+    async kill(signal) {
+      current().child.kill(signal)
+      await current().ended
+    },
+    async start() {
+      running = start(process.execPath, [BIN, name, '--port', String(port), '--admin-port', String(adminPort), ...argv])
+      const { ended } = running
+      const failed = ended.then(({ err }) => Promise.reject(new Error(`the ${name} ended: ${err}`)))
+      // Nobody may wait for it any more when the process ends later.
+      failed.catch(() => undefined)
+      await Promise.race([failed, eventually(() => fetch(`http://127.0.0.1:${adminPort}/readyz`), ({ ok }) => ok, 60_000)])
+    },
+  }
+  await made.start()
+  t.teardown(() => made.kill('SIGKILL'))
+  return made
+}
+
+function folder(directory: string, name: string): string {
+  const path = join(directory, name)
+  mkdirSync(path)
+  return path
+}
