@@ -39,6 +39,14 @@ const logsSchema = z.looseObject({
 })
 export type LogPage = z.infer<typeof logsSchema>
 
+/** Errors of the management API as AWS has them with our code beside, and those of a front door that never got that far. */
+const errorSchema = z.looseObject({
+  OutpostCode: z.string().optional(),
+  message: z.string().optional(),
+  Message: z.string().optional(),
+  error: z.looseObject({ code: z.string(), message: z.string() }).optional(),
+})
+
 /** Outpost's addition to Lambda's members of a function; unset members stay as they are. */
 export interface OutpostMembers {
   readonly Secrets?: Readonly<Record<string, string>>
@@ -228,11 +236,10 @@ export class ApiClient {
   }
 
   #remoteError(reply: Reply, call: string): Error {
-    const parsed = z.looseObject({ OutpostCode: z.string().optional(), code: z.string().optional(), message: z.string().optional(), Message: z.string().optional() }).safeParse(parseJson(reply.body))
-    const type = reply.headers.get('x-amzn-errortype')?.split(':')[0] ?? null
-    const code = (parsed.success ? (parsed.data.OutpostCode ?? parsed.data.code) : undefined) ?? type
-    const message = parsed.success ? (parsed.data.message ?? parsed.data.Message) : undefined
-    if (code === null || message === undefined) return new CodedError('ERR_ENDPOINT_ANSWER', [this.endpoint.origin, `${call} gave ${describeBody(reply)}`])
+    const body = errorSchema.safeParse(parseJson(reply.body)).data ?? {}
+    const code = body.OutpostCode ?? body.error?.code ?? reply.headers.get('x-amzn-errortype')?.split(':')[0]
+    const message = body.message ?? body.Message ?? body.error?.message
+    if (code === undefined || message === undefined) return new CodedError('ERR_ENDPOINT_ANSWER', [this.endpoint.origin, `${call} gave ${describeBody(reply)}`])
     return new RemoteError(code, reply.status, message, requestIdOf(reply.headers))
   }
 }

@@ -67,6 +67,11 @@ t.test("the server's code and message reach the user with the request id", async
   t.equal(ran.err, 'outpost: ERR_RESOURCE_NOT_FOUND: Function not found: x (request r-1)\n')
 })
 
+t.test('an error of the front door is read too', async (t) => {
+  const fake = await region(t, () => ({ status: 404, body: { error: { code: 'ERR_ROUTE_NOT_FOUND', message: 'Nothing is served at /x', requestId: 'r' } } }))
+  t.match((await runHere(['list', '--endpoint', fake.url])).err, /^outpost: ERR_ROUTE_NOT_FOUND: Nothing is served at \/x\n/)
+})
+
 t.test('without our code the name that AWS gives is used', async (t) => {
   const fake = await region(t, () => ({ status: 403, headers: { 'x-amzn-errortype': 'InvalidSignatureException:http://x' }, body: { message: 'no' } }))
   t.match((await runHere(['list', '--endpoint', fake.url])).err, /^outpost: InvalidSignatureException: no/)
