@@ -157,7 +157,8 @@ export class FetchRun implements EgressRequest {
     if (REDIRECTS.has(status) && location !== null && this.#request.redirect !== 'manual') {
       try {
         if (this.#request.redirect === 'error') throw new CodedError('ERR_FETCH_FAILED', [where(hop.url), 'it redirects, and redirect is "error"'])
-        this.#dispatch(nextHop(hop, status, location))
+        // Servers write UTF-8 there; header values come as Latin-1.
+        this.#dispatch(nextHop(hop, status, Buffer.from(location, 'latin1').toString()))
       } catch (error) {
         // First, so that the abort's own error finds nobody (X4).
         this.#fail(error)

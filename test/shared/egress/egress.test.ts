@@ -404,6 +404,18 @@ t.test('what goes wrong on the way is told with its reason', async (t) => {
   t.equal(cut.requests.length, 3, 'a POST was not')
 })
 
+t.test('https is spoken to https URLs, and redirects are read as UTF-8', async (t) => {
+  const origin = await startOrigin(t, (request, response) => {
+    if (request.url === '/') response.writeHead(302, { location: Buffer.from('/caf\u00e9').toString('latin1') })
+    response.end()
+  })
+  const egress = makeEgress(t)
+  const answer = await fetchAll(egress, `https://localhost:${origin.port}/`)
+  t.match(answer, { failed: true, code: 'ERR_FETCH_FAILED' }, 'an origin without TLS cannot answer it')
+  t.equal(origin.requests.length, 0)
+  t.equal((await fetchOk(egress, `${origin.url}/`)).url, `${origin.url}/caf%C3%A9`)
+})
+
 t.test('a body that breaks while nobody reads is told at the next read', async (t) => {
   const origin = await startOrigin(t, (request, response) => {
     response.writeHead(200, { 'content-length': '1000' })
