@@ -27,7 +27,7 @@ await t.test(`killed ${ROUNDS} times while functions change`, { timeout: 110_000
   const expected = new Map<string, Expected>()
   let acks = 0
   for (let round = 0; round < ROUNDS; round += 1) {
-    const lines = await runAndKill(fileURLToPath(new URL('../fixtures/registry-writer.ts', import.meta.url)), [path, String(seed + round)], 5 + random.below(250))
+    const lines = await runAndKill(fileURLToPath(new URL('../fixtures/registry-writer.ts', import.meta.url)), [path, String(seed + round)], { afterLines: 1 + random.below(60), thenMs: random.below(12) })
     acks += readLines(lines, expected)
     const environment = LmdbEnvironment.open({ path })
     const store = LmdbImageStore.within(environment)
@@ -77,15 +77,20 @@ function stateOf(registry: Registry, name: string): string {
   })
 }
 
-/** Kills the child some time after its first line; returns all complete lines it wrote. */
-function runAndKill(file: string, args: readonly string[], afterFirstMs: number): Promise<string[]> {
+/** Kills the child some time after so many lines; returns all complete lines it wrote. */
+function runAndKill(file: string, args: readonly string[], moment: { readonly afterLines: number; readonly thenMs: number }): Promise<string[]> {
   return new Promise((resolve, reject) => {
     const child = fork(file, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv: ['--disable-warning=ExperimentalWarning'] })
     let output = ''
+    let lines = 0
+    let killing = false
     child.once('error', reject)
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-      if (output === '') setTimeout(() => child.kill('SIGKILL'), afterFirstMs)
       output += text
+      lines += text.split('\n').length - 1
+      if (killing || lines < moment.afterLines) return
+      killing = true
+      setTimeout(() => child.kill('SIGKILL'), moment.thenMs)
     })
     child.once('close', (code) => {
       if (code === null) resolve(output.split('\n').slice(0, -1))

@@ -156,7 +156,8 @@ await t.test('paths with escapes and queries of all kinds verify', async (t) => 
     { method: 'PUT', body: 'ü'.repeat(1000) },
   ] satisfies Request[]) t.equal(verdict(clock, await signedCall(clock, request)), ACCOUNT, JSON.stringify(request).slice(0, 80))
   await fc.assert(fc.asyncProperty(fc.dictionary(fc.string({ minLength: 1, unit: 'grapheme' }), fc.string({ unit: 'grapheme' }), { maxKeys: 5 }), fc.webSegment(), async (query, segment) => {
-    const { 'X-Amz-Algorithm': _algorithm, ...plain } = query
+    // A name that the signer itself cannot hold in an object.
+    const plain = Object.fromEntries(Object.entries(query).filter(([name]) => name !== 'X-Amz-Algorithm' && name !== '__proto__'))
     return verdict(clock, await signedCall(clock, { path: `/2015-03-31/functions/${encodeURIComponent(segment.replace(/^\.+$/, 'x'))}`, query: plain })) === ACCOUNT
   }), { numRuns: 60 })
 })
