@@ -33,6 +33,7 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
     workers, slots: DEFAULT_SLOTS, memoryMib: config.memoryMib, queueMax: DEFAULT_QUEUE_MAX, clock, log,
     egressAllowed: config.egressAllow, ownPorts: [config.port, config.adminPort ?? 0],
     onLogLine: (build, requestId, level, text) => logLines.add({ account: build.account, functionName: build.functionName, version: build.version, requestId, level, text }),
+    onException: (build, requestId, exception) => logLines.addException(build, requestId, exception),
   })
   const pop = new Pop({
     host, disk, clock, random: systemRandom, log,

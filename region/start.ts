@@ -39,6 +39,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
     workers, slots: DEFAULT_SLOTS, memoryMib: config.memoryMib, queueMax: DEFAULT_QUEUE_MAX, clock, log,
     egressAllowed: config.egressAllow, ownPorts: [config.port, config.adminPort ?? 0],
     onLogLine: (build, requestId, level, text) => logLines.add({ account: build.account, functionName: build.functionName, version: build.version, requestId, level, text }),
+    onException: (build, requestId, exception) => logLines.addException(build, requestId, exception),
   })
   const region = new Region({ store, registry, builder, host, clock, log, authenticator, regionName: REGION_NAME, engineBuild: () => host.engineBuild })
   await region.start()

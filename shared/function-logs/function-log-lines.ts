@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import type { ControlCall, Dispatcher } from '../http/types.ts'
 import type { Log } from '../log.ts'
+import type { BuildSpec, InvocationResult } from '../worker/types.ts'
 import { addLocalLines, answerLogCall, isLogCall, type RegionLogDeps } from './log-calls.ts'
 import { LogRing, type LogLine } from './ring.ts'
 
@@ -30,6 +31,12 @@ export class FunctionLogLines {
     if (level >= 3) this.#log.error('line', fields)
     else if (level === 2) this.#log.warn('line', fields)
     else this.#log.info('line', fields)
+  }
+
+  /** Kept only: the process's own log has it from the front door, which bounds how many of them there may be. */
+  addException(build: Pick<BuildSpec, 'account' | 'functionName' | 'version'>, requestId: string, { name, message, stack }: NonNullable<InvocationResult['exception']>): void {
+    const { account, functionName, version } = build
+    this.#ring.add({ account, functionName, version, requestId, level: 3, text: `Uncaught ${name}: ${message}\n${stack.trimEnd()}` })
   }
 
   /** The dispatcher with the call for log lines answered from here. */

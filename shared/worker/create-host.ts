@@ -7,7 +7,7 @@ import type { Log } from '../log.ts'
 import { siblingModule } from '../module-url.ts'
 import type { EgressThreadData, ToEgressThread } from './egress-main.ts'
 import { WorkerThreadHost } from './host.ts'
-import type { BuildSpec } from './types.ts'
+import type { BuildSpec, InvocationResult } from './types.ts'
 
 export interface CreateHostOptions {
   readonly workers: number
@@ -22,6 +22,8 @@ export interface CreateHostOptions {
   /** Ports of this process's own listeners, which guests may not reach on any address of this host. */
   readonly ownPorts: readonly number[]
   readonly onLogLine?: (build: BuildSpec, requestId: string, level: number, line: string) => void
+  /** What a function threw and did not catch. */
+  readonly onException?: (build: BuildSpec, requestId: string, exception: NonNullable<InvocationResult['exception']>) => void
 }
 
 export const DEFAULT_SLOTS = 64
@@ -48,5 +50,6 @@ export async function createSandboxHost(options: CreateHostOptions): Promise<Wor
     },
     onClose: () => egress.terminate().then(() => undefined),
     ...(options.onLogLine === undefined ? {} : { onLogLine: options.onLogLine }),
+    ...(options.onException === undefined ? {} : { onException: options.onException }),
   })
 }

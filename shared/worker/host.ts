@@ -44,6 +44,8 @@ export interface SandboxHostOptions {
   readonly onClose?: () => Promise<void>
   /** A line that a function logged. */
   readonly onLogLine?: (build: BuildSpec, requestId: string, level: number, line: string) => void
+  /** What a function threw and did not catch. */
+  readonly onException?: (build: BuildSpec, requestId: string, exception: NonNullable<InvocationResult['exception']>) => void
 }
 
 const STACK_SIZE_MB = 8
@@ -395,6 +397,7 @@ export class WorkerThreadHost implements SandboxHost {
     run.worker?.runs.delete(run.id)
     this.#use(run.input.build.imageId, -1)
     if (run.headSent && !run.bodyEnded && result.outcome === 'ok') run.sink.bodyEnd()
+    if (result.exception !== null) this.#options.onException?.(run.input.build, run.input.requestId, result.exception)
     run.sink.end(result)
     if (this.#runs.size === 0 && this.#whenIdle.length > 0) {
       const waiting = this.#whenIdle

@@ -73,6 +73,8 @@ t.test('a directory is served and kept up to date', async (t) => {
     const logs = await runProcess(['logs', 'hello', ...at])
     t.match(logs.out, /INFO {3}said one\n/)
     t.match(logs.out, /INFO {3}said two\n/)
+    t.match(await runProcess(['invoke', 'own', '-p', 'null', ...at]), { code: 1, err: /own failed \(Unhandled\)/ })
+    t.match((await runProcess(['logs', 'own', ...at])).out, /ERROR {2}Uncaught TypeError: .*\n +at handler /, 'what was thrown is in the log')
     t.match(await runProcess(['delete', 'own', ...at]), { code: 0 })
     t.match(await runProcess(['delete', 'own', ...at]), { code: 1, err: /ERR_RESOURCE_NOT_FOUND/ })
   })
