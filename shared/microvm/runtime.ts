@@ -52,6 +52,7 @@ const GC_THRESHOLD_NEVER = 0x7fff_ffff
 const FULL_FUEL = 0x7fff_ffff
 const BUILD_CLOCK_NS = 1_700_000_000_000_000_000n
 const EVAL_GLOBAL = 0
+const STRIP_SOURCE = 1 << 4
 /** 128 MiB, far above what base and prelude take. */
 const BUILD_LIMIT_PAGES = 2048
 
@@ -90,15 +91,21 @@ export function createRuntime(engine: Engine, preludeSource: string, arena: Imag
   const base = capture(instance, globalNames, null, arena, 'base', engineBuild, {})
   const baseResident = arena.add(base.built.imageId, base.manifest, globalValues(base.manifest, globalNames), blockOf(base.built))
 
-  const slot: Slot = new Slot(engine, arena.memory, bases, baseResident, quietHost(() => slot.instance))
-  slot.arm(BUILD_LIMIT_PAGES)
-  slot.grantFuel(FULL_FUEL)
+  const newSlot = (): Slot => {
+    const slot: Slot = new Slot(engine, arena.memory, bases, baseResident, quietHost(() => slot.instance))
+    slot.arm(BUILD_LIMIT_PAGES)
+    slot.grantFuel(FULL_FUEL)
+    return slot
+  }
+  // Compiled in a machine of its own: a parser's memory would stay in every slot.
+  const bytecode = compileScript(newSlot(), preludeSource)
+  const slot = newSlot()
   const call = engineCaller(slot.instance.engine)
   const scratch = call('wasm_malloc', SCRATCH_BYTES)
   const undefinedValue = call('qjs_get_undefined')
   const binding = new Binding(slot, scratch, undefinedValue)
   const randomState = findRandomState(binding, call)
-  const handles = installPrelude(binding, call, preludeSource)
+  const handles = installPrelude(binding, call, bytecode)
   call('qjs_set_gc_threshold', GC_THRESHOLD_NEVER)
   tidyHeap(slot, call, scratch)
   const entries = { ...handles, scratch, undefinedValue, randomState }
@@ -153,8 +160,18 @@ function bootEngine(engine: Engine, arena: ImageArena): { instance: LinkedInstan
   return { instance: linked, bases }
 }
 
+/** Bytecode of a script with its line tables and without its source. */
+function compileScript(slot: Slot, source: string): Uint8Array {
+  const call = engineCaller(slot.instance.engine)
+  const binding = new Binding(slot, call('wasm_malloc', SCRATCH_BYTES), call('qjs_get_undefined'))
+  const lengthAt = allocateText(binding, call, '    ')
+  const at = call('qjs_compile', allocateText(binding, call, source), Buffer.byteLength(source), allocateText(binding, call, 'outpost:prelude'), EVAL_GLOBAL, STRIP_SOURCE, lengthAt) >>> 0
+  if (at === 0) throw new CodedError('ERR_INTERNAL', [`the prelude does not compile: ${binding.takeException().message}`])
+  return slot.bytes.slice(at, at + binding.argument(lengthAt, 0))
+}
+
 /** Calls the prelude's `install(host)` and returns the handles of what it gives back. */
-function installPrelude(binding: Binding, call: EngineCall, source: string): Record<GuestEntryName, GuestValue> {
+function installPrelude(binding: Binding, call: EngineCall, bytecode: Uint8Array): Record<GuestEntryName, GuestValue> {
   const host = call('qjs_new_object')
   for (const [name, character] of Object.entries(HOST_CALLS)) {
     const at = allocateText(binding, call, character)
@@ -162,11 +179,10 @@ function installPrelude(binding: Binding, call: EngineCall, source: string): Rec
     call('wasm_free', at)
     setProperty(binding, call, host, name, hostFunction)
   }
-  const code = allocateText(binding, call, source)
-  const file = allocateText(binding, call, 'outpost:prelude')
-  const install = call('qjs_eval', code, Buffer.byteLength(source), file, EVAL_GLOBAL)
+  const code = call('wasm_malloc', bytecode.length) >>> 0
+  binding.writeBytes(code, bytecode)
+  const install = call('qjs_eval_bytecode', code, bytecode.length)
   call('wasm_free', code)
-  call('wasm_free', file)
   const check = (value: GuestValue, what: string): GuestValue => {
     if (!binding.isException(value)) return value
     const { name, message, stack } = binding.takeException()
