@@ -11,6 +11,9 @@ import { OUTPOST_DEFAULTS } from './servers/outpost.ts'
 import { startWorkerd } from './servers/workerd.ts'
 import { urlOf, type Target } from './servers/server.ts'
 
+/** More than enough for all of them; what counts is what is really resident. */
+const MEMORY_MIB = 4_096
+
 type Point = readonly [functions: number, bytes: number]
 
 export const density: Benchmark = {
@@ -51,7 +54,7 @@ function unlikeCopy(index: number): string {
 }
 
 async function outpostPoints(context: BenchmarkContext, counts: readonly number[], sourceOf: (index: number) => string): Promise<Point[]> {
-  const outpost = await context.startOutpost(context.scope, { ...OUTPOST_DEFAULTS, memoryMib: 8_192 })
+  const outpost = await context.startOutpost(context.scope, { ...OUTPOST_DEFAULTS, popMemoryMib: MEMORY_MIB })
   const points: Point[] = []
   let deployed = 0
   for (const count of counts) {

@@ -20,7 +20,7 @@ export const memoryBudget: Benchmark = {
   async run(context) {
     const requests = context.quick ? 8 : 1_000
     const mebibytes = context.quick ? 16 : 100
-    const outpost = await context.startOutpost(context.scope, { ...OUTPOST_DEFAULTS, memoryMib: BUDGET_MIB })
+    const outpost = await context.startOutpost(context.scope, { ...OUTPOST_DEFAULTS, popMemoryMib: BUDGET_MIB, regionMemoryMib: BUDGET_MIB })
     await outpost.deploy({ name: 'memory', source: fixture('memory'), cpuMs: CPU_MS })
     await outpost.untilHot('memory', 30_000)
     const { host, port, path } = outpost.pop.target('memory')

@@ -24,7 +24,7 @@ export const zipf: Benchmark = {
     const requests = context.quick ? 200 : 60_000
     const functionBytes = await imageBytes(context)
     const memoryMib = Math.max(BUDGET_MIN_MIB, Math.ceil((FUNCTIONS_THAT_FIT * functionBytes) / IMAGE_SHARE / 2 ** 20))
-    const outpost = await context.startOutpost(context.scope, { ...OUTPOST_DEFAULTS, memoryMib })
+    const outpost = await context.startOutpost(context.scope, { ...OUTPOST_DEFAULTS, popMemoryMib: memoryMib })
     for (let deployed = 0; deployed < functions; deployed += DEPLOYS_AT_ONCE) {
       if (deployed % 100 === 0) context.progress(`${deployed} of ${functions} functions deployed`)
       await Promise.all(Array.from({ length: Math.min(DEPLOYS_AT_ONCE, functions - deployed) }, (_, offset) => {

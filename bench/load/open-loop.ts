@@ -36,6 +36,8 @@ class Stream {
   #startMs = 0
   #remaining: number
   #isOpen = true
+  #finished = false
+  #opening = 0
   #sent = 0
   #answered = 0
   #failed = 0
@@ -133,13 +135,27 @@ class Stream {
   }
 
   broken(connection: Connection, why: string): void {
+    if (this.#underWay.delete(connection)) this.#fail(why)
     const index = this.#free.indexOf(connection)
     if (index >= 0) this.#free.splice(index, 1)
-    if (this.#underWay.delete(connection) || index >= 0) this.#fail(why)
-    if (this.#free.length === 0 && this.#underWay.size === 0) this.#giveUp('no connection is left')
+    // A server may close a connection that is idle; there is always one to replace it.
+    this.#opening += 1
+    Connection.open(this.#load.host, this.#load.port, this).then(
+      (replacement) => {
+        this.#opening -= 1
+        if (this.#finished) replacement.close()
+        else this.#free.push(replacement)
+        this.#sendDue()
+      },
+      (error: unknown) => {
+        this.#opening -= 1
+        if (this.#free.length + this.#underWay.size + this.#opening === 0) this.#giveUp(`no connection is left: ${String(error)}`)
+      },
+    )
   }
 
   finish(): StreamResult {
+    this.#finished = true
     this.#failed += this.#underWay.size + this.#backlog
     if (this.#firstFailure === '' && this.#failed > 0) this.#firstFailure = 'no answer in time'
     for (const connection of [...this.#free, ...this.#underWay.keys()]) connection.close()
@@ -169,8 +185,10 @@ class Stream {
   }
 
   #sendDue(): void {
+    if (this.#finished) return
     while (this.#backlog > 0) {
-      const connection = this.#free.pop()
+      // The one idle longest: all stay in use, and none reaches the server's idle timeout.
+      const connection = this.#free.shift()
       if (connection === undefined) break
       const dueMs = this.#due[this.#dueHead++] ?? 0
       const ask = this.#nextAsk()

@@ -16,13 +16,14 @@ import { deployFunction } from '../../shared/cli/deployment.ts'
 import { freePort, LOOPBACK, urlOf, type Server } from './server.ts'
 
 export interface OutpostOptions {
-  /** `--memory` of POP and region each, MiB; null for their defaults. */
-  readonly memoryMib: number | null
+  /** `--memory`, MiB; null for the default. */
+  readonly popMemoryMib: number | null
+  readonly regionMemoryMib: number | null
   /** `host:port` of private addresses that functions may fetch from. */
   readonly egressAllowed: readonly string[]
 }
 
-export const OUTPOST_DEFAULTS: OutpostOptions = { memoryMib: null, egressAllowed: [] }
+export const OUTPOST_DEFAULTS: OutpostOptions = { popMemoryMib: null, regionMemoryMib: null, egressAllowed: [] }
 
 export interface Deployment {
   readonly name: string
@@ -56,9 +57,10 @@ export const startOutpost: StartOutpost = async (scope, options) => {
   writeFileSync(keysFile, JSON.stringify({ keys: [{ accessKeyId: KEY.accessKeyId, secret: KEY.secretAccessKey, account: DEV_ACCOUNT }] }), { mode: 0o600 })
 
   const token = randomBytes(24).toString('hex')
-  const common = [...(options.memoryMib === null ? [] : ['--memory', String(options.memoryMib)]), ...(options.egressAllowed.length === 0 ? [] : ['--egress-allow', options.egressAllowed.join(',')])]
-  const region = await startTier(scope, 'region', token, ['--data', join(directory, 'region'), '--keys', keysFile, ...common])
-  const pop = await startTier(scope, 'pop', token, ['--data', join(directory, 'pop'), '--region', `http://${LOOPBACK}:${region.target().port}`, ...common])
+  const memory = (mib: number | null): string[] => (mib === null ? [] : ['--memory', String(mib)])
+  const egress = options.egressAllowed.length === 0 ? [] : ['--egress-allow', options.egressAllowed.join(',')]
+  const region = await startTier(scope, 'region', token, ['--data', join(directory, 'region'), '--keys', keysFile, ...memory(options.regionMemoryMib), ...egress])
+  const pop = await startTier(scope, 'pop', token, ['--data', join(directory, 'pop'), '--region', `http://${LOOPBACK}:${region.target().port}`, ...memory(options.popMemoryMib), ...egress])
   const api = new ApiClient(new URL(`http://${LOOPBACK}:${region.target().port}`), KEY)
   return {
     pop,
