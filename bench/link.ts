@@ -7,9 +7,9 @@
  */
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { App, us_listen_socket_close, us_socket_local_port } from 'uWebSockets.js'
 import { WebSocket } from 'undici'
 import { systemClock } from '../shared/clock.ts'
+import { App, closeListenSocket, localPort } from '../shared/http/uws.ts'
 import { TokenIdentity } from '../shared/link/identity.ts'
 import { LinkClient } from '../shared/link/link-client.ts'
 import { LinkServer } from '../shared/link/link-server.ts'
@@ -57,9 +57,9 @@ async function region(): Promise<void> {
   app.ws('/raw', { maxPayloadLength: 1024 * 1024, maxBackpressure: 64 * 1024 * 1024, message: (ws, message) => void ws.send(message, true) })
   app.listen('127.0.0.1', 0, (socket) => {
     if (socket === false) process.exit(1)
-    process.send?.(us_socket_local_port(socket))
+    process.send?.(localPort(socket))
     process.once('disconnect', () => {
-      us_listen_socket_close(socket)
+      closeListenSocket(socket)
       process.exit(0)
     })
   })

@@ -106,6 +106,8 @@ export const LINK_LOGS_MAX_BYTES = 32 * KIB
 export const LINK_EXCEPTION_MAX_CHARS = 8 * KIB
 /** A stream whose deadline has passed by this much and whose peer is silent is ended here. Covers the trip back. */
 export const LINK_DEADLINE_GRACE_MS = 2_000
+/** A cancelled run has this long to end before the region ends its stream; the POP waits twice as long. A run stops within milliseconds, a hung thread is replaced within a second. */
+export const LINK_CANCEL_GRACE_MS = 5_000
 /** Functions that one snapshot request or report names: more than a POP's images fit in memory. */
 export const LINK_FUNCTIONS_MAX = 10_000
 /** Block ids in one request: 64 hex digits each, so about 33 KiB of a frame. */
@@ -117,6 +119,8 @@ export const LINK_HANDSHAKES_MAX = 64
 // Front doors.
 /** Request bodies that one front door holds until they are complete, all together; beyond it ERR_QUEUE_FULL. Room for three uploads of the largest zip. */
 export const BODIES_BUFFERED_MAX_BYTES = 256 * MIB
+/** Requests in flight at one front door: about 2 KiB each without their bodies, and twice what a POP dispatches, for those that still arrive. */
+export const EXCHANGES_MAX = 20_000
 /** Time until a front door's caller gives up on an answer, ms: the longest wall time a function can have, and a minute to get there and back. */
 export const REQUEST_DEADLINE_MS = FUNCTION_LIMIT_MAX.wallMs + 60_000
 

@@ -11,7 +11,7 @@
 import type { CodedErrorData, ErrorCode } from '../errors.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, formatMessage } from '../errors.ts'
-import { LINK_DEADLINE_GRACE_MS, LINK_FUNCTIONS_MAX, LINK_SOCKET_MAX_BYTES, REQUEST_HEADERS_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT } from '../limits.ts'
+import { LINK_FUNCTIONS_MAX, LINK_SOCKET_MAX_BYTES, REQUEST_HEADERS_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { LinkCarrier } from './carrier.ts'
 import type { CarrierOwner } from './carrier.ts'
@@ -166,6 +166,10 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     if (this.#streams.delete(id) && this.#streams.size === 0) this.#events.onIdle()
   }
 
+  nowMs(): number {
+    return this.#deps.clock.monotonicMs()
+  }
+
   onSinkFault(error: unknown): void {
     this.#deps.log.error('The receiver of a stream failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
   }
@@ -273,7 +277,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
   #start(frame: AnyOpen, sink: LinkStreamSink): LinkStream | CodedErrorData {
     if (this.#streams.size >= this.#deps.streamsMax) return { code: 'ERR_QUEUE_FULL', params: [this.#streams.size] }
     if (this.#socket.bufferedBytes() > LINK_SOCKET_MAX_BYTES) return { code: 'ERR_QUEUE_FULL', params: [this.#streams.size] }
-    const stream = new ClientStream(this.#lastStreamId + 1, frame, sink, this.#carrier, this, this.#deps.clock.monotonicMs())
+    const stream = new ClientStream(this.#lastStreamId + 1, frame, sink, this.#carrier, this)
     if (!stream.begin(frame)) return { code: 'ERR_REQUEST_HEADERS', params: [REQUEST_HEADERS_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT] }
     this.#lastStreamId = stream.id
     this.#streams.set(stream.id, stream)
@@ -308,10 +312,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
       this.#lastPingAtMs = nowMs
       writePing(this.#carrier.outbox, Math.round(nowMs * 1000))
     }
-    for (const stream of this.#streams.values()) {
-      // The region ends overdue streams itself; this is for one that does not.
-      if (!stream.hasEnded && nowMs >= stream.deadlineAtMs + 2 * LINK_DEADLINE_GRACE_MS) stream.abandon({ code: 'ERR_REGION_TIMEOUT', params: [stream.remainingMs] })
-    }
+    for (const stream of this.#streams.values()) stream.sweep(nowMs)
   }
 
   #onSocketClosed(reason: string): void {

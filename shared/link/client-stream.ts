@@ -10,7 +10,7 @@
  */
 import { toCodedError } from '../errors.ts'
 import type { CodedErrorData } from '../errors.ts'
-import { LINK_DATA_MAX_BYTES } from '../limits.ts'
+import { LINK_CANCEL_GRACE_MS, LINK_DATA_MAX_BYTES, LINK_DEADLINE_GRACE_MS } from '../limits.ts'
 import type { StartKind } from '../outcome.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import { MalformedError } from './codec.ts'
@@ -23,15 +23,17 @@ import type { LinkStream, LinkStreamSink } from './types.ts'
 export interface ClientStreamOwner {
   /** The stream is over: its number is forgotten. */
   retire(id: number): void
+  /** Monotonic. */
+  nowMs(): number
   /** The sink threw. */
   onSinkFault(error: unknown): void
 }
 
 export class ClientStream implements LinkStream, InboundReader {
   readonly id: number
-  /** Point in monotonic time after which the region must have answered. */
-  readonly deadlineAtMs: number
-  readonly remainingMs: number
+  readonly #remainingMs: number
+  /** Monotonic time at which the stream is given up if the region has not ended it: the region ends overdue streams itself, earlier. */
+  #giveUpAtMs: number
   readonly #carrier: Carrier
   readonly #owner: ClientStreamOwner
   readonly #sink: LinkStreamSink
@@ -44,10 +46,10 @@ export class ClientStream implements LinkStream, InboundReader {
   #heard: 'nothing' | 'started' | 'head' | 'ended' = 'nothing'
   #state: 'live' | 'canceled' | 'done' = 'live'
 
-  constructor(id: number, frame: AnyOpen, sink: LinkStreamSink, carrier: Carrier, owner: ClientStreamOwner, nowMs: number) {
+  constructor(id: number, frame: AnyOpen, sink: LinkStreamSink, carrier: Carrier, owner: ClientStreamOwner) {
     this.id = id
-    this.remainingMs = frame.remainingMs
-    this.deadlineAtMs = nowMs + frame.remainingMs
+    this.#remainingMs = frame.remainingMs
+    this.#giveUpAtMs = owner.nowMs() + frame.remainingMs + 2 * LINK_DEADLINE_GRACE_MS
     this.#carrier = carrier
     this.#owner = owner
     this.#sink = sink
@@ -77,8 +79,9 @@ export class ClientStream implements LinkStream, InboundReader {
     return true
   }
 
-  get hasEnded(): boolean {
-    return this.#heard === 'ended'
+  /** Gives the stream up when it is time; an answer that is complete may wait for its slow sink. */
+  sweep(nowMs: number): void {
+    if (nowMs >= this.#giveUpAtMs && this.#heard !== 'ended') this.abandon({ code: 'ERR_REGION_TIMEOUT', params: [this.#remainingMs] })
   }
 
   write(chunk: Uint8Array): boolean {
@@ -101,7 +104,10 @@ export class ClientStream implements LinkStream, InboundReader {
     this.#state = 'canceled'
     this.#outbound.drop()
     this.#inbound.drop()
-    if (this.#heard !== 'ended') writeCancel(this.#carrier.outbox, this.id)
+    if (this.#heard !== 'ended') {
+      writeCancel(this.#carrier.outbox, this.id)
+      this.#giveUpAtMs = Math.min(this.#giveUpAtMs, this.#owner.nowMs() + 2 * LINK_CANCEL_GRACE_MS)
+    }
     // The region's end was waiting behind data that nobody will read.
     else queueMicrotask(() => this.#finish(() => this.#sink.error({ code: 'ERR_CANCELED', params: [] })))
   }

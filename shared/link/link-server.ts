@@ -4,9 +4,9 @@
  * S1  A socket object is never touched after uWS said `close`: every use goes through UwsSocket.
  * S2  Every connection, greeted or not, is in `#connections` until its close, so `close` and `drain` reach all.
  */
-import type { TemplatedApp, WebSocket } from 'uWebSockets.js'
 import type { Clock } from '../clock.ts'
 import type { CodedErrorData } from '../errors.ts'
+import type { TemplatedApp, WebSocket } from '../http/uws.ts'
 import { LINK_CONNECTIONS_MAX, LINK_HANDSHAKES_MAX, LINK_MESSAGE_MAX_BYTES, LINK_SOCKET_MAX_BYTES } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { ServerConnection } from './server-connection.ts'

@@ -9,7 +9,7 @@
  */
 import type { Clock } from '../clock.ts'
 import type { CodedErrorData } from '../errors.ts'
-import { LINK_BUFFERED_MAX_BYTES, LINK_DEADLINE_GRACE_MS, LINK_STREAMS_MAX } from '../limits.ts'
+import { LINK_BUFFERED_MAX_BYTES, LINK_STREAMS_MAX } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { LinkCarrier } from './carrier.ts'
 import type { CarrierOwner, Transport } from './carrier.ts'
@@ -153,10 +153,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
       this.#socket.destroy()
       return
     }
-    for (const stream of this.#streams.values()) {
-      if (nowMs >= stream.deadlineAtMs + LINK_DEADLINE_GRACE_MS) stream.onOverdue()
-      else if (nowMs >= stream.deadlineAtMs && !stream.isCanceled) stream.onCancel()
-    }
+    for (const stream of this.#streams.values()) stream.sweep(nowMs)
   }
 
   // CarrierOwner
@@ -202,7 +199,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
       open: (id, frame) => this.#onOpen(id, frame),
       data: (id, bytes) => this.#stream(id)?.onDataFrame(bytes),
       bodyEnd: (id) => this.#stream(id)?.onBodyEndFrame(),
-      cancel: (id) => this.#stream(id)?.onCancel(),
+      cancel: (id) => this.#stream(id)?.onCancel(this.#deps.clock.monotonicMs()),
       credit: (id, bytes) => this.#stream(id)?.onCredit(bytes),
       ping: (nonce) => {
         this.#requireOpen()

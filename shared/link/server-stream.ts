@@ -8,7 +8,7 @@
  */
 import { toCodedError } from '../errors.ts'
 import type { CodedErrorData } from '../errors.ts'
-import { LINK_DATA_MAX_BYTES } from '../limits.ts'
+import { LINK_CANCEL_GRACE_MS, LINK_DATA_MAX_BYTES, LINK_DEADLINE_GRACE_MS } from '../limits.ts'
 import type { StartKind } from '../outcome.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import { InboundBody, OutboundBody } from './flow.ts'
@@ -24,8 +24,11 @@ export interface ServerStreamOwner {
 
 export class ServerStream implements LinkAnswer, InboundReader {
   readonly id: number
-  readonly deadlineAtMs: number
   readonly remainingMs: number
+  /** Monotonic time from which nobody waits for the answer. */
+  readonly deadlineAtMs: number
+  /** Monotonic time at which the stream is ended if the handler has not. */
+  #overdueAtMs: number
   readonly #carrier: Carrier
   readonly #owner: ServerStreamOwner
   readonly #outbound: OutboundBody
@@ -39,6 +42,7 @@ export class ServerStream implements LinkAnswer, InboundReader {
     this.id = id
     this.remainingMs = remainingMs
     this.deadlineAtMs = nowMs + remainingMs
+    this.#overdueAtMs = this.deadlineAtMs + LINK_DEADLINE_GRACE_MS
     this.#carrier = carrier
     this.#owner = owner
     this.#outbound = new OutboundBody(id, carrier, () => this.#onDrain())
@@ -58,8 +62,10 @@ export class ServerStream implements LinkAnswer, InboundReader {
     }
   }
 
-  get isCanceled(): boolean {
-    return this.#canceled
+  /** Cancels the run when nobody waits any more, and ends the stream of one that does not stop. */
+  sweep(nowMs: number): void {
+    if (nowMs >= this.#overdueAtMs) this.#endOverdue()
+    else if (nowMs >= this.deadlineAtMs) this.onCancel(nowMs)
   }
 
   // LinkAnswer
@@ -139,9 +145,10 @@ export class ServerStream implements LinkAnswer, InboundReader {
   }
 
   /** The POP does not want the answer any more, or its deadline has passed. What the handler says of its end still goes. */
-  onCancel(): void {
+  onCancel(nowMs: number): void {
     if (this.#canceled || this.#said === 'done') return
     this.#canceled = true
+    this.#overdueAtMs = Math.min(this.#overdueAtMs, nowMs + LINK_CANCEL_GRACE_MS)
     this.#inbound.drop()
     if (this.#said === 'ending') {
       // The end waits behind bytes that nobody wants.
@@ -162,12 +169,13 @@ export class ServerStream implements LinkAnswer, InboundReader {
   }
 
   /** The handler has not come to an end in time. */
-  onOverdue(): void {
+  #endOverdue(): void {
     const wasCanceled = this.#canceled
+    const hasEnded = this.#said === 'ending'
     const invocation = this.#invocation
     this.#canceled = true
-    this.error({ code: 'ERR_REGION_TIMEOUT', params: [this.remainingMs] })
-    if (!wasCanceled) this.#cancelInvocation(invocation)
+    this.error(this.#overdueAtMs < this.deadlineAtMs ? { code: 'ERR_CANCELED', params: [] } : { code: 'ERR_REGION_TIMEOUT', params: [this.remainingMs] })
+    if (!wasCanceled && !hasEnded) this.#cancelInvocation(invocation)
   }
 
   /** The link is gone: nothing can be said any more. */

@@ -1,7 +1,7 @@
 /** What the tests of the link share: a region on a loopback port, a client of it, and a sink that remembers. */
-import { App, us_listen_socket_close, us_socket_local_port } from 'uWebSockets.js'
 import { systemClock } from '../../../shared/clock.ts'
 import type { CodedErrorData } from '../../../shared/errors.ts'
+import { App, closeListenSocket, localPort } from '../../../shared/http/uws.ts'
 import { TokenIdentity } from '../../../shared/link/identity.ts'
 import { LinkClient } from '../../../shared/link/link-client.ts'
 import type { LinkClientDeps, LinkState } from '../../../shared/link/link-client.ts'
@@ -165,13 +165,13 @@ export async function startRegion(overrides: Partial<LinkServerDeps> & { handler
         reject(new Error('cannot listen'))
         return
       }
-      const port = us_socket_local_port(listener)
+      const port = localPort(listener)
       let open = true
       const close = (): void => {
         if (!open) return
         open = false
         server.close()
-        us_listen_socket_close(listener)
+        closeListenSocket(listener)
       }
       resolve({ url: `ws://127.0.0.1:${port}/link`, port, server, handler, logged, close })
     })

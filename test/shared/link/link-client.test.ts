@@ -470,3 +470,43 @@ t.test('a region that says nothing past the deadline is not waited for', async (
   sockets[0]?.say([FRAME.started, 2], [FRAME.end, 2, null, null])
   t.equal(client.state.kind, 'open', 'late frames of the abandoned stream are dropped')
 })
+
+t.test('a run that ignores its cancel is ended long before its deadline', async (t) => {
+  const clock = new ManualClock()
+  const region = await startRegion({ clock })
+  const { client } = await connectedClient(region.url)
+  t.teardown(() => {
+    client.close()
+    region.close()
+  })
+  const sink = new RecordingSink()
+  const stream = client.open(openFrame({ functionName: 'held', remainingMs: 900_000 }), sink)
+  await until(() => region.handler.runs.length === 1)
+  stream.cancel()
+  await until(() => region.handler.held().canceled === 1)
+  clock.advance(4_500)
+  t.notOk(sink.over)
+  clock.advance(1_000)
+  await sink.whenOver()
+  t.equal(sink.errorCode, 'ERR_CANCELED')
+  t.equal(region.handler.held().canceled, 1)
+  t.equal(region.server.pops()[0]?.streams, 0)
+})
+
+t.test('a region that ignores a cancel is not waited for', async (t) => {
+  const clock = new ManualClock()
+  const { dial, sockets } = fakeDial()
+  const { client } = makeClient('ws://region/link', { clock, dial })
+  t.teardown(() => client.close())
+  client.start()
+  await sockets[0]?.welcome()
+  await sockets[0]?.answerSnapshot()
+  const sink = new RecordingSink()
+  client.open(openFrame({ remainingMs: 900_000 }), sink).cancel()
+  for (let tick = 0; tick < 22 && !sink.over; tick += 1) {
+    sockets[0]?.say([FRAME.ping, 1])
+    clock.advance(500)
+  }
+  t.strictSame(sink.events, [{ kind: 'error', error: { code: 'ERR_CANCELED', params: [] } }])
+  t.equal(client.stats().streams, 0)
+})
