@@ -95,7 +95,7 @@ export function machine(original: Uint8Array, options: MachineOptions = {}): Mac
   const call = (name: string, ...args: Value[]): Value => callExport(exports, name, args)
   const result: Machine = {
     memory, flags, exports, rewritten, call,
-    global: (name) => (exports[name] as WebAssembly.Global).value as Value,
+    global: (name) => (exports[name] as WebAssembly.Global).value,
     drain: () => {
       const table = new Uint8Array(flags.buffer, 0, FLAGS_BYTES)
       const pages: number[] = []
