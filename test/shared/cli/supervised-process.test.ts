@@ -10,6 +10,7 @@ interface Supervised {
   readonly lines: string[]
   readonly restarts: { readonly reason: string; readonly delayMs: number }[]
   readonly untilRestarts: (count: number) => Promise<void>
+  readonly untilLines: (count: number) => Promise<void>
 }
 
 function supervise(t: Test, script: string, clock: Clock, more: (before: number | null) => readonly string[] = () => []): Supervised {
@@ -23,26 +24,25 @@ function supervise(t: Test, script: string, clock: Clock, more: (before: number 
     env: {},
     cwd: process.cwd(),
     clock,
-    onLine: (line) => void lines.push(line),
+    onLine: (line) => {
+      lines.push(line)
+      for (const look of waiting) look()
+    },
     onRestart: (reason, delayMs) => {
       restarts.push({ reason, delayMs })
       for (const look of waiting) look()
     },
   })
   t.teardown(() => child.stop(1000))
-  return {
-    process: child,
-    lines,
-    restarts,
-    untilRestarts: (count) =>
-      new Promise((done) => {
-        const look = (): void => {
-          if (restarts.length >= count) done()
-        }
-        waiting.push(look)
-        look()
-      }),
-  }
+  const until = (list: readonly unknown[], count: number): Promise<void> =>
+    new Promise((done) => {
+      const look = (): void => {
+        if (list.length >= count) done()
+      }
+      waiting.push(look)
+      look()
+    })
+  return { process: child, lines, restarts, untilRestarts: (count) => until(restarts, count), untilLines: (count) => until(lines, count) }
 }
 
 t.test('a child that ends before it is ready fails the start with its own last words', async (t) => {
@@ -74,16 +74,17 @@ t.test('a child that ends is started again, with growing pauses and told what it
 
 t.test('after real uptime the pauses begin anew', async (t) => {
   const clock = new ManualClock()
-  const { process: child, restarts, untilRestarts } = supervise(t, `say(1); process.on('SIGUSR2', () => process.exit(1)); setInterval(() => {}, 1000); console.log('up')`, clock)
+  const { process: child, restarts, untilRestarts, untilLines } = supervise(t, `say(1); process.on('SIGUSR2', () => process.exit(1)); setInterval(() => {}, 1000); console.log('up')`, clock)
   const crash = async (count: number): Promise<void> => {
     process.kill(child.pid ?? 0, 'SIGUSR2')
     await untilRestarts(count)
   }
   await child.start()
+  await untilLines(1)
   await crash(1)
   clock.advance(100)
   clock.advance(60_000)
-  await new Promise((done) => setTimeout(done, 300))
+  await untilLines(2)
   await crash(2)
   t.same(restarts.map(({ delayMs }) => delayMs), [100, 100])
 })
