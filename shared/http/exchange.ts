@@ -11,10 +11,13 @@
  * H2: an answer ends exactly once: `sent`, or `gone` with the connection closed, so that no client takes half a body for all.
  * H3: a request counts as in flight until its answer is over and whatever was dispatched for it has ended.
  * H4: bytes are written before the call that brings them returns, or copied.
+ * H5: a connection whose request body was paused flows again when its answer is over: the next request comes on it.
  */
 import { STATUS_CODES } from 'node:http'
 import type { Clock } from '../clock.ts'
+import { CodedError } from '../errors.ts'
 import type { Log } from '../log.ts'
+import type { FunctionErrorLog } from './function-error-log.ts'
 import type { HttpMetrics } from './metrics.ts'
 import type { PlacementLines } from './placement-lines.ts'
 import type { ResponseHeads } from './response-head.ts'
@@ -43,10 +46,13 @@ export interface Door {
   readonly responseHeads: ResponseHeads
   readonly placementLines: PlacementLines
   readonly live: ExchangeList
+  readonly functionErrors: FunctionErrorLog
   /** The exchange whose uWS callback is running: its writes are corked already. */
   corked: HttpExchange | null
   draining: boolean
 }
+
+export type GiveUpReason = 'overdue' | 'closing'
 
 type Phase = 'open' | 'sending' | 'streaming' | 'sent' | 'gone'
 
@@ -65,6 +71,7 @@ export abstract class HttpExchange {
   readonly #startedAtMs: number
   #phase: Phase = 'open'
   #status = 0
+  #paused = false
 
   constructor(door: Door, response: HttpResponse, route: number, requestId: string, closeAfter: boolean) {
     this.door = door
@@ -83,8 +90,16 @@ export abstract class HttpExchange {
   /** Streamed data may flow again. */
   protected abstract onWritable(): void
   protected abstract onBody(chunk: ArrayBuffer, last: boolean): void
-  /** Nothing has come for far too long, or the front door closes: make an end. */
-  abstract giveUp(): void
+  /** Nothing refers to the exchange any more: gives back what it counted. Once. */
+  protected onReleased(): void {}
+  /** Nothing has come for far too long, or the front door closes: makes an end of it, at both sides. */
+  abstract giveUp(why: GiveUpReason): void
+
+  /** What a client is told then; a function that was called may have run. */
+  protected giveUpError(why: GiveUpReason): CodedError {
+    if (why === 'overdue') return new CodedError('ERR_INTERNAL', ['no answer came in time'])
+    return this.dispatched ? new CodedError('ERR_WORKER_LOST', ['the host shut down']) : new CodedError('ERR_DRAINING')
+  }
 
   /** Begins. In the uWS callback that brought the request, once, right after construction. */
   start(): void {
@@ -126,12 +141,16 @@ export abstract class HttpExchange {
     this.abort()
   }
 
-  /** Stops and resumes the flow of the request body. */
+  /** Stops and resumes the flow of the request body. Idempotent. */
   protected pauseReceiving(): void {
-    if (this.#phase === 'open' || this.#phase === 'streaming') this.#response.pause()
+    if (this.#paused || (this.#phase !== 'open' && this.#phase !== 'streaming')) return
+    this.#paused = true
+    this.#response.pause()
   }
 
   protected resumeReceiving(): void {
+    if (!this.#paused) return
+    this.#paused = false
     if (this.#phase === 'open' || this.#phase === 'streaming') this.#response.resume()
   }
 
@@ -142,6 +161,7 @@ export abstract class HttpExchange {
   protected respond(status: number, lines: string, ascii: boolean, body: Uint8Array | string | null): void {
     if (this.#phase !== 'open') return
     this.#status = status
+    if (this.#paused) this.resumeReceiving() // H5
     if (this.door.corked === this) this.#write(status, lines, ascii, body)
     else this.#response.cork(() => this.#write(status, lines, ascii, body))
     if (this.#isSent()) this.#answerOver()
@@ -183,6 +203,7 @@ export abstract class HttpExchange {
 
   protected endStream(): void {
     if (this.#phase !== 'streaming') return
+    if (this.#paused) this.resumeReceiving() // H5
     this.#phase = 'sent'
     this.#response.cork(() => this.#response.end())
     this.#answerOver()
@@ -265,6 +286,7 @@ export abstract class HttpExchange {
   #release(): void {
     this.door.live.remove(this)
     this.door.metrics.inFlight--
+    this.onReleased()
   }
 }
 

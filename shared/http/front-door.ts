@@ -10,18 +10,19 @@
  * `/healthz`, `/readyz` and `/metrics` are for operators: on the admin port, and in development on the main one too.
  */
 import { randomUUID } from 'node:crypto'
-import { setImmediate } from 'node:timers'
+import { clearInterval, setImmediate, setInterval } from 'node:timers'
 import { Registry } from 'prom-client'
 import { parseFunctionReference, type FunctionReference } from '../api/names.ts'
 import { encodeError } from '../api/replies.ts'
 import { assertNever } from '../brand.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
-import { CONTROL_BODY_MAX_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts'
+import { CONTROL_BODY_MAX_BYTES, EXCHANGES_MAX, REQUEST_BODY_MAX_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { adminReply } from './admin.ts'
 import { errorAnswer } from './error-answer.ts'
 import { ExchangeList, type Door } from './exchange.ts'
+import { FunctionErrorLog } from './function-error-log.ts'
 import { InvokeExchange } from './invoke-exchange.ts'
 import { HttpMetrics, routeIndex, type Tier } from './metrics.ts'
 import { PlacementLines } from './placement-lines.ts'
@@ -29,7 +30,7 @@ import { ReplyExchange } from './reply-exchange.ts'
 import { RequestHead, rawHeaders } from './request-head.ts'
 import { ResponseHeads } from './response-head.ts'
 import { Routes, decodePart, invokeSegment, pathBehindTarget, queryParameter, type WebTarget } from './routes.ts'
-import type { ControlCall, ControlReply, Dispatcher } from './types.ts'
+import type { ControlCall, ControlReply, Dispatcher, Placement } from './types.ts'
 import { App, LISTEN_EXCLUSIVE, closeListenSocket, localPort, type HttpRequest, type HttpResponse, type TemplatedApp, type us_listen_socket } from './uws.ts'
 import { WebExchange } from './web-exchange.ts'
 
@@ -70,6 +71,8 @@ export interface FrontDoorOptions {
   readonly serverTiming?: boolean
   /** Time until nobody waits for an answer, ms. Default REQUEST_DEADLINE_MS. */
   readonly requestTimeoutMs?: number
+  /** Requests in flight, those whose body is still arriving included. ERR_QUEUE_FULL beyond. Default EXCHANGES_MAX. */
+  readonly exchangesMax?: number
   /** Where metrics are registered and read from. Default: a registry of its own. */
   readonly registry?: Registry
   /** Adds routes of another kind to the main port before it listens: a region's link. Their connections live until `close`, `drain` leaves them alone. */
@@ -83,7 +86,9 @@ const SWEEP_PERIOD_MS = 5_000
 /** After the last answer: time for connections to take what uWS still holds for them, and for a last request to be refused properly. */
 const LINGER_MS = 250
 const DRAIN_POLL_MS = 10
+const HOLD_MS = 2_147_483_647
 const REFUSED = routeIndex('refused')
+const RELAYED_FOR_AUTH: Placement = { place: 'region', reason: 'auth', version: null, startKind: null, stale: false }
 
 type State =
   | { readonly kind: 'idle' }
@@ -100,6 +105,7 @@ export class FrontDoor {
   readonly #head: RequestHead
   readonly #invokeAuth: InvokeAuth
   readonly #peerIsLoopback: boolean
+  readonly #exchangesMax: number
   readonly #app: TemplatedApp
   readonly #adminApp: TemplatedApp | null
   #state: State = { kind: 'idle' }
@@ -114,6 +120,7 @@ export class FrontDoor {
     this.#options = options
     this.#invokeAuth = options.invokeAuth ?? { kind: options.mode === 'dev' ? 'any' : 'relay' }
     this.#peerIsLoopback = LOOPBACK_ADDRESSES.has(host)
+    this.#exchangesMax = options.exchangesMax ?? EXCHANGES_MAX
     this.#routes = new Routes({ webDomains: options.webDomains ?? ['localhost'] })
     this.#head = new RequestHead({ trustForwarded: options.trustForwarded ?? false })
     this.registry = options.registry ?? new Registry()
@@ -133,6 +140,7 @@ export class FrontDoor {
       responseHeads: new ResponseHeads(),
       placementLines: new PlacementLines(),
       live: new ExchangeList(),
+      functionErrors: new FunctionErrorLog(options.clock, options.log.child('function')),
       corked: null,
       draining: false,
     }
@@ -200,18 +208,21 @@ export class FrontDoor {
 
   async #drained(timeoutMs: number): Promise<void> {
     const { clock, live, metrics } = this.#door
+    // The clock's timers do not keep a process alive, and by now there may be nothing else that does.
+    const hold = setInterval(() => {}, HOLD_MS)
     const deadlineAtMs = clock.monotonicMs() + timeoutMs
     while (live.size > 0 && clock.monotonicMs() < deadlineAtMs) await pause(clock, Math.min(DRAIN_POLL_MS, timeoutMs))
-    for (const exchange of live.all()) exchange.giveUp()
+    for (const exchange of live.all()) exchange.giveUp('closing')
     const lingerUntilMs = Math.max(clock.monotonicMs(), Math.min(deadlineAtMs, clock.monotonicMs() + LINGER_MS))
     while ((metrics.connections > 0 || live.size > 0) && clock.monotonicMs() < lingerUntilMs) await pause(clock, DRAIN_POLL_MS)
+    clearInterval(hold)
   }
 
   #shut(): void {
     if (this.#state.kind === 'closed') return
     this.#state = { kind: 'closed' }
     this.#cancelSweep?.()
-    for (const exchange of this.#door.live.all()) exchange.giveUp()
+    for (const exchange of this.#door.live.all()) exchange.giveUp('closing')
     this.#app.close()
     this.#adminApp?.close()
   }
@@ -221,7 +232,7 @@ export class FrontDoor {
     const { clock, live, settings } = this.#door
     this.#cancelSweep = clock.after(SWEEP_PERIOD_MS, () => {
       const giveUpAgeMs = settings.requestTimeoutMs + GIVE_UP_GRACE_MS
-      for (const exchange of live.olderThan(giveUpAgeMs)) exchange.giveUp()
+      for (const exchange of live.olderThan(giveUpAgeMs)) exchange.giveUp('overdue')
       if (this.#state.kind !== 'closed') this.#sweepLater()
     })
   }
@@ -245,6 +256,7 @@ export class FrontDoor {
     head.read(request)
     const requestId = head.requestId ?? randomUUID()
     if (head.refusal !== null) return this.#refuseAndClose(response, requestId, head.refusal)
+    if (this.#door.live.size >= this.#exchangesMax) return this.#answerError(response, requestId, new CodedError('ERR_QUEUE_FULL', [this.#exchangesMax]))
     const host = this.#routes.host(head.host)
     if (host.kind === 'malformed') return this.#refuseAndClose(response, requestId, 'malformed Host')
     if (host.kind === 'function') return this.#web(response, host.target, head.path, requestId)
@@ -294,7 +306,8 @@ export class FrontDoor {
   #invoke(response: HttpResponse, request: HttpRequest, requestId: string): void {
     const head = this.#head
     const invocationType = request.getHeader('x-amz-invocation-type')
-    if (invocationType === 'DryRun' || this.#invokeAuth.kind === 'relay') return this.#control(response, request, requestId)
+    if (invocationType === 'DryRun') return this.#control(response, request, requestId)
+    if (this.#invokeAuth.kind === 'relay') return this.#control(response, request, requestId, RELAYED_FOR_AUTH)
     let reference: FunctionReference
     try {
       reference = referenceOf(head)
@@ -319,7 +332,7 @@ export class FrontDoor {
     exchange.start()
   }
 
-  #control(response: HttpResponse, request: HttpRequest, requestId: string): void {
+  #control(response: HttpResponse, request: HttpRequest, requestId: string, placement: Placement | null = null): void {
     const signed = this.#signedCall(request, requestId, this.#clientIp(response))
     const exchange = new ReplyExchange(this.#door, response, {
       route: 'control',
@@ -327,7 +340,8 @@ export class FrontDoor {
       method: signed.method,
       contentLength: this.#head.contentLength,
       chunked: this.#head.chunked,
-      bodyMaxBytes: CONTROL_BODY_MAX_BYTES,
+      bodyMaxBytes: placement === null ? CONTROL_BODY_MAX_BYTES : REQUEST_BODY_MAX_BYTES,
+      placement,
       reply: (body) => this.#door.dispatcher.control({ ...signed, body }),
     })
     exchange.start()
@@ -354,7 +368,7 @@ export class FrontDoor {
 
   /** Answers without looking at the body. */
   #reply(response: HttpResponse, requestId: string, reply: () => ControlReply | Promise<ControlReply>, method = 'GET'): void {
-    const exchange = new ReplyExchange(this.#door, response, { route: 'admin', requestId, method, contentLength: 0, chunked: false, bodyMaxBytes: 0, reply })
+    const exchange = new ReplyExchange(this.#door, response, { route: 'admin', requestId, method, contentLength: 0, chunked: false, bodyMaxBytes: 0, placement: null, reply })
     exchange.start()
   }
 

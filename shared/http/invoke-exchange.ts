@@ -7,7 +7,7 @@ import { encodeError } from '../api/replies.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import { DEFAULT_FUNCTION_LIMITS, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
 import type { InvocationResult } from '../worker/types.ts'
-import { HttpExchange, type Door } from './exchange.ts'
+import { HttpExchange, type Door, type GiveUpReason } from './exchange.ts'
 import { LAMBDA_RESPONSE_MAX_BYTES, RESPONSE_TOO_LARGE, lambdaFailure, logTail } from './lambda-answer.ts'
 import { faultOf, routeIndex } from './metrics.ts'
 import { checkHead } from './response-head.ts'
@@ -127,10 +127,11 @@ export class InvokeExchange extends HttpExchange implements AnswerSink {
 
   protected override onWritable(): void {}
 
-  override giveUp(): void {
-    this.#cancel()
-    this.#refuse(new CodedError('ERR_INTERNAL', ['no answer came in time']))
+  override giveUp(why: GiveUpReason): void {
+    const error = this.giveUpError(why)
+    this.#refuse(error)
     this.abort()
+    this.#cancel()
     this.#over()
   }
 
@@ -168,6 +169,7 @@ export class InvokeExchange extends HttpExchange implements AnswerSink {
   end(result: InvocationResult, placement: Placement): void {
     if (this.#ended) return
     this.door.metrics.ended(result, placement)
+    this.door.functionErrors.record(result, this.#request.reference.name, this.requestId)
     this.#ended = true
     if (this.isOpen) this.#finish(result, placement)
     this.#over()

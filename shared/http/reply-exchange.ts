@@ -1,10 +1,10 @@
 /** A request that is answered by one reply to its whole body: management calls, admin paths, and refusals in Lambda's words. */
 import { encodeError } from '../api/replies.ts'
 import { CodedError, toCodedError } from '../errors.ts'
-import { HttpExchange, type Door } from './exchange.ts'
+import { HttpExchange, type Door, type GiveUpReason } from './exchange.ts'
 import { routeIndex, type RouteKind } from './metrics.ts'
 import { checkHead } from './response-head.ts'
-import type { ControlReply } from './types.ts'
+import type { ControlReply, Placement } from './types.ts'
 import type { HttpResponse } from './uws.ts'
 import { WholeBody } from './whole-body.ts'
 
@@ -15,6 +15,8 @@ export interface ReplyExchangeOptions {
   readonly contentLength: number
   readonly chunked: boolean
   readonly bodyMaxBytes: number
+  /** Where the reply is made, if the client shall know. */
+  readonly placement: Placement | null
   /** Throws or rejects with a coded error, which is answered in Lambda's form. */
   readonly reply: (body: Uint8Array) => ControlReply | Promise<ControlReply>
 }
@@ -57,8 +59,9 @@ export class ReplyExchange extends HttpExchange {
 
   protected override onWritable(): void {}
 
-  override giveUp(): void {
-    this.#fail(new CodedError('ERR_INTERNAL', ['no answer came in time']))
+  override giveUp(why: GiveUpReason): void {
+    const error = this.giveUpError(why)
+    this.#fail(error)
     this.abort()
     this.#over()
   }
@@ -84,8 +87,9 @@ export class ReplyExchange extends HttpExchange {
 
   #send(reply: ControlReply): void {
     const checked = checkHead(reply.headers)
-    if (checked.kind === 'refused') return this.respond(502, `\r\nx-outpost-request-id: ${this.requestId}`, true, '')
-    const lines = `${checked.lines}\r\nx-outpost-request-id: ${this.requestId}`
+    const own = this.door.placementLines.of(this.#options.placement) + this.requestId
+    if (checked.kind === 'refused') return this.respond(502, own, true, '')
+    const lines = checked.lines + own
     const bodyless = this.#options.method === 'HEAD' || reply.status === 204 || reply.status === 304
     if (!bodyless) return this.respond(reply.status, lines, checked.ascii, reply.body)
     const length = this.#options.method === 'HEAD' ? `\r\ncontent-length: ${reply.body.byteLength}` : ''

@@ -1,8 +1,8 @@
 /** A request to a function's web endpoint: what comes in is given to the dispatcher, what comes back goes out as it comes. */
 import { CodedError, toCodedError } from '../errors.ts'
-import { REQUEST_BODY_MAX_BYTES } from '../limits.ts'
+import { BODIES_BUFFERED_MAX_BYTES, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
 import type { InvocationResult } from '../worker/types.ts'
-import { HttpExchange, type Door } from './exchange.ts'
+import { HttpExchange, type Door, type GiveUpReason } from './exchange.ts'
 import { errorAnswer } from './error-answer.ts'
 import { faultOf, routeIndex } from './metrics.ts'
 import type { RequestHead } from './request-head.ts'
@@ -22,6 +22,8 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   readonly #expectedBytes: number
   readonly #chunked: boolean
   #receivedBytes = 0
+  /** Of those, counted as held: bodies that did not come in one piece, until the exchange is over. */
+  #heldBytes = 0
   /** A body that is not complete and not dispatched. */
   #gathered: Buffer | null = null
   #bodyOver = false
@@ -30,6 +32,8 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   #ended = false
   #cancelWanted = false
   #headCame = false
+  /** Answered with an error of the front door's own. */
+  #refused = false
   /** The socket takes no more for now, and the dispatcher was told so. */
   #blocked = false
 
@@ -65,11 +69,12 @@ export class WebExchange extends HttpExchange implements AnswerSink {
 
   protected override onBody(chunk: ArrayBuffer, last: boolean): void {
     this.#bodyOver = last
-    if (this.#ended || this.#cancelWanted) return
+    if (this.#ended || this.#cancelWanted || this.#refused) return
     this.#receivedBytes += chunk.byteLength
-    if (this.#receivedBytes > REQUEST_BODY_MAX_BYTES) this.#tooLarge()
+    if (this.#receivedBytes > REQUEST_BODY_MAX_BYTES) this.#stopBody(new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES]))
+    else if (last && this.#gathered === null && !this.dispatched) this.#dispatchWith(copyOf(chunk), false)
+    else if (!this.#hold(chunk.byteLength)) this.#stopBody(new CodedError('ERR_QUEUE_FULL', ['request bodies']))
     else if (this.dispatched) this.#forward(chunk, last)
-    else if (last && this.#gathered === null) this.#dispatchWith(copyOf(chunk), false)
     else if (this.#expectedBytes > WHOLE_BODY_MAX_BYTES) this.#dispatchWith(copyOf(chunk), true)
     else this.#gather(chunk, last)
   }
@@ -102,11 +107,25 @@ export class WebExchange extends HttpExchange implements AnswerSink {
     this.#dispatchWith(body, !this.#bodyOver)
   }
 
-  #tooLarge(): void {
-    const error = new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
-    this.#cancel()
+  /** What a worker has taken of a body is not known here, so a body counts as held as long as its exchange lives. */
+  #hold(bytes: number): boolean {
+    const { metrics } = this.door
+    if (metrics.bufferedBytes + bytes > BODIES_BUFFERED_MAX_BYTES) return false
+    metrics.bufferedBytes += bytes
+    this.#heldBytes += bytes
+    return true
+  }
+
+  /** The answer comes first: a run may end within the call that cancels it. */
+  #stopBody(error: CodedError): void {
     if (this.isOpen) this.#refuse(error)
     else this.abort()
+    this.#cancel()
+  }
+
+  protected override onReleased(): void {
+    this.door.metrics.bufferedBytes -= this.#heldBytes
+    this.#gathered = null
   }
 
   // The run.
@@ -144,10 +163,9 @@ export class WebExchange extends HttpExchange implements AnswerSink {
     if (!this.#ended) this.#answer?.resume()
   }
 
-  override giveUp(): void {
-    this.#cancel()
-    if (this.isOpen) this.#refuse(new CodedError('ERR_INTERNAL', ['no answer came in time']))
-    else this.abort()
+  override giveUp(why: GiveUpReason): void {
+    const error = this.giveUpError(why)
+    this.#stopBody(error)
     if (!this.#ended) this.#over()
   }
 
@@ -191,6 +209,7 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   end(result: InvocationResult, placement: Placement): void {
     if (this.#ended) return
     this.door.metrics.ended(result, placement)
+    this.door.functionErrors.record(result, this.#call.functionName, this.requestId)
     this.#ended = true
     if (this.isStreaming) this.abort()
     else if (this.isOpen) this.#answerFrom(result, placement)
@@ -217,6 +236,7 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   }
 
   #refuse(error: CodedError): void {
+    this.#refused = true
     this.#answerError(error, null, null)
   }
 

@@ -21,6 +21,8 @@ export class Run implements Answer {
   writeEnds = 0
   resumes = 0
   cancels = 0
+  /** What the run does when it is cancelled; default nothing: the test ends it. */
+  onCancel: () => void = () => {}
   #wakers: (() => void)[] = []
 
   constructor(call: InvokeCall, sink: AnswerSink) {
@@ -45,6 +47,7 @@ export class Run implements Answer {
 
   cancel(): void {
     this.cancels++
+    this.onCancel()
     this.#wake()
   }
 

@@ -351,6 +351,17 @@ t.test('a chunked body beyond the bound cancels the run', async (t) => {
   t.equal((await connection.response()).status, 413)
 })
 
+t.test('a run that ends within the call that cancels it does not change what the client is told', async (t) => {
+  const { dispatcher, client } = await openDoor(t)
+  dispatcher.onInvoke = (run) => {
+    run.onCancel = () => run.sink.end({ ...OK, outcome: 'canceled', error: { code: 'ERR_CANCELED', params: [] } }, LOCAL)
+  }
+  const connection = client()
+  connection.send('POST /fn/hello/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n')
+  for (let sent = 0; sent < 13; sent++) connection.send(`80000\r\n${'c'.repeat(0x80000)}\r\n`)
+  t.equal((await connection.response()).status, 413)
+})
+
 t.test('Server-Timing is sent where it was asked for', async (t) => {
   const { dispatcher, ask } = await openDoor(t, { serverTiming: true })
   dispatcher.onInvoke = (run) => run.reply('')
