@@ -8,7 +8,7 @@ import { availableParallelism, freemem, tmpdir, totalmem } from 'node:os'
 import { delimiter, dirname, join, resolve } from 'node:path'
 import { existsSync } from 'node:fs'
 import type { CliContext } from './context.ts'
-import { DEFAULT_PORT } from './options.ts'
+import { DEFAULT_PORT, DEFAULT_REGION_PORT } from './options.ts'
 import { renderBytes } from './output.ts'
 import { isPortFree } from './ports.ts'
 
@@ -55,7 +55,7 @@ const CHECKS: readonly Check[] = [
   { name: 'uWebSockets.js', run: () => native('uWebSockets.js', tryUws) },
   { name: 'lmdb', run: () => native('lmdb', tryLmdb) },
   { name: 'esbuild', run: () => native('esbuild', tryEsbuild) },
-  { name: 'port', run: checkPort },
+  { name: 'ports', run: checkPorts },
   { name: 'slots', run: checkSlots },
   { name: 'memory', run: checkMemory },
   { name: 'disk', run: checkDisk },
@@ -122,9 +122,11 @@ async function tryEsbuild(): Promise<string> {
   return esbuild.version
 }
 
-async function checkPort(): Promise<Verdict> {
-  if (await isPortFree(DEFAULT_PORT, '127.0.0.1')) return ok(`${DEFAULT_PORT} is free`)
-  return { status: 'warn', found: `${DEFAULT_PORT} is taken`, mend: 'If that is not your dev server, give another port: outpost dev --port 8080' }
+async function checkPorts(): Promise<Verdict> {
+  const taken: number[] = []
+  for (const port of [DEFAULT_PORT, DEFAULT_REGION_PORT]) if (!(await isPortFree(port, '127.0.0.1'))) taken.push(port)
+  if (taken.length === 0) return ok(`${DEFAULT_PORT} (POP, dev) and ${DEFAULT_REGION_PORT} (region) are free`)
+  return { status: 'warn', found: `${taken.join(' and ')} taken`, mend: 'If that is not your own server, give another port: outpost dev --port 8080' }
 }
 
 /** Each slot is two WebAssembly memories. What they take is measured, what there is comes from the system. */

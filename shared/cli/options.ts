@@ -4,6 +4,8 @@ import { CodedError } from '../errors.ts'
 import type { CliContext } from './context.ts'
 
 export const DEFAULT_PORT = 8787
+/** As in shared/config.ts. */
+export const DEFAULT_REGION_PORT = 8788
 const DEFAULT_ENDPOINT = `http://127.0.0.1:${DEFAULT_PORT}`
 
 /** A whole number within bounds, both included. */
