@@ -1,5 +1,5 @@
 /** The image store on disk: what it refuses, what it shares, and what it survives. */
-import { execFileSync, fork } from 'node:child_process'
+import { execFileSync, fork, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -249,9 +249,14 @@ await t.test('a growing write leaves the reserve of the disk alone, a removal ma
 })
 
 const tiny = mountTmpfs(8 * MIB)
+// Also when the test before it ends the process: a mount outlives it. The second time there is nothing to undo.
+process.once('exit', () => void (tiny !== null && spawnSync('umount', [tiny], { stdio: 'ignore' })))
 await t.test('a disk that is really full gives ERR_STORE_FULL, and the store goes on', { skip: tiny === null ? 'needs a mount of tmpfs, which only root has' : false }, async (t) => {
   const path = tiny ?? ''
-  t.teardown(() => void execFileSync('umount', [path]))
+  t.teardown(() => {
+    execFileSync('umount', [path])
+    rmSync(path, { recursive: true })
+  })
   // Without reserve, so that the write itself meets the full disk.
   const environment = LmdbEnvironment.open({ path: join(path, 'db'), diskReserveBytes: -1_000_000_000 })
   const store = LmdbImageStore.within(environment)
