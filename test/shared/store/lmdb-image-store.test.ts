@@ -250,7 +250,9 @@ await t.test('a growing write leaves the reserve of the disk alone, a removal ma
 
 const tiny = mountTmpfs(8 * MIB)
 // Also when the test before it ends the process: a mount outlives it. The second time there is nothing to undo.
-process.once('exit', () => void (tiny !== null && spawnSync('umount', [tiny], { stdio: 'ignore' })))
+process.once('exit', () => {
+  if (tiny !== null) spawnSync('umount', [tiny], { stdio: 'ignore' })
+})
 await t.test('a disk that is really full gives ERR_STORE_FULL, and the store goes on', { skip: tiny === null ? 'needs a mount of tmpfs, which only root has' : false }, async (t) => {
   const path = tiny ?? ''
   t.teardown(() => {
