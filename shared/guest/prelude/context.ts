@@ -1,7 +1,7 @@
 /** The third argument of a fetch handler. There is one: a machine runs one invocation, and the object says nothing about it. */
 import { ObjectFreeze } from './primordials.ts'
 import { waitUntil } from './invocation.ts'
-import { tag } from './webidl.ts'
+import { nameAs, tag } from './webidl.ts'
 
 class ExecutionContext {
   readonly #props: object = ObjectFreeze({})
@@ -21,5 +21,6 @@ class ExecutionContext {
   }
 }
 tag(ExecutionContext.prototype, 'ExecutionContext')
+nameAs(ExecutionContext, 'ExecutionContext')
 
 export const executionContext: object = new ExecutionContext()

@@ -54,6 +54,8 @@ export function load(module: Record<string, unknown>): string {
   if (handler.kind === 'none') handler = namedHandler(module, 'handler')
   fetchTarget = handler.kind === 'fetch' ? handler.target : null
   eventHandler = handler.kind === 'event' ? handler.run : null
+  dispatchCount = 0
+  setTraining(true)
   armRequest()
   armEvents()
   return handler.kind === 'none' ? '' : handler.kind

@@ -26,7 +26,7 @@ import { installShow } from './show.ts'
 import { installStreams } from './streams.ts'
 import { installTimers } from './timers.ts'
 import { installUrl } from './url.ts'
-import { publish, expose, tag } from './webidl.ts'
+import { expose, nameAs, publish, tag } from './webidl.ts'
 
 class Navigator {
   get userAgent(): string {
@@ -43,6 +43,7 @@ function installGlobals(): void {
   expose('Request', Request, 1)
   publish('self', globalThis)
   tag(Navigator.prototype, 'Navigator')
+  nameAs(Navigator, 'Navigator')
   publish('navigator', new Navigator())
   publish('reportError', function reportError(error: unknown): void {
     reportUncaught(error)

@@ -35,14 +35,19 @@ export function tag(prototype: object, name: string): void {
   ObjectDefineProperty(prototype, SymbolToStringTag, { value: name, configurable: true })
 }
 
-/** A global. The bundler may have renamed a class or function. */
+/** A global. */
 export function publish(name: string, value: unknown): void {
-  if (typeof value === 'function') ObjectDefineProperty(value, 'name', { value: name, configurable: true })
   define(globals, name, value)
+}
+
+/** The bundler shortens the names of classes and functions. */
+export function nameAs(value: object, name: string): void {
+  ObjectDefineProperty(value, 'name', { value: name, configurable: true })
 }
 
 /** A writable, hidden property: how built-ins sit on the global object. */
 export function define(target: object, name: string | symbol, value: unknown): void {
+  if (typeof value === 'function' && typeof name === 'string' && name !== 'constructor') nameAs(value, name)
   ObjectDefineProperty(target, name, { value, writable: true, configurable: true, enumerable: false })
 }
 
