@@ -8,7 +8,7 @@ import { beginInvocation, failInvocation, failWith, notAResponse, release, runFe
 import { armEvents, runEventOnEvent, runHttpOnEvent, WIRE_JSON, type EventHandler } from './lambda.ts'
 import { isHttpEvent, requestOfEvent, resultOfResponse } from './lambda-http.ts'
 import { endOfTopLevel } from './repairs.ts'
-import { setTraining } from './headers.ts'
+import { beginPriming, countInvocation, isPriming } from './priming.ts'
 import { headRequestId } from './head.ts'
 import { armRequest, requestWithBody } from './request.ts'
 import { isResponse, takeResponse } from './response.ts'
@@ -20,7 +20,6 @@ type Handler = { readonly kind: 'none' } | { readonly kind: 'fetch'; readonly ta
 
 let fetchTarget: FetchObject | null = null
 let eventHandler: EventHandler | null = null
-let dispatchCount = 0
 
 function isFetchObject(value: unknown): value is FetchObject {
   return isObject(value) && typeof (value as { readonly fetch?: unknown }).fetch === 'function'
@@ -54,8 +53,7 @@ export function load(module: Record<string, unknown>): string {
   if (handler.kind === 'none') handler = namedHandler(module, 'handler')
   fetchTarget = handler.kind === 'fetch' ? handler.target : null
   eventHandler = handler.kind === 'event' ? handler.run : null
-  dispatchCount = 0
-  setTraining(true)
+  beginPriming()
   armRequest()
   armEvents()
   return handler.kind === 'none' ? '' : handler.kind
@@ -63,8 +61,7 @@ export function load(module: Record<string, unknown>): string {
 
 /** Entry `dispatch` of the contract. */
 export function dispatch(kind: number, head: string, bodyState: number): void {
-  // The first one primes; after it the machine is reset, and remembering would only cost.
-  if (dispatchCount < 2 && dispatchCount++ === 1) setTraining(false)
+  if (isPriming) countInvocation()
   if (kind === KIND_HTTP && fetchTarget !== null) {
     runFetchOnHttp(fetchTarget, head, bodyState)
     return

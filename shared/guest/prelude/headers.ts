@@ -6,6 +6,7 @@
  * H1: at even indices of a list are valid lower-case names, at odd ones normalised byte strings without CR, LF or NUL.
  */
 import { ArrayIndexOf, ArrayJoin, ArrayPush, ArraySlice, ArraySort, ArraySplice, MapGet, MapSet, MapSize, ObjectKeys, SetAdd, SetHas, SetSize, RegExpExec, StringCharCodeAt, StringSlice, StringToLowerCase, SymbolIterator, ObjectGetOwnPropertyDescriptor, ReflectApply } from './primordials.ts'
+import { isPriming } from './priming.ts'
 import { isObject, toText } from './webidl.ts'
 import { aliasIterator, createPairIterator } from './pair-iterator.ts'
 
@@ -32,7 +33,7 @@ for (const name of [
   COMMON_NAMES.set(name.toLowerCase(), name.toLowerCase())
 }
 
-/** Values found to need no change; see `train`. */
+/** Values known to need no change; see REMEMBERED_MAX. */
 const CLEAN_VALUES = new Set<string>([
   'application/json', 'application/json; charset=utf-8', 'application/json; charset=UTF-8', 'application/octet-stream', 'image/png', 'image/svg+xml', 'text/css', 'text/html', 'text/html; charset=utf-8',
   'text/html; charset=UTF-8', 'text/html;charset=UTF-8', 'text/javascript', 'text/plain', 'text/plain; charset=utf-8', 'text/plain; charset=UTF-8', 'text/plain;charset=UTF-8', 'text/event-stream',
@@ -40,15 +41,9 @@ const CLEAN_VALUES = new Set<string>([
 ])
 
 /**
- * While training, names and values that were checked are remembered. Priming trains: what a function sends is then in
- * its image. After it nothing is remembered, since the machine is reset anyway.
+ * Names and values that priming met are remembered: what a function sends is then in its image.
  */
-let training = true
-const TRAINED_MAX = 256
-
-export function setTraining(on: boolean): void {
-  training = on
-}
+const REMEMBERED_MAX = 256
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
  
@@ -60,7 +55,7 @@ export function normalizeName(value: unknown): string {
   if (common !== undefined) return common
   if (RegExpExec(TOKEN, name) === null) throw new TypeError(`Invalid header name: ${name === '' ? '(empty)' : name}`)
   const lower = StringToLowerCase(name)
-  if (training && MapSize(COMMON_NAMES) < TRAINED_MAX) MapSet(COMMON_NAMES, name, lower)
+  if (isPriming && MapSize(COMMON_NAMES) < REMEMBERED_MAX) MapSet(COMMON_NAMES, name, lower)
   return lower
 }
 
@@ -77,7 +72,7 @@ export function normalizeValue(value: unknown, name: string): string {
   while (end > start && isSpace(StringCharCodeAt(text, end - 1))) end--
   if (end - start !== text.length) text = StringSlice(text, start, end)
   if (RegExpExec(BAD_VALUE, text) !== null) throw new TypeError(`Invalid value of header ${name}: it must be bytes without CR, LF and NUL`)
-  if (training && SetSize(CLEAN_VALUES) < TRAINED_MAX) SetAdd(CLEAN_VALUES, text)
+  if (isPriming && SetSize(CLEAN_VALUES) < REMEMBERED_MAX) SetAdd(CLEAN_VALUES, text)
   return text
 }
 

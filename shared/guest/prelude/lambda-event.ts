@@ -8,6 +8,7 @@ import { CLIENT_IP, headHeaders, headLines, METHOD, REQUEST_ID, URL_LINE, type H
 import { getHeader, type HeaderList } from './headers.ts'
 import { hostBodyBytes, hostBodyText, hostUtf8Decode } from './host.ts'
 import { defineLazy } from './lazy.ts'
+import { isPriming } from './priming.ts'
 import { parseUrlencoded } from './urlencoded.ts'
 
 export interface EncodedBody {
@@ -160,21 +161,15 @@ function make(): Made {
 
 /** Made ahead, as in request.ts. */
 let spare: Made | null = null
-let spareAgain = false
 
 export function armHttpEvent(): void {
   spare = make()
-  spareAgain = true
 }
 
 /** `body`: already in the machine; undefined: see `bodyState`. */
 export function httpEvent(head: string, bodyState: number, body?: Uint8Array<ArrayBuffer>): object {
   const { source, event } = spare ?? make()
-  spare = null
-  if (spareAgain) {
-    spare = make()
-    spareAgain = false
-  }
+  spare = isPriming ? make() : null
   source.head = head
   source.body = body ?? (bodyState === 0 ? null : AT_HOST)
   return event

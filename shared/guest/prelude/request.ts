@@ -12,6 +12,7 @@ import type { FormData } from './form-data.ts'
 import { headHeaders, headLines, METHOD, URL_LINE, type HeadLines } from './head.ts'
 import { copyList, fillHeaders, findHeader, getHeader, headerGuardOf, headerListOf, headersOver, type HeaderList, type Headers } from './headers.ts'
 import { OPERATIONS } from '../abi.ts'
+import { isPriming } from './priming.ts'
 import { HostSource, type ReadableStream } from './streams.ts'
 import { getHref } from './url.ts'
 import { isObject, toText } from './webidl.ts'
@@ -68,12 +69,8 @@ function incomingSignal(): AbortSignal {
   return incomingAbort.signal
 }
 
-/**
- * A request made ahead: it is in the image, which saves its allocation. The first use, which is priming, makes the one
- * for the image; the second does not, since after it the machine is reset.
- */
+/** A request made ahead: it is in the image, which saves its allocation. */
 let spareRequest: Request | null = null
-let spareRequestAgain = false
 export let armRequest: () => void
 
 export let incomingRequest: (head: string, bodyState: number) => Request
@@ -93,15 +90,10 @@ export class Request {
   static {
     armRequest = () => {
       spareRequest = new Request(EMPTY)
-      spareRequestAgain = true
     }
     incomingRequest = (head, bodyState) => {
       const request = spareRequest ?? new Request(EMPTY)
-      spareRequest = null
-      if (spareRequestAgain) {
-        spareRequest = new Request(EMPTY)
-        spareRequestAgain = false
-      }
+      spareRequest = isPriming ? new Request(EMPTY) : null
       if (clientGone || incomingAbort !== null) {
         clientGone = false
         incomingAbort = null
