@@ -17,7 +17,6 @@ import { STATUS_CODES } from 'node:http'
 import type { Clock } from '../clock.ts'
 import { CodedError } from '../errors.ts'
 import type { Log } from '../log.ts'
-import type { FunctionErrorLog } from './function-error-log.ts'
 import type { HttpMetrics } from './metrics.ts'
 import type { PlacementLines } from './placement-lines.ts'
 import type { ResponseHeads } from './response-head.ts'
@@ -46,7 +45,6 @@ export interface Door {
   readonly responseHeads: ResponseHeads
   readonly placementLines: PlacementLines
   readonly live: ExchangeList
-  readonly functionErrors: FunctionErrorLog
   /** The exchange whose uWS callback is running: its writes are corked already. */
   corked: HttpExchange | null
   draining: boolean

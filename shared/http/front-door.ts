@@ -22,7 +22,6 @@ import type { Log } from '../log.ts'
 import { adminReply } from './admin.ts'
 import { errorAnswer } from './error-answer.ts'
 import { ExchangeList, type Door } from './exchange.ts'
-import { FunctionErrorLog } from './function-error-log.ts'
 import { InvokeExchange } from './invoke-exchange.ts'
 import { HttpMetrics, routeIndex, type Tier } from './metrics.ts'
 import { PlacementLines } from './placement-lines.ts'
@@ -140,7 +139,6 @@ export class FrontDoor {
       responseHeads: new ResponseHeads(),
       placementLines: new PlacementLines(),
       live: new ExchangeList(),
-      functionErrors: new FunctionErrorLog(options.clock, options.log.child('function')),
       corked: null,
       draining: false,
     }

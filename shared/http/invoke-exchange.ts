@@ -169,7 +169,6 @@ export class InvokeExchange extends HttpExchange implements AnswerSink {
   end(result: InvocationResult, placement: Placement): void {
     if (this.#ended) return
     this.door.metrics.ended(result, placement)
-    this.door.functionErrors.record(result, this.#request.reference.name, this.requestId)
     this.#ended = true
     if (this.isOpen) this.#finish(result, placement)
     this.#over()

@@ -209,7 +209,6 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   end(result: InvocationResult, placement: Placement): void {
     if (this.#ended) return
     this.door.metrics.ended(result, placement)
-    this.door.functionErrors.record(result, this.#call.functionName, this.requestId)
     this.#ended = true
     if (this.isStreaming) this.abort()
     else if (this.isOpen) this.#answerFrom(result, placement)
