@@ -4,12 +4,15 @@ import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
-import { BIN, runProcess, start } from '../../support/cli.ts'
+import { BIN, runHere, runProcess, start } from '../../support/cli.ts'
+
+// A dozen processes, some of them two deep.
+t.setTimeout(300_000)
 
 t.test('usage errors: exit code 2, explained on stderr, nothing on stdout', async (t) => {
-  for (const argv of [['deplo'], ['deploy'], ['invoke'], ['dev', '--port', 'x'], ['pop', '--memory', '1'], ['list', '--what']]) {
-    const ran = await runProcess(argv)
-    t.equal(ran.code, 2, argv.join(' '))
+  const wrong = [['deplo'], ['deploy'], ['invoke'], ['dev', '--port', 'x'], ['pop', '--memory', '1'], ['list', '--what']]
+  for (const ran of [await runProcess(['deplo']), ...(await Promise.all(wrong.map((argv) => runHere(argv))))]) {
+    t.equal(ran.code, 2)
     t.match(ran.err, /^error: /)
     t.equal(ran.out, '')
   }
@@ -21,9 +24,9 @@ t.test('a failure: exit code 1 and one line', async (t) => {
 })
 
 t.test('help everywhere, on stdout, exit code 0', async (t) => {
-  for (const argv of [['--help'], ['help', 'deploy'], ...['dev', 'region', 'pop', 'deploy', 'invoke', 'logs', 'list', 'delete', 'doctor', 'start'].map((command) => [command, '--help'])]) {
-    const ran = await runProcess(argv)
-    t.match(ran, { code: 0, out: /^Usage: outpost/, err: '' }, argv.join(' '))
+  t.match(await runProcess(['--help']), { code: 0, out: /^Usage: outpost/, err: '' })
+  for (const argv of [['help', 'deploy'], ...['dev', 'region', 'pop', 'deploy', 'invoke', 'logs', 'list', 'delete', 'doctor', 'start'].map((command) => [command, '--help'])]) {
+    t.match(await runHere(argv), { code: 0, out: /^Usage: outpost/, err: '' }, argv.join(' '))
   }
 })
 
