@@ -10,6 +10,7 @@
  * `/healthz`, `/readyz` and `/metrics` are for operators: on the admin port, and in development on the main one too.
  */
 import { randomUUID } from 'node:crypto'
+import { createServer } from 'node:net'
 import { clearInterval, setImmediate, setInterval } from 'node:timers'
 import { Registry } from 'prom-client'
 import { parseFunctionReference, type FunctionReference } from '../api/names.ts'
@@ -86,6 +87,7 @@ const SWEEP_PERIOD_MS = 5_000
 const LINGER_MS = 250
 const DRAIN_POLL_MS = 10
 const HOLD_MS = 2_147_483_647
+const FREE_PORT_ATTEMPTS = 5
 const REFUSED = routeIndex('refused')
 const RELAYED_FOR_AUTH: Placement = { place: 'region', reason: 'auth', version: null, startKind: null, stale: false }
 
@@ -408,7 +410,23 @@ export class FrontDoor {
   }
 }
 
-function listenOn(app: TemplatedApp, host: string, port: number, option: string): Promise<us_listen_socket> {
+/**
+ * Port 0 is turned into a number first: uWS sets SO_REUSEADDR only for a port given by number, and without it a process
+ * that is started again on the port it had cannot listen for a minute, while old connections are in TIME_WAIT.
+ */
+async function listenOn(app: TemplatedApp, host: string, port: number, option: string): Promise<us_listen_socket> {
+  if (port !== 0) return listenOnNumber(app, host, port, option)
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await listenOnNumber(app, host, await freePort(host), option)
+    } catch (error) {
+      // Somebody else took it in between.
+      if (attempt === FREE_PORT_ATTEMPTS) throw error
+    }
+  }
+}
+
+function listenOnNumber(app: TemplatedApp, host: string, port: number, option: string): Promise<us_listen_socket> {
   return new Promise((resolve, reject) => {
     const settle = (socket: us_listen_socket | false): void => {
       if (socket === false) reject(new CodedError('ERR_PORT_IN_USE', [port, option]))
@@ -417,6 +435,17 @@ function listenOn(app: TemplatedApp, host: string, port: number, option: string)
     // uWS takes options after a host too, which its types leave out.
     const listen = app.listen.bind(app) as unknown as (host: string, port: number, options: number, done: typeof settle) => void
     listen(host, port, LISTEN_EXCLUSIVE, settle)
+  })
+}
+
+function freePort(host: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer()
+    probe.once('error', (error) => reject(new CodedError('ERR_ENVIRONMENT', [`Nothing can listen on ${host}: ${error.message}`])))
+    probe.listen({ host, port: 0 }, () => {
+      const address = probe.address()
+      probe.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
+    })
   })
 }
 

@@ -102,6 +102,17 @@ t.test('a port that is taken is ERR_PORT_IN_USE', async (t) => {
   await t.rejects(openDoor(t, { adminPort: port }), { code: 'ERR_PORT_IN_USE' })
 })
 
+t.test('a port that was given up can be listened on at once, old connections or not', async (t) => {
+  const first = await openDoor(t)
+  first.dispatcher.onInvoke = (run) => run.reply('x')
+  const connection = first.client()
+  connection.send(get('/fn/hello/'))
+  await connection.response()
+  await first.door.close()
+  await connection.untilClosed()
+  t.equal((await openDoor(t, { port: first.port })).port, first.port)
+})
+
 t.test('operators have a port of their own, and it outlives the drain', async (t) => {
   const { door, dispatcher, adminPort, ask, client } = await openDoor(t, { adminPort: 0 })
   const admin = async (path: string): Promise<{ status: number; body: string }> => {
