@@ -20,15 +20,24 @@ async function fetch(input: Request | URL | string, init?: RequestInit): Promise
   const body = await wireBody(request.raw)
   const head = `${request.method}\n${request.url}\n${request.redirect}${request.list.length === 0 ? '' : `\n${wireHeaders(request.list)}`}`
   return await new PromiseConstructor<Response>((resolve, reject) => {
+    let source: HostSource | null = null
     const abort = (): void => {
+      if (source !== null) {
+        source.breakOff(signal?.reason)
+        return
+      }
       cancel(id)
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is whatever the function gave
       reject(signal?.reason ?? new NativeDOMException('The operation was aborted', 'AbortError'))
     }
     const id = begin(OPERATIONS.FETCH, head, body, (value, ok) => {
-      if (signal !== null) offAbort(signal, abort)
-      if (ok) resolve(responseOf(value as string, id))
-      else reject(fetchError(value as Error))
+      if (ok) {
+        source = new HostSource(OPERATIONS.READ, id)
+        resolve(responseOf(value as string, source))
+      } else {
+        if (signal !== null) offAbort(signal, abort)
+        reject(fetchError(value as Error))
+      }
     })
     if (signal !== null) onAbort(signal, abort)
   })
@@ -49,13 +58,13 @@ function wireBody(raw: RawBody): WireBody | Promise<WireBody> {
 }
 
 /** `status\nstatusText\nfinalUrl\nredirected\nname\nvalue...` */
-function responseOf(head: string, id: number): Response {
+function responseOf(head: string, source: HostSource): Response {
   const lines = StringSplit(head, '\n')
   const status = Number(lines[0])
   const list: HeaderList = []
   for (let i = 4; i < lines.length; i++) list[i - 4] = lines[i] ?? ''
   const bodyless = status === 204 || status === 205 || status === 304
-  return responseFromFetch(status, lines[1] ?? '', lines[2] ?? '', lines[3] === '1', list, bodyless ? null : new HostSource(OPERATIONS.READ, id))
+  return responseFromFetch(status, lines[1] ?? '', lines[2] ?? '', lines[3] === '1', list, bodyless ? null : source)
 }
 
 export function installFetch(): void {

@@ -6,7 +6,7 @@
  *     body being sent hold one each.
  * I2: at most one of `hostRespond` and `hostFail` answers; the host ignores what comes after.
  */
-import { ArrayBufferByteLength, nativeThen, PromiseConstructor, PromiseThen } from './primordials.ts'
+import { ArrayBufferByteLength, nativeThen, NativeDOMException, PromiseConstructor, PromiseThen } from './primordials.ts'
 import { env } from './configuration.ts'
 import { executionContext } from './context.ts'
 import { hostDone, hostEnd, hostFail, hostWrite } from './host.ts'
@@ -15,6 +15,7 @@ import { OPERATIONS } from '../abi.ts'
 import { describeThrown, reportUncaught } from './report.ts'
 import { incomingRequest, type Request } from './request.ts'
 import { isResponse, sendResponse, type Response } from './response.ts'
+import { isObject } from './webidl.ts'
 import { HostSource, requireBytes, type ByteStream, type ReadableStream } from './streams.ts'
 
 let outstanding = 0
@@ -76,20 +77,26 @@ export function isPromise(value: unknown): value is Promise<unknown> {
   return value instanceof PromiseConstructor
 }
 
-/** Calls exactly one of the two once `value` has settled; at once if it is neither promise nor thenable. */
+/** Null: neither promise nor thenable. Throws what a getter of the value throws. */
+function asPromise(value: unknown): Promise<unknown> | null {
+  if (!isObject(value)) return null
+  if (isPromise(value)) return value
+  if (typeof (value as { readonly then?: unknown }).then !== 'function') return null
+  return new PromiseConstructor<unknown>((resolve) => resolve(value))
+}
+
+/** Calls exactly one of the two once `value` has settled; at once if it is neither promise nor thenable. Never throws by itself. */
 export function whenSettled(value: unknown, ok: (value: unknown) => void, failed: (error: unknown) => void): void {
-  if (typeof value !== 'object' || value === null) {
-    ok(value)
+  let promise: Promise<unknown> | null
+  try {
+    promise = asPromise(value)
+    // Throws for an object that only inherits from Promise.prototype.
+    if (promise !== null) void PromiseThen(promise, ok, failed)
+  } catch (error) {
+    failed(error)
     return
   }
-  if (!isPromise(value)) {
-    if (typeof (value as { readonly then?: unknown }).then !== 'function') {
-      ok(value)
-      return
-    }
-    value = new PromiseConstructor<unknown>((resolve) => resolve(value))
-  }
-  void PromiseThen(value as Promise<unknown>, ok, failed)
+  if (promise === null) ok(value)
 }
 
 function backgroundFailed(error: unknown): void {
@@ -128,10 +135,28 @@ async function pumpSource(source: HostSource): Promise<void> {
   }
 }
 
+let cancelBody: ((reason: unknown) => void) | null = null
+
+/** The client has gone: the stream that is being sent is cancelled, as its source may be waiting for that. */
+export function abortBody(): void {
+  cancelBody?.(new NativeDOMException('The client disconnected', 'AbortError'))
+}
+
 async function pumpStream(stream: ByteStream): Promise<void> {
   const reader = stream.getReader()
-  for (let step = await reader.read(); !step.done; step = await reader.read()) {
-    const chunk = requireBytes(step.value)
-    if (chunk.byteLength > 0 && !hostWrite(chunk)) await operation(OPERATIONS.DRAIN, 0)
+  cancelBody = (reason) => {
+    // It rejects with the error that the pump meets anyway.
+    reader.cancel(reason).catch(() => undefined)
+  }
+  try {
+    for (let step = await reader.read(); !step.done; step = await reader.read()) {
+      const chunk = requireBytes(step.value)
+      if (chunk.byteLength > 0 && !hostWrite(chunk)) await operation(OPERATIONS.DRAIN, 0)
+    }
+  } catch (error) {
+    cancelBody(error)
+    throw error
+  } finally {
+    cancelBody = null
   }
 }

@@ -17,6 +17,7 @@ import { installFetch } from './fetch.ts'
 import { FormData } from './form-data.ts'
 import { Headers } from './headers.ts'
 import { bindHost, type Host } from './host.ts'
+import { abortBody } from './invocation.ts'
 import { settle } from './operations.ts'
 import { installRepairs } from './repairs.ts'
 import { reportUncaught } from './report.ts'
@@ -50,6 +51,11 @@ function installGlobals(): void {
   })
 }
 
+function abort(): void {
+  abortIncoming()
+  abortBody()
+}
+
 /** Each entry is a function of GUEST_ENTRIES. */
 export function install(host: Host): object {
   bindHost(host)
@@ -63,5 +69,5 @@ export function install(host: Host): object {
   installTimers()
   installFetch()
   installGlobals()
-  return { configure, load, dispatch, settle, abort: abortIncoming, unhandled: (reason: unknown) => reportUncaught(reason, 'Uncaught (in promise)') }
+  return { configure, load, dispatch, settle, abort, unhandled: (reason: unknown) => reportUncaught(reason, 'Uncaught (in promise)') }
 }

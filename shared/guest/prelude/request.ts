@@ -57,7 +57,7 @@ function normalizeMethod(value: unknown): string {
 let incomingAbort: AbortController | null = null
 let clientGone = false
 
-/** Entry `abort` of the contract. */
+/** The client has gone. */
 export function abortIncoming(): void {
   clientGone = true
   incomingAbort?.abort()

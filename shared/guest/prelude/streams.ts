@@ -4,8 +4,10 @@ import {
   ReadableStreamBYOBRequest, ReadableStreamDefaultController, ReadableStreamDefaultReader, TransformStream,
   TransformStreamDefaultController, WritableStream, WritableStreamDefaultController, WritableStreamDefaultWriter,
 } from 'web-streams-polyfill'
-import { ArrayPush, NativeUint8Array, TypedArraySet } from './primordials.ts'
-import { operation } from './operations.ts'
+import { OPERATIONS } from '../abi.ts'
+import { hostCancel } from './host.ts'
+import { ArrayPush, NativeUint8Array, PromiseConstructor, TypedArraySet } from './primordials.ts'
+import { begin, cancel } from './operations.ts'
 import { publish, isObject } from './webidl.ts'
 
 export { ReadableStream, TransformStream, WritableStream }
@@ -27,14 +29,41 @@ export function installStreams(): void {
 export class HostSource {
   readonly op: number
   readonly id: number
+  #pending = 0
+  #fail: ((reason: unknown) => void) | null = null
+  #broken = false
+  #reason: unknown = null
 
   constructor(op: number, id: number) {
     this.op = op
     this.id = id
   }
 
+  /** The next chunk, null at the end; rejects with the reason once broken off. One call at a time. */
   next(): Promise<ArrayBuffer | null> {
-    return operation(this.op, this.id) as Promise<ArrayBuffer | null>
+    return new PromiseConstructor((resolve, reject) => {
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is whatever was given
+      if (this.#broken) return reject(this.#reason)
+      this.#fail = reject
+      this.#pending = begin(this.op, this.id, undefined, (value, ok) => {
+        this.#fail = null
+        if (ok) resolve(value as ArrayBuffer | null)
+        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- settle gives an error here
+        else reject(value)
+      })
+    })
+  }
+
+  /** Ends it from this side: what is left is not wanted. */
+  breakOff(reason: unknown): void {
+    if (this.#broken) return
+    this.#broken = true
+    this.#reason = reason
+    if (this.#fail !== null) {
+      cancel(this.#pending)
+      this.#fail(reason)
+    }
+    if (this.op === OPERATIONS.READ) hostCancel(this.id)
   }
 }
 
@@ -62,8 +91,8 @@ export function streamOfSource(source: HostSource): ByteStream {
           controller.byobRequest?.respond(0)
         }
       },
-      cancel() {
-        // The host drops what is left of the body with the invocation.
+      cancel(reason) {
+        source.breakOff(reason)
       },
     },
     { highWaterMark: 0 },

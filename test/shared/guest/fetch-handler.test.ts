@@ -15,6 +15,8 @@ const failing: readonly (readonly [title: string, source: string, failure: objec
   ['resolves to a string', `export default { async fetch() { return 'x' } }`, { name: 'TypeError', message: /'Response'/ }],
   ['resolves to a fake of Response', `export default { async fetch() { return Object.create(Response.prototype) } }`, { name: 'TypeError', message: /'Response'/ }],
   ['returns Response.error()', `export default { fetch() { return Response.error() } }`, { name: 'TypeError' }],
+  ['returns a false promise', `export default { fetch() { return Object.create(Promise.prototype) } }`, { name: 'TypeError' }],
+  ['returns a thenable that throws', `export default { fetch() { return { get then() { throw new RangeError('x') } } } }`, { name: 'RangeError' }],
   ['overflows the stack', `export default { fetch() { const f = () => f() + 1; return f() } }`, { name: 'RangeError' }],
 ]
 for (const [title, source, failure] of failing) {
@@ -123,6 +125,15 @@ void test('several waitUntil hold the invocation, rejections are logged and fail
   t.match(out.logs[0], /^3 Uncaught \(in waitUntil\) Error: lost/)
   t.same(out.logs.slice(1), ['1 last', '1 nested'])
 })
+
+for (const value of ['Object.create(Promise.prototype)', '{ get then() { throw new Error("x") } }', '{ then() { throw new Error("x") } }']) {
+  void test(`waitUntil of ${value} is logged and does not hold the invocation`, async (t) => {
+    const out = await run(`export default { fetch(request, env, ctx) { ctx.waitUntil(${value}); return new Response('x') } }`)
+    t.equal(out.text, 'x')
+    t.equal(out.doneCount, 1)
+    t.match(out.logs[0], /^3 Uncaught \(in waitUntil\)/)
+  })
+}
 
 void test('waitUntil wants an argument', async (t) => {
   t.match((await run(`export default { fetch(request, env, ctx) { ctx.waitUntil() } }`)).failure, { name: 'TypeError' })

@@ -48,6 +48,17 @@ void test('AbortSignal.timeout ends a fetch', async (t) => {
   t.match((await guest(caught(`fetch('http://a/', { signal: AbortSignal.timeout(10) })`), { fetch: () => ({ hangs: true }) })).value, ['TimeoutError'])
 })
 
+void test('aborting after the head breaks the body off', async (t) => {
+  const { value, canceled } = await guest(`const c = new AbortController(); const r = await fetch('http://a/', { signal: c.signal }); const p = r.text(); c.abort('enough'); try { await p } catch (e) { return [r.status, e] }`, { fetch: () => ({ chunks: ['a', 'b'] }) })
+  t.same(value, [200, 'enough'])
+  t.ok(canceled >= 1)
+})
+
+void test('cancelling the body of a response tells the host', async (t) => {
+  const { canceled } = await guest(`const r = await fetch('http://a/'); await r.body.cancel()`, { fetch: () => ({ chunks: ['a', 'b'] }) })
+  t.equal(canceled, 1)
+})
+
 void test('a GET crosses with method, URL and redirect', async (t) => {
   const { seen } = await guest(`await fetch('http://a/b?c')`)
   t.same(seen, [{ method: 'GET', url: 'http://a/b?c', redirect: 'follow', headers: [], body: null }])

@@ -45,6 +45,11 @@ void test('writing waits when the host is full', async (t) => {
   t.equal(out.drains, 2)
 })
 
+void test('the client going away cancels the stream that is being sent', async (t) => {
+  const source = `${encode} export default { fetch() { return new Response(new ReadableStream({ async pull(c) { c.enqueue(encode('a')); await new Promise((r) => setTimeout(r, 5)) }, cancel(reason) { console.log('canceled', reason.name) } })) } }`
+  t.same((await run(source, { abortAfter: 3 })).logs, ['1 canceled AbortError'])
+})
+
 void test('empty chunks are not written', async (t) => {
   const out = await run(`${encode} export default { fetch() { return new Response(new ReadableStream({ start(c) { c.enqueue(new Uint8Array(0)); c.enqueue(encode('a')); c.close() } })) } }`)
   t.equal(out.chunks.length, 1)
