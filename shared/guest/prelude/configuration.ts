@@ -20,6 +20,12 @@ export let configuration: Configuration = { vars: {}, secretNames: [], functionN
 /** The same object in every request: functions memoise on it. */
 export const env: Record<string, unknown> = {}
 
+/**
+ * The name under which code finds `env` without being given it. Event handlers get no `env`, and `process` must stay
+ * undefined or libraries take the guest for Node: bundlers replace `process.env` by this name (esbuild's `define`).
+ */
+export const ENV_GLOBAL = '__OUTPOST_ENV__'
+
 /** Entry `configure` of the contract. */
 export function configure(json: string): void {
   beginTopLevel()

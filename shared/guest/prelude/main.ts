@@ -7,7 +7,7 @@
  */
 import { AbortController, AbortSignal } from './abort.ts'
 import { Blob, File } from './blob.ts'
-import { configure } from './configuration.ts'
+import { configure, env, ENV_GLOBAL } from './configuration.ts'
 import { installConsole } from './console.ts'
 import { installCrypto } from './crypto.ts'
 import { dispatch, load } from './dispatch.ts'
@@ -43,6 +43,7 @@ function installGlobals(): void {
   expose('File', File, 2)
   expose('Request', Request, 1)
   publish('self', globalThis)
+  publish(ENV_GLOBAL, env)
   tag(Navigator.prototype, 'Navigator')
   nameAs(Navigator, 'Navigator')
   publish('navigator', new Navigator())

@@ -77,6 +77,14 @@ void test('the context has what Lambda has', async (t) => {
   })
 })
 
+void test('variables and secrets are found where bundlers send process.env', async (t) => {
+  t.equal((await event(`export const handler = async () => [__OUTPOST_ENV__.A, __OUTPOST_ENV__.S, typeof process]`, '{}', { vars: { A: '1' }, secrets: { S: '2' } })).text, '["1","2","undefined"]')
+})
+
+void test('a secret read at top level is refused', async (t) => {
+  await t.rejects(Machine.create(`const s = __OUTPOST_ENV__.S; export const handler = () => s`, { secrets: { S: 'x' } }), { message: /ERR_BUNDLE_SECRET/ })
+})
+
 void test('a handler of CommonJS made into a default export is found', async (t) => {
   const machine = await Machine.create(`export default { handler: async () => 'cjs' }`, { handlerExport: 'handler' })
   t.equal(machine.invoke({ kind: 'event', body: '{}' }).text, '"cjs"')
