@@ -71,7 +71,7 @@ function absolute(path: string, cwd: string): string {
   return isAbsolute(path) ? path : resolve(cwd, path)
 }
 
-/** One thread per core beside the front door's, at least one and at most four: more is an operator's decision. */
+/** One thread per core beside the front door's, at least two, so that one may be inside a long guest, and at most four: more is an operator's decision. */
 function defaultWorkers(): number {
-  return Math.min(4, Math.max(1, availableParallelism() - 1))
+  return Math.min(4, Math.max(2, availableParallelism() - 1))
 }

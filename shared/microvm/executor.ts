@@ -63,6 +63,8 @@ interface PooledSlot {
   readonly binding: Binding
   run: Run | null
   lastUsedMs: number
+  /** What of it is in `#slotBytes`. */
+  countedBytes: number
 }
 
 export class Executor {
@@ -79,6 +81,8 @@ export class Executor {
   #turnWallStartMs = 0
   #nextOperationId = 1
   #parkedBytes = 0
+  /** Physical bytes of all slots, kept up to date after each turn: a sum over all of them would cost every start. */
+  #slotBytes = 0
   #missingSlots = 0
   readonly #context: HostCallContext
 
@@ -116,7 +120,7 @@ export class Executor {
   }
 
   get residentBytes(): number {
-    return this.#pool.reduce((sum, { slot }) => sum + slot.physicalBytes, 0) + this.#parkedBytes
+    return this.#slotBytes + this.#parkedBytes
   }
 
   /** When `runTimers` has work next, monotonic ms; Infinity for never. */
@@ -140,19 +144,21 @@ export class Executor {
     if (pooled.slot.image.table === spec.image.table) this.counts.warm++
     else {
       pooled.slot.reimage(spec.image)
+      this.#account(pooled)
       run.startKind = 'reimaged'
       this.counts.reimaged++
     }
     this.#occupy(pooled, run)
     pooled.slot.arm(this.#limitPages(run, pooled.slot))
     this.#reseed(pooled)
-    this.#timers.add(spec.deadlineAtMs, spec.id, 0)
     this.#turn(pooled, run, (binding) => {
       const bodyState = spec.bodyStreamed ? 2 : spec.body === null ? 0 : 1
       return binding.call(this.#runtime.entries.dispatch, [binding.newNumber(spec.kind), binding.newStringFrom(head), binding.newNumber(bodyState)])
     })
-    // The caller's buffer is used again after this call.
-    if (!run.ended && run.body !== null) run.body = run.body.slice()
+    if (run.ended) return
+    // Most runs end in their first turn and need no timer. The caller's buffer is used again after this call.
+    this.#timers.add(spec.deadlineAtMs, spec.id, 0)
+    if (run.body !== null) run.body = run.body.slice()
   }
 
   /** Settles an operation. `make` builds the value inside the guest. Late settles are dropped and counted (R1). */
@@ -270,9 +276,10 @@ export class Executor {
         return 0
       },
     })
-    const pooled: PooledSlot = { slot, binding: new Binding(slot, scratch, undefinedValue), run: null, lastUsedMs: 0 }
+    const pooled: PooledSlot = { slot, binding: new Binding(slot, scratch, undefinedValue), run: null, lastUsedMs: 0, countedBytes: 0 }
     this.#pool.push(pooled)
     this.#bySlot.set(slot, pooled)
+    this.#account(pooled)
   }
 
   /** A clean slot: one that holds the image, else the one idle longest, else one whose waiting machine is parked. */
@@ -319,9 +326,16 @@ export class Executor {
     this.#occupy(pooled, run)
     pooled.slot.arm(this.#limitPages(run, pooled.slot))
     pooled.slot.unpark(residence.state)
+    this.#account(pooled)
     run.startKind = 'resumed'
     this.counts.resumed++
     return pooled
+  }
+
+  #account(pooled: PooledSlot): void {
+    const { physicalBytes } = pooled.slot
+    this.#slotBytes += physicalBytes - pooled.countedBytes
+    pooled.countedBytes = physicalBytes
   }
 
   #occupy(pooled: PooledSlot, run: Run): void {
@@ -357,6 +371,7 @@ export class Executor {
   #destroy(pooled: PooledSlot): void {
     this.#pool.splice(this.#pool.indexOf(pooled), 1)
     this.#bySlot.delete(pooled.slot)
+    this.#slotBytes -= pooled.countedBytes
     this.#missingSlots++
     this.counts.slotsDestroyed++
   }
@@ -398,6 +413,7 @@ export class Executor {
     }
     this.#rejections.clear()
     this.#current = null
+    this.#account(pooled)
     run.cpuUs += (this.#options.nowMs() - this.#turnWallStartMs) * 1000
     if (hostFault !== null) {
       run.stop('platformFault', 'ERR_SANDBOX_FAULT', [hostFault instanceof Error ? hostFault.message : 'unknown'])

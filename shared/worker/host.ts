@@ -50,10 +50,14 @@ export interface SandboxHostOptions {
 
 const STACK_SIZE_MB = 8
 const SPIN_US = 30
-/** Polls of the answer rings in a row before the front door's thread waits to be woken. */
-const IDLE_POLLS = 20
+/** With few invocations under way their latency counts and the thread has time; with many it does better to sleep and be woken. */
+const POLL_SPIN_RUNS_MAX = 4
+/** How long the front door's thread polls the answer rings after the last record or invocation before it waits to be woken. */
+const POLL_SPIN_MS = 0.06
 const POLL_BATCH = 64
 const WATCH_EVERY_MS = 100
+/** A worker that was inside one guest for this long gives its unstarted invocations back. */
+const STUCK_MS = 1
 const WATCHDOG_GRACE_MS = 2_000
 const BASE_SLOT_BYTES = 2 * MIB
 
@@ -87,7 +91,13 @@ interface WorkerHandle {
   readonly onRecord: OnRecord
   sleeping: boolean
   lastTurns: number
+  /** Since when `lastTurns` stands with a guest inside. */
   stuckSinceMs: number
+  /** Inside one guest for longer than STUCK_MS: gets nothing until its turn ends. */
+  stuck: boolean
+  /** The same for the watchdog, which looks seldom and by the host's clock. */
+  watchedTurns: number
+  watchedSinceMs: number
   lost: boolean
 }
 
@@ -105,8 +115,10 @@ export class WorkerThreadHost implements SandboxHost {
   #nextRunId = 1
   #nextBuild = 1
   #nextReply = 1
-  #idlePolls = 0
+  #activeAtMs = 0
   #pollScheduled = false
+  #rescueScheduled = false
+  readonly #rescueBound = (): void => this.#rescue()
   #state: 'new' | 'serving' | 'draining' | 'closed' = 'new'
   #stopWatch: () => void = () => undefined
   #whenIdle: (() => void)[] = []
@@ -220,8 +232,8 @@ export class WorkerThreadHost implements SandboxHost {
   write(run: ActiveRun, chunk: Uint8Array): void {
     run.bodyBytes += chunk.length
     if (run.bodyBytes > REQUEST_BODY_MAX_BYTES) throw new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
-    if (run.worker === null) (run.chunks ??= []).push(chunk.slice())
-    else this.#post(run.worker, { kind: 'body', runId: run.id, chunk: chunk.slice() })
+    if (run.worker === null) (run.chunks ??= []).push(new Uint8Array(chunk))
+    else this.#post(run.worker, { kind: 'body', runId: run.id, chunk: new Uint8Array(chunk) })
   }
 
   writeEnd(run: ActiveRun): void {
@@ -261,7 +273,7 @@ export class WorkerThreadHost implements SandboxHost {
     let best: WorkerHandle | null = null
     let bestLoad = Infinity
     for (const worker of this.#workers) {
-      if (worker.lost) continue
+      if (worker.lost || this.#isStuck(worker)) continue
       const { pending } = worker.channel
       if (pending > UNSTARTED_MAX) continue
       const load = pending * 2 - (worker.builds.has(run.input.build.key) ? 1 : 0)
@@ -271,6 +283,41 @@ export class WorkerThreadHost implements SandboxHost {
       }
     }
     return best !== null && this.#sendTo(best, run)
+  }
+
+  /** H1: what waits at a worker that is inside one guest for long goes to the others, oldest first. */
+  #rescue(): void {
+    this.#rescueScheduled = false
+    const nowMs = performance.now()
+    let watching = false
+    for (const worker of this.#workers) {
+      const { channel } = worker
+      if (channel.currentRun === 0 || channel.turns !== worker.lastTurns) {
+        worker.lastTurns = channel.turns
+        worker.stuckSinceMs = nowMs
+        worker.stuck = false
+      } else if (nowMs - worker.stuckSinceMs > STUCK_MS && !worker.lost) {
+        worker.stuck = true
+        for (const runId of channel.takeBack()) this.#requeue(worker, runId)
+      }
+      watching ||= channel.pending > 1 || worker.stuck
+    }
+    if (this.#queue.length > 0) this.#refill()
+    if (watching && this.#workers.length > 1) this.#rescueLater()
+  }
+
+  /** One timer for all: only with several workers, and only while something waits behind something. */
+  #rescueLater(): void {
+    if (this.#rescueScheduled || this.#state === 'closed') return
+    this.#rescueScheduled = true
+    setTimeout(this.#rescueBound, STUCK_MS)
+  }
+
+  #isStuck(worker: WorkerHandle): boolean {
+    if (!worker.stuck) return false
+    if (worker.channel.currentRun !== 0 && worker.channel.turns === worker.lastTurns) return true
+    worker.stuck = false
+    return false
   }
 
   #sendTo(worker: WorkerHandle, run: ActiveRun): boolean {
@@ -283,11 +330,12 @@ export class WorkerThreadHost implements SandboxHost {
     const sent = worker.channel.send(run.id, build, kind, flags, deadlineAtMs, head, input.body)
     if (sent === 'full') return false
     if (sent === 'large') {
-      const body = input.body?.slice() ?? null
+      const body = input.body === null ? null : new Uint8Array(input.body)
       this.#post(worker, { kind: 'start', runId: run.id, build, invocationKind: kind, flags: flags | FLAG_BODY_POSTED, deadlineAtMs, head, body })
     }
     run.worker = worker
     worker.runs.set(run.id, run)
+    if (this.#workers.length > 1 && worker.channel.pending > 1) this.#rescueLater()
     if (run.chunks !== null) for (const chunk of run.chunks) this.#post(worker, { kind: 'body', runId: run.id, chunk })
     if (run.chunksEnded) this.#post(worker, { kind: 'body', runId: run.id, chunk: null })
     run.chunks = null
@@ -319,7 +367,7 @@ export class WorkerThreadHost implements SandboxHost {
   // -- answers
 
   #schedulePoll(): void {
-    this.#idlePolls = 0
+    this.#activeAtMs = performance.now()
     if (this.#pollScheduled) return
     this.#pollScheduled = true
     setImmediate(this.#poll)
@@ -329,10 +377,13 @@ export class WorkerThreadHost implements SandboxHost {
     let records = 0
     for (const worker of this.#workers) records += worker.channel.poll(POLL_BATCH, worker.onRecord)
     if (this.#queue.length > 0) this.#refill()
-    this.#idlePolls = records > 0 ? 0 : this.#idlePolls + 1
-    if (this.#runs.size > 0 && this.#idlePolls < IDLE_POLLS) {
-      setImmediate(this.#poll)
-      return
+    if (this.#runs.size > 0 && this.#runs.size <= POLL_SPIN_RUNS_MAX) {
+      const nowMs = performance.now()
+      if (records > 0) this.#activeAtMs = nowMs
+      if (nowMs - this.#activeAtMs < POLL_SPIN_MS) {
+        setImmediate(this.#poll)
+        return
+      }
     }
     this.#pollScheduled = false
     for (const worker of this.#workers) this.#sleepOn(worker)
@@ -426,7 +477,7 @@ export class WorkerThreadHost implements SandboxHost {
     this.#pools[index] = pool
     const handle: WorkerHandle = {
       onRecord: (type, runId, a, b, c, bytes) => this.#onRecord(handle, type, runId, a, b, c, bytes),
-      index, channel, port: ports.port1, abort: new AbortController(), runs: new Map(), builds: new Map(), sleeping: false, lastTurns: 0, stuckSinceMs: 0, lost: false,
+      index, channel, port: ports.port1, abort: new AbortController(), runs: new Map(), builds: new Map(), sleeping: false, lastTurns: 0, stuckSinceMs: 0, stuck: false, watchedTurns: 0, watchedSinceMs: 0, lost: false,
     }
     const egress = this.#options.egressPort(index, channel.control)
     const task: WorkerTask = {
@@ -504,15 +555,15 @@ export class WorkerThreadHost implements SandboxHost {
   #watchWorker(worker: WorkerHandle): void {
     const { channel } = worker
     const nowMs = this.#options.clock.monotonicMs()
-    if (channel.currentRun === 0 || channel.turns !== worker.lastTurns) {
-      worker.lastTurns = channel.turns
-      worker.stuckSinceMs = nowMs
+    if (channel.currentRun === 0 || channel.turns !== worker.watchedTurns) {
+      worker.watchedTurns = channel.turns
+      worker.watchedSinceMs = nowMs
       return
     }
     const run = worker.runs.get(channel.currentRun)
     if (run?.canceled === true) channel.cancel(run.id)
-    const limitMs = Math.min(run?.input.build.limits.wallMs ?? 0, (run?.input.deadlineAtMs ?? 0) - this.#options.clock.nowMs() + (nowMs - worker.stuckSinceMs))
-    if (nowMs - worker.stuckSinceMs > Math.max(0, limitMs) + (this.#options.watchdogGraceMs ?? WATCHDOG_GRACE_MS)) worker.abort.abort()
+    const limitMs = Math.min(run?.input.build.limits.wallMs ?? 0, (run?.input.deadlineAtMs ?? 0) - this.#options.clock.nowMs() + (nowMs - worker.watchedSinceMs))
+    if (nowMs - worker.watchedSinceMs > Math.max(0, limitMs) + (this.#options.watchdogGraceMs ?? WATCHDOG_GRACE_MS)) worker.abort.abort()
   }
 
   #shedExpired(): void {

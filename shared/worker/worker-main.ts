@@ -46,7 +46,10 @@ class WorkerLoop {
     this.#channel = new WorkerChannel(task.channel)
     this.#executor = new Executor({
       runtime: task.runtime, slotCount: task.slotCount, residentMaxBytes: task.residentMaxBytes, output: this.#output(),
-      isCanceled: (runId) => this.#channel.isCanceled(runId),
+      isCanceled: (runId) => {
+        this.#channel.wakeHost()
+        return this.#channel.isCanceled(runId)
+      },
       nowMs: () => performance.now(),
       epochMs: () => Date.now(),
       threadCpuMs: () => {
@@ -74,6 +77,7 @@ class WorkerLoop {
 
   /** Nothing to do: tidy up, spin briefly, sleep. */
   #rest(): void {
+    this.#channel.wakeHost()
     const nowMs = performance.now()
     const scrub = nowMs >= this.#scrubAtMs
     if (scrub) this.#scrubAtMs = nowMs + SCRUB_EVERY_MS

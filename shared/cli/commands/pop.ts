@@ -34,7 +34,7 @@ export function addPop(program: Command, context: CliContext): void {
     .option('--admin-port <port>', 'port of health and metrics (OUTPOST_POP_ADMIN_PORT; none)', portNumber)
     .option('--token <token>', 'what is shown to the region (OUTPOST_LINK_TOKEN; dev)')
     .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_POP_MEMORY_MIB; 512)', wholeNumber(64, 1_048_576))
-    .option('--workers <count>', 'threads that run functions (OUTPOST_POP_WORKERS; cores less one, 1 to 4)', wholeNumber(1, 256))
+    .option('--workers <count>', 'threads that run functions (OUTPOST_POP_WORKERS; cores less one, 2 to 4)', wholeNumber(1, 256))
     .option('--hot-min-requests <count>', 'requests in five minutes that make a function hot (OUTPOST_POP_HOT_MIN_REQUESTS; 3)', wholeNumber(0, 1_000_000))
     .option('--stale-max <ms>', 'how long to serve what is here without a region (OUTPOST_POP_STALE_MAX_MS; 3600000)', wholeNumber(0, 604_800_000))
     .option('--egress-allow <list>', 'private addresses that functions may fetch, host:port by commas (OUTPOST_EGRESS_ALLOW; none)')

@@ -32,7 +32,7 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--keys <file>', 'JSON file of access keys (OUTPOST_REGION_KEYS; needed unless --dev)')
     .option('--token <token>', 'what POPs show to link up (OUTPOST_LINK_TOKEN; dev)')
     .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_REGION_MEMORY_MIB; 1024)', wholeNumber(64, 1_048_576))
-    .option('--workers <count>', 'threads that run functions (OUTPOST_REGION_WORKERS; cores less one, 1 to 4)', wholeNumber(1, 256))
+    .option('--workers <count>', 'threads that run functions (OUTPOST_REGION_WORKERS; cores less one, 2 to 4)', wholeNumber(1, 256))
     .option('--egress-allow <list>', 'private addresses that functions may fetch, host:port by commas (OUTPOST_EGRESS_ALLOW; none)')
     .option('--drain-timeout <ms>', 'time for invocations in flight after SIGTERM (OUTPOST_REGION_DRAIN_TIMEOUT_MS; 30000)', wholeNumber(0, 3_600_000))
     .option('--dev [boolean]', 'development server: loopback host names only on control paths (OUTPOST_REGION_DEV; false)', trueOrFalse)

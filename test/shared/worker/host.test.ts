@@ -8,6 +8,7 @@ import { silentLog } from '../../../shared/log.ts'
 import { decodeManifest } from '../../../shared/microvm/manifest.ts'
 import { ProcessImageBuilder } from '../../../shared/microvm/process-builder.ts'
 import { blockOf } from '../../../shared/microvm/runtime.ts'
+import { UNSTARTED_MAX } from '../../../shared/worker/channel.ts'
 import { type SandboxHostOptions, WorkerThreadHost } from '../../../shared/worker/host.ts'
 import type { BuildSpec, Invocation, InvocationInput, InvocationResult } from '../../../shared/worker/types.ts'
 import { buildRequest } from '../../support/engine.ts'
@@ -158,7 +159,7 @@ await t.test('secrets and logs reach only where they belong', async (t) => {
 await t.test('when the queue is full an invocation is refused at once', async (t) => {
   const host = await startHost({ queueMax: 2 })
   const spin = await publish(host, 'export default { fetch: () => { for (;;); } }', { cpuMs: 300 })
-  const all = await Promise.all(Array.from({ length: 12 }, () => invoke(host, spin).answer))
+  const all = await Promise.all(Array.from({ length: UNSTARTED_MAX + 8 }, () => invoke(host, spin).answer))
   const refused = all.filter(({ result }) => result.error?.code === 'ERR_QUEUE_FULL')
   t.ok(refused.length >= 4, `${refused.length} refused`)
   t.ok(all.every(({ result }) => ['loadShed', 'exceededCpu'].includes(result.outcome)))
@@ -206,5 +207,21 @@ await t.test('a dropped image is gone from every slot and its memory is used aga
   }
   t.equal((await invoke(host, kept).answer).body.toString(), 'kept')
   t.ok(host.stats().residentBytes - before < 64 * MIB)
+  await host.close()
+})
+
+await t.test('what waits behind a guest that computes for long is run by another worker', async (t) => {
+  const host = await startHost({ workers: 2 })
+  const quick = await publish(host, 'export default { fetch: () => new Response("quick") }')
+  const slow = await publish(host, 'export default { fetch: () => { const until = 60_000_000; for (let i = 0; i < until; i++); return new Response("slow") } }', { cpuMs: 20_000 })
+  for (let times = 0; times < 20; times++) await invoke(host, quick).answer
+  const long = invoke(host, slow)
+  let longEnded = false
+  void long.answer.then(() => (longEnded = true))
+  const answers = await Promise.all(Array.from({ length: 40 }, () => invoke(host, quick).answer))
+  t.ok(answers.every(({ body }) => body.toString() === 'quick'))
+  t.notOk(longEnded, 'they did not wait for it')
+  long.invocation.cancel()
+  await long.answer
   await host.close()
 })
