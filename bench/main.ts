@@ -38,12 +38,15 @@ async function main(): Promise<number> {
 
   let scope = new Scope()
   process.on('exit', () => scope.abandon())
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      // Servers end first; a second signal ends this process at once, and `exit` then kills what is left.
-      void scope.close().finally(() => process.exit(130))
-    })
+  let isStopping = false
+  const stop = (): void => {
+    // Servers end first; a second signal ends this process at once, and `exit` then kills what is left.
+    if (isStopping) process.exit(130)
+    isStopping = true
+    void scope.close().finally(() => process.exit(130))
   }
+  process.on('SIGINT', stop)
+  process.on('SIGTERM', stop)
 
   const before = environment(new Date())
   const { quick, rounds } = options

@@ -47,6 +47,7 @@ export class Child {
   /** A fourth file descriptor is a pipe from the child, for programs that report there. */
   static async start(scope: Scope, options: ChildOptions): Promise<Child> {
     const name = options.command.split('/').at(-1) ?? options.command
+    if (scope.isClosed) throw new Error(`${name} is not started: the run was stopped`)
     const spawned = spawn(options.command, options.args, {
       stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },

@@ -3,8 +3,7 @@
  * through the Lambda-compatible API, requests sent to web endpoints.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { zipSync } from 'fflate'
@@ -51,8 +50,7 @@ const START_TIMEOUT_MS = 60_000
 const KEY = { accessKeyId: 'bench', secretAccessKey: randomBytes(24).toString('hex') }
 
 export const startOutpost: StartOutpost = async (scope, options) => {
-  const directory = mkdtempSync(join(tmpdir(), 'outpost-bench-'))
-  scope.defer(() => rmSync(directory, { recursive: true, force: true }))
+  const directory = scope.temporaryDirectory('outpost-bench-')
   const keysFile = join(directory, 'keys.json')
   writeFileSync(keysFile, JSON.stringify({ keys: [{ accessKeyId: KEY.accessKeyId, secret: KEY.secretAccessKey, account: DEV_ACCOUNT }] }), { mode: 0o600 })
 

@@ -4,8 +4,7 @@
  * workerd keeps module state from request to request, so a module counter grows in its answers: that is its semantics.
  */
 import { createRequire } from 'node:module'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Child } from '../harness/child.ts'
 import type { Scope } from '../harness/scope.ts'
@@ -16,8 +15,7 @@ const START_TIMEOUT_MS = 60_000
 
 /** `modules`: sources of self-contained ES modules. */
 export async function startWorkerd(scope: Scope, modules: readonly string[], options: { readonly router: boolean } = { router: false }): Promise<Server> {
-  const directory = mkdtempSync(join(tmpdir(), 'outpost-bench-workerd-'))
-  scope.defer(() => rmSync(directory, { recursive: true, force: true }))
+  const directory = scope.temporaryDirectory('outpost-bench-workerd-')
   modules.forEach((source, index) => writeFileSync(join(directory, `worker-${index}.js`), source))
   if (options.router) writeFileSync(join(directory, 'router.js'), ROUTER)
   writeFileSync(join(directory, 'config.capnp'), configOf(modules.length, options.router))

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import t from 'tap'
 import { Child } from '../../bench/harness/child.ts'
 import { cpuSeconds, parseStat, processTree, residentBytes } from '../../bench/harness/proc.ts'
@@ -60,4 +61,17 @@ void t.test('copies of an application differ, and no placeholder is left', (t) =
   t.not(fixture('hono-app', 1), fixture('hono-app', 2))
   t.not(fixture('numbered', 1), fixture('numbered', 2))
   t.end()
+})
+
+void t.test('a closed scope starts nothing, and its directories are gone', async (t) => {
+  const scope = new Scope()
+  const directory = scope.temporaryDirectory('outpost-bench-test-')
+  t.ok(existsSync(directory))
+  await scope.close()
+  t.notOk(existsSync(directory))
+  await t.rejects(Child.start(scope, { command: process.execPath, args: ['-e', ''] }), { message: /not started/ })
+  const abandoned = new Scope()
+  const left = abandoned.temporaryDirectory('outpost-bench-test-')
+  abandoned.abandon()
+  t.notOk(existsSync(left))
 })

@@ -1,8 +1,5 @@
 import { density } from '../../bench/density.ts'
 import { memoryBudget } from '../../bench/memory-budget.ts'
-import { noisyNeighbour } from '../../bench/noisy-neighbour.ts'
-import { slowUpstream } from '../../bench/slow-upstream.ts'
-import { zipf } from '../../bench/zipf.ts'
 import { testEach } from './quick.ts'
 
-testEach([density, noisyNeighbour, slowUpstream, zipf, memoryBudget])
+testEach([density, memoryBudget])

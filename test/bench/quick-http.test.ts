@@ -1,7 +1,5 @@
-import { hop } from '../../bench/hop.ts'
-import { httpEvent } from '../../bench/http-event.ts'
 import { httpJson } from '../../bench/http-json.ts'
 import { httpLatency } from '../../bench/http-latency.ts'
 import { testEach } from './quick.ts'
 
-testEach([httpJson, httpLatency, httpEvent, hop])
+testEach([httpJson, httpLatency])

@@ -1,0 +1,5 @@
+import { hop } from '../../bench/hop.ts'
+import { httpEvent } from '../../bench/http-event.ts'
+import { testEach } from './quick.ts'
+
+testEach([httpEvent, hop])
