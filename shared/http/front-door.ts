@@ -20,6 +20,7 @@ import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import { CONTROL_BODY_MAX_BYTES, EXCHANGES_MAX, REQUEST_BODY_MAX_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
+import { addressText } from './address.ts'
 import { adminReply } from './admin.ts'
 import { errorAnswer } from './error-answer.ts'
 import { ExchangeList, type Door } from './exchange.ts'
@@ -406,7 +407,7 @@ export class FrontDoor {
     if (forwarded !== null) return forwarded.slice(forwarded.lastIndexOf(',') + 1).trim()
     // Asking uWS costs 0.5 us, and on loopback the answer is known.
     if (this.#peerIsLoopback) return '127.0.0.1'
-    return Buffer.from(response.getRemoteAddressAsText()).toString('latin1')
+    return addressText(new Uint8Array(response.getRemoteAddress()))
   }
 }
 

@@ -79,11 +79,17 @@ export class InvokeExchange extends HttpExchange implements AnswerSink {
 
   #dispatch(body: Uint8Array): void {
     const { reference, signed, authorize } = this.#request
+    // Without keys, in development, an ARN's account is as good as any.
     let account = reference.account ?? this.door.settings.account
     if (authorize !== null && signed !== null) {
       const verdict = authorize({ ...signed, body })
       if (verdict instanceof CodedError) return this.#refuse(verdict)
-      account = reference.account ?? verdict
+      if (reference.account !== null && reference.account !== verdict) {
+        // The caller is who signed, whatever an ARN names; whether the other account has such a function is not told.
+        const arn = functionArn(this.door.settings.awsRegion, reference.account, reference.name, reference.qualifier)
+        return this.#refuse(new CodedError('ERR_RESOURCE_NOT_FOUND', [`Function not found: ${arn}`]))
+      }
+      account = verdict
     }
     const event = body.byteLength === 0 ? EMPTY_EVENT : body
     const wrong = payloadError(event) ?? contextError(this.#request.clientContext)

@@ -281,6 +281,9 @@ t.test('with keys, Invoke runs for the account that signed it, over exactly what
   t.equal((await ask(invoke(`${PATH}?Qualifier=1`, '{}'))).status, 200)
   t.equal(dispatcher.runs[0]?.call.account, '111122223333')
   t.same(seen, Array.from({ length: 2 }, () => ['POST', `${PATH}?Qualifier=1`, true, '{}']))
+  const foreign = encodeURIComponent('arn:aws:lambda:us-east-1:999988887777:function:hello')
+  t.equal(lambdaError(await ask(invoke(`/2015-03-31/functions/${foreign}/invocations`, '{}'))).name, 'ResourceNotFoundException', 'an ARN of another account runs nothing')
+  t.equal(dispatcher.runs.length, 1)
 })
 
 t.test('an unmodified AWS SDK reads results, function errors, logs and refusals', async (t) => {

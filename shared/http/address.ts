@@ -1,0 +1,29 @@
+/** The text of a peer's address as uWS gives it: 4 or 16 bytes. IPv4 inside IPv6 is written as IPv4. Pure. */
+export function addressText(bytes: Uint8Array): string {
+  if (bytes.byteLength === 4) return bytes.join('.')
+  if (bytes.byteLength !== 16) return ''
+  if (isMapped(bytes)) return bytes.subarray(12).join('.')
+  const groups = Array.from({ length: 8 }, (_, index) => (((bytes[index * 2] ?? 0) << 8) | (bytes[index * 2 + 1] ?? 0)).toString(16))
+  return compress(groups)
+}
+
+function isMapped(bytes: Uint8Array): boolean {
+  return bytes[10] === 0xff && bytes[11] === 0xff && bytes.subarray(0, 10).every((byte) => byte === 0)
+}
+
+/** RFC 5952: the longest run of zeros, the first of equals, if it is longer than one group. */
+function compress(groups: readonly string[]): string {
+  let start = -1
+  let length = 1
+  for (let index = 0; index < groups.length; index++) {
+    let end = index
+    while (groups[end] === '0') end++
+    if (end - index > length) {
+      start = index
+      length = end - index
+    }
+    index = Math.max(index, end - 1)
+  }
+  if (start === -1) return groups.join(':')
+  return `${groups.slice(0, start).join(':')}::${groups.slice(start + length).join(':')}`
+}
