@@ -52,7 +52,8 @@ export async function bundleZip(request: BundleRequest, clock: Clock): Promise<B
   const name = handler.path[0] ?? null
   const handlerExport = !request.handlerGiven || name === null || (!exported.includes(name) && exported.includes('default')) ? null : name
   const plain = input?.format === 'esm' && input.imports.length === 0 && PLAIN_EXTENSIONS.has(extensionOf(entry))
-  const source = plain ? decodeSource(entry, await request.archive.read(entry)) : outputOf(first)
+  const original = plain ? decodeSource(entry, await request.archive.read(entry)) : null
+  const source = original === null || /\bprocess\b/.test(original) ? outputOf(first) : original
   return { source: checkSize(source), fileName: entry, handlerExport }
 }
 
@@ -103,7 +104,8 @@ async function tryEsbuild(archive: ZipArchive, entry: string, wrapper: string | 
     legalComments: 'none',
     logLevel: 'silent',
     tsconfigRaw: '{}',
-    define: { 'process.env.NODE_ENV': '"production"', global: 'globalThis' },
+    // A guest has no `process`: libraries would take their Node path. Only its environment is there, as the prelude's binding.
+    define: { 'process.env.NODE_ENV': '"production"', 'process.env': '__OUTPOST_ENV__', global: 'globalThis' },
     plugins: [zipPlugin(archive, entry, wrapper, (error) => (failure.error ??= error))],
   } satisfies BuildOptions
   let building: BuildContext<typeof options> | null = null

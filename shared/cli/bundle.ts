@@ -37,7 +37,7 @@ export function bundleOptions(entry: string, cwd: string): esbuild.BuildOptions 
     conditions: ['workerd', 'worker', 'browser'],
     mainFields: ['browser', 'module', 'main'],
     target: 'es2023',
-    define: { 'process.env.NODE_ENV': '"production"' },
+    define: { 'process.env.NODE_ENV': '"production"', 'process.env': '__OUTPOST_ENV__' },
     charset: 'utf8',
     legalComments: 'none',
     // Beside the code, not at its end: a comment there would be part of what is hashed and measured.

@@ -413,7 +413,7 @@ export class WorkerThreadHost implements SandboxHost {
         const last = (b & HEAD_LAST) !== 0
         run.headSent = true
         run.bodyEnded = last
-        const headers = c === 0 ? '' : Buffer.from(bytes.buffer, bytes.byteOffset, c).toString('latin1')
+        const headers = c === 0 ? '' : Buffer.from(bytes.buffer, bytes.byteOffset, c).toString()
         run.sink.head(a, headers, START_KINDS[b & HEAD_START_KIND_MASK] ?? 'warm', (b & HEAD_HAS_BODY) === 0 ? null : bytes.subarray(c), last)
         if (last) run.sink.bodyEnd()
         return

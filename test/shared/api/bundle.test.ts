@@ -168,3 +168,12 @@ await t.test('bundling that takes too long is ended', async (t) => {
   }
   t.match(await bundle({ 'index.js': 'exports.handler = 1' }), { fileName: 'index.js' }, 'the next one is not affected')
 })
+
+await t.test('process.env is the prelude\'s binding, and process itself stays undefined', async (t) => {
+  for (const files of [{ 'index.mjs': 'export const handler = async () => process.env.NAME' }, { 'index.js': 'exports.handler = async () => process.env.NAME' }]) {
+    const { source } = await bundle(files)
+    t.match(source, /__OUTPOST_ENV__\.NAME/)
+    t.notMatch(source, /process\.env/)
+  }
+  t.equal((await bundle({ 'index.mjs': 'export const handler = async () => 1\n' })).source, 'export const handler = async () => 1\n', 'else a plain module is left as it is')
+})
