@@ -85,7 +85,7 @@ await t.test('bodies stream through the POP both ways while they are made', asyn
       await sleep(1)
     },
   })
-  const response = await fetch(`${site.pop.url}/fn/echo/`, { method: 'POST', body, duplex: 'half' } as RequestInit)
+  const response = await fetch(`${site.pop.url}/fn/echo/`, { method: 'POST', body, duplex: 'half' })
   t.equal(response.headers.get('x-outpost-place'), 'region; reason=not-hot')
   t.equal(await response.text(), chunks.join(''))
 })
