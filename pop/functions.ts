@@ -69,6 +69,8 @@ export class FunctionEntry {
   /** Builds whose images are here, or on their way; their bytes are the hot entry's. */
   readonly resident = new Map<BuildKey, { readonly build: BuildSpec; readonly bytes: number }>()
   readonly counts: Counts = { arrivals: 0, local: 0, forwarded: 0, failed: 0, cpuUs: 0 }
+  /** The latest change that was heard of: a description from before it says nothing. */
+  changedAtSeq = 0
   /** For the log: only changes are told, and not more than one a second. */
   lastDecision: PlaceDecision | null = null
   decisionLoggedAtMs = Number.NEGATIVE_INFINITY

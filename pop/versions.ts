@@ -129,8 +129,13 @@ export class Versions {
       this.#log.warn('describe failed', { function: entry.hot.key, code: toCodedError(error).code })
       return 'failed'
     }
-    if (description === null) entry.resolutions.delete(qualifier ?? '')
-    else this.#resolved(entry, qualifier, description)
+    if (description === null) {
+      entry.resolutions.delete(qualifier ?? '')
+      return 'answered'
+    }
+    // V1: changes can come faster than answers.
+    if (description.seq < entry.changedAtSeq) return 'failed'
+    this.#resolved(entry, qualifier, description)
     return 'answered'
   }
 
@@ -160,6 +165,7 @@ export class Versions {
   #changed(versions: FunctionVersions): void {
     const entry = this.#options.table.find(versions.account, versions.functionName)
     if (entry === undefined) return
+    entry.changedAtSeq = Math.max(entry.changedAtSeq, versions.seq)
     const listed = new Set(versions.builds)
     const forgotten: string[] = []
     for (const [qualifier, { seq, routes }] of entry.resolutions) {

@@ -372,6 +372,7 @@ export class FakeLink implements OwnedLink {
     const { held } = this
     if (held !== null) await new Promise<void>((resolve) => held.push(resolve))
     if (this.failure !== null) throw this.failure
+    if (this.state.kind === 'backoff') throw new CodedError('ERR_REGION_LOST')
   }
 
   #move(state: LinkState): void {

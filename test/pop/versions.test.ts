@@ -67,6 +67,22 @@ t.test('a change that was known already changes nothing', async (t) => {
   t.equal(versions.resolve(table.get(ACCOUNT, 'hello'), null)?.build, V2)
 })
 
+t.test('a description from before a change is not believed', async (t) => {
+  const { call, clock, link, versions, table } = makePop()
+  link.deploy(V1, [IMAGE_1], 3)
+  link.connect()
+  link.held = []
+  await call('hello')
+  link.push({ kind: 'changed', versions: { account: ACCOUNT, functionName: 'hello', seq: 5, builds: [V2.key] } })
+  link.release()
+  await settle()
+  t.equal(versions.resolve(table.get(ACCOUNT, 'hello'), null), null)
+  link.deploy(V2, [IMAGE_2], 5)
+  clock.advance(1_001)
+  await call('hello')
+  t.equal(versions.resolve(table.get(ACCOUNT, 'hello'), null)?.build, V2)
+})
+
 t.test('a deleted function is gone at once: no place, no image, no answer from here', async (t) => {
   const { call, link, host, hotSet } = makePop({ admitCount: 1 })
   link.deploy(V1, [IMAGE_1])
