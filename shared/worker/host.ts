@@ -21,9 +21,11 @@ import { loadEngine } from '../microvm/engine.ts'
 import type { BlockId, ImageManifest } from '../microvm/manifest.ts'
 import { createRuntime, globalValues, type RuntimeImages } from '../microvm/runtime.ts'
 import { siblingModule } from '../module-url.ts'
-import { OUTCOMES, START_KINDS } from '../outcome.ts'
-import { createChannelMemory, END_NUMBERS_BYTES, FLAG_BODY_MORE, FLAG_BODY_POSTED, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, type OnRecord, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
+import { START_KINDS } from '../outcome.ts'
+import { RunInvocation, type ActiveRun, type WorkerHandle } from './active-run.ts'
+import { createChannelMemory, FLAG_BODY_MORE, FLAG_BODY_POSTED, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
 import type { FromWorker, ToWorker, WorkerStats, WorkerTask } from './messages.ts'
+import { failedResult, readResult } from './results.ts'
 import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from './types.ts'
 
 export interface SandboxHostOptions {
@@ -60,46 +62,6 @@ const WATCH_EVERY_MS = 100
 const STUCK_MS = 1
 const WATCHDOG_GRACE_MS = 2_000
 const BASE_SLOT_BYTES = 2 * MIB
-
-interface ActiveRun {
-  readonly id: number
-  readonly input: InvocationInput
-  readonly sink: InvocationSink
-  readonly enqueuedAtMs: number
-  worker: WorkerHandle | null
-  /** Chunks of the request body that came before the invocation was handed over. */
-  chunks: Uint8Array[] | null
-  chunksEnded: boolean
-  bodyBytes: number
-  headSent: boolean
-  bodyEnded: boolean
-  /** Bytes of the response passed on and not yet acknowledged to the worker. */
-  passedBytes: number
-  sinkPaused: boolean
-  canceled: boolean
-}
-
-interface WorkerHandle {
-  readonly index: number
-  readonly channel: HostChannel
-  readonly port: MessagePort
-  readonly abort: AbortController
-  readonly runs: Map<number, ActiveRun>
-  /** Builds that the worker knows, by key. */
-  readonly builds: Map<string, number>
-  /** Bound once for all polls. */
-  readonly onRecord: OnRecord
-  sleeping: boolean
-  lastTurns: number
-  /** Since when `lastTurns` stands with a guest inside. */
-  stuckSinceMs: number
-  /** Inside one guest for longer than STUCK_MS: gets nothing until its turn ends. */
-  stuck: boolean
-  /** The same for the watchdog, which looks seldom and by the host's clock. */
-  watchedTurns: number
-  watchedSinceMs: number
-  lost: boolean
-}
 
 export class WorkerThreadHost implements SandboxHost {
   readonly #options: SandboxHostOptions
@@ -593,46 +555,5 @@ export class WorkerThreadHost implements SandboxHost {
   #runtime(): RuntimeImages {
     if (this.#images === null) throw new CodedError('ERR_INTERNAL', ['the host has not started'])
     return this.#images
-  }
-}
-
-class RunInvocation implements Invocation {
-  readonly #host: WorkerThreadHost
-  readonly #run: ActiveRun
-
-  constructor(host: WorkerThreadHost, run: ActiveRun) {
-    this.#host = host
-    this.#run = run
-  }
-
-  write(chunk: Uint8Array): void {
-    this.#host.write(this.#run, chunk)
-  }
-
-  writeEnd(): void {
-    this.#host.writeEnd(this.#run)
-  }
-
-  resume(): void {
-    this.#host.sinkResumed(this.#run)
-  }
-
-  cancel(): void {
-    this.#host.cancel(this.#run)
-  }
-}
-
-function failedResult(outcome: InvocationResult['outcome'], error: CodedErrorData): InvocationResult {
-  return { outcome, error, exception: null, startKind: 'warm', cpuUs: 0, wallUs: 0, dirtyPages: 0, memoryBytes: 0, logs: [] }
-}
-
-function readResult(outcome: number, startKind: number, bytes: Uint8Array): InvocationResult {
-  const numbers = new Float64Array(bytes.buffer, bytes.byteOffset, 4)
-  const detail = bytes.length > END_NUMBERS_BYTES
-    ? (JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset + END_NUMBERS_BYTES, bytes.length - END_NUMBERS_BYTES).toString()) as Pick<InvocationResult, 'error' | 'exception' | 'logs'>)
-    : { error: null, exception: null, logs: [] }
-  return {
-    outcome: OUTCOMES[outcome] ?? 'platformFault', startKind: START_KINDS[startKind] ?? 'warm', ...detail,
-    cpuUs: numbers[0] ?? 0, wallUs: numbers[1] ?? 0, dirtyPages: numbers[2] ?? 0, memoryBytes: numbers[3] ?? 0,
   }
 }

@@ -1,0 +1,78 @@
+/** A host's records: a run that is under way, the worker it is at, and the run as a front door holds it. */
+import type { MessagePort } from 'node:worker_threads'
+import type { HostChannel, OnRecord } from './channel.ts'
+import type { Invocation, InvocationInput, InvocationSink } from './types.ts'
+
+export interface ActiveRun {
+  readonly id: number
+  readonly input: InvocationInput
+  readonly sink: InvocationSink
+  readonly enqueuedAtMs: number
+  worker: WorkerHandle | null
+  /** Chunks of the request body that came before the invocation was handed over. */
+  chunks: Uint8Array[] | null
+  chunksEnded: boolean
+  bodyBytes: number
+  headSent: boolean
+  bodyEnded: boolean
+  /** Bytes of the response passed on and not yet acknowledged to the worker. */
+  passedBytes: number
+  sinkPaused: boolean
+  canceled: boolean
+}
+
+export interface WorkerHandle {
+  readonly index: number
+  readonly channel: HostChannel
+  readonly port: MessagePort
+  readonly abort: AbortController
+  readonly runs: Map<number, ActiveRun>
+  /** Builds that the worker knows, by key. */
+  readonly builds: Map<string, number>
+  /** Bound once for all polls. */
+  readonly onRecord: OnRecord
+  sleeping: boolean
+  lastTurns: number
+  /** Since when `lastTurns` stands with a guest inside. */
+  stuckSinceMs: number
+  /** Inside one guest for longer than STUCK_MS: gets nothing until its turn ends. */
+  stuck: boolean
+  /** The same for the watchdog, which looks seldom and by the host's clock. */
+  watchedTurns: number
+  watchedSinceMs: number
+  lost: boolean
+}
+
+/** What a front door can do with a run; the host does it. */
+export interface RunControls {
+  write(run: ActiveRun, chunk: Uint8Array): void
+  writeEnd(run: ActiveRun): void
+  sinkResumed(run: ActiveRun): void
+  cancel(run: ActiveRun): void
+}
+
+export class RunInvocation implements Invocation {
+  readonly #host: RunControls
+  readonly #run: ActiveRun
+
+  constructor(host: RunControls, run: ActiveRun) {
+    this.#host = host
+    this.#run = run
+  }
+
+  write(chunk: Uint8Array): void {
+    this.#host.write(this.#run, chunk)
+  }
+
+  writeEnd(): void {
+    this.#host.writeEnd(this.#run)
+  }
+
+  resume(): void {
+    this.#host.sinkResumed(this.#run)
+  }
+
+  cancel(): void {
+    this.#host.cancel(this.#run)
+  }
+}

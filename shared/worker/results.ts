@@ -1,0 +1,20 @@
+/** What a run came to: read from a worker's last record of it, or made here when there is none. */
+import type { CodedErrorData } from '../errors.ts'
+import { OUTCOMES, START_KINDS } from '../outcome.ts'
+import { END_NUMBERS_BYTES } from './channel.ts'
+import type { InvocationResult } from './types.ts'
+
+export function failedResult(outcome: InvocationResult['outcome'], error: CodedErrorData): InvocationResult {
+  return { outcome, error, exception: null, startKind: 'warm', cpuUs: 0, wallUs: 0, dirtyPages: 0, memoryBytes: 0, logs: [] }
+}
+
+export function readResult(outcome: number, startKind: number, bytes: Uint8Array): InvocationResult {
+  const numbers = new Float64Array(bytes.buffer, bytes.byteOffset, 4)
+  const detail = bytes.length > END_NUMBERS_BYTES
+    ? (JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset + END_NUMBERS_BYTES, bytes.length - END_NUMBERS_BYTES).toString()) as Pick<InvocationResult, 'error' | 'exception' | 'logs'>)
+    : { error: null, exception: null, logs: [] }
+  return {
+    outcome: OUTCOMES[outcome] ?? 'platformFault', startKind: START_KINDS[startKind] ?? 'warm', ...detail,
+    cpuUs: numbers[0] ?? 0, wallUs: numbers[1] ?? 0, dirtyPages: numbers[2] ?? 0, memoryBytes: numbers[3] ?? 0,
+  }
+}
