@@ -24,6 +24,7 @@ import { ByteWriter } from './writer.ts'
 import type { NumericType, StoreKind } from './opcodes.ts'
 
 export * from './layout.ts'
+export { compileRewritten } from './compile.ts'
 export { STORE_KINDS, type NumericType, type StoreKind } from './opcodes.ts'
 
 export interface RewriteOptions {

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import {
-  CONTROL_FUEL, CONTROL_LIMIT_PAGES, CONTROL_VIRTUAL_PAGES, FLAGS_PAGES, rewriteModule, type RewriteOptions, type RewrittenModule,
+  CONTROL_FUEL, CONTROL_LIMIT_PAGES, CONTROL_VIRTUAL_PAGES, FLAGS_PAGES, compileRewritten, rewriteModule, type RewriteOptions, type RewrittenModule,
 } from '../../../../shared/microvm/rewrite/index.ts'
 
 export const EXTENSIONS = ['url', 'encoding', 'headers', 'structured-clone'] as const
@@ -38,7 +38,7 @@ function load(name: string, form: 'plain' | 'rewritten', omitMarking?: RewriteOp
   if (found === undefined) {
     const original = engineFile(name)
     const rewritten = form === 'plain' ? null : rewriteModule(original, { selfResolve: true, maximumPages: MAXIMUM_PAGES, ...(omitMarking === undefined ? {} : { omitMarking }) })
-    found = { module: new WebAssembly.Module(rewritten?.bytes ?? original), rewritten }
+    found = { module: rewritten === null ? new WebAssembly.Module(original) : compileRewritten(rewritten.bytes), rewritten }
     cache.set(key, found)
   }
   return found

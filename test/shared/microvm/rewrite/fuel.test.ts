@@ -23,6 +23,7 @@ const ENDLESS: readonly (readonly [what: string, text: string])[] = [
   ['a loop inside of blocks', '(module (func (export "f") (block (loop (if (i32.const 1) (then (block (br 2))))))))'],
   ['mutual tail calls', '(module (func $g (return_call $f)) (func $f (export "f") (return_call $g)))'],
   ['tail calls of itself by the first function', '(module (func $f (export "f") (return_call $f)))'],
+  ['tail calls of a function that is large', `(module (func $g (return_call $f)) (func $f (export "f") ${'(drop (i32.const 1000000))'.repeat(400)} (return_call $g)))`],
   ['tail calls through a table', '(module (type $t (func)) (table 1 funcref) (elem (i32.const 0) $f) (func $f (export "f") (return_call_indirect (type $t) (i32.const 0))))'],
 ]
 
@@ -36,9 +37,9 @@ for (const [what, text] of ENDLESS) {
 }
 
 t.test('calls through a reference pay', async (t) => {
-  // (module (elem declare func 0) (func (export "f") (call_ref 0 (ref.func 0)))), and with return_call_ref.
+  // (module (func (export "f") (call_ref 0 (ref.func 0)))), and with return_call_ref; the export declares the reference.
   for (const opcode of [0x14, 0x15]) {
-    const original = binary([1, 1, 0x60, 0, 0], [3, 1, 0], [7, 1, ...name('f'), 0, 0], [9, 1, 3, 0, 1, 0], [10, 1, ...sized([0, 0xd2, 0, opcode, 0, 0x0b])])
+    const original = binary([1, 1, 0x60, 0, 0], [3, 1, 0], [7, 1, ...name('f'), 0, 0], [10, 1, ...sized([0, 0xd2, 0, opcode, 0, 0x0b])])
     const guest = machine(original, { fuel: 1_000 })
     t.equal(outcomeOf(() => guest.call('f')), UNREACHABLE)
   }
@@ -68,6 +69,14 @@ t.test('calls through the host and back pay', async (t) => {
     fuel: 1_000, imports: { env: { again: (depth: number) => guest.call('f', depth - 1) } },
   })
   t.equal(outcomeOf(() => guest.call('f', 30)), UNREACHABLE)
+})
+
+t.test('calls into another module and back pay', async (t) => {
+  // Each calls what is in the other's reach: one through the table that it exports, one through an import.
+  const first = machine(wat('(module (table (export "table") 1 funcref) (type $n (func)) (func (export "f") (return_call_indirect (type $n) (i32.const 0))))'), { fuel: 1_000 })
+  const second = machine(wat('(module (import "env" "f" (func $f)) (func (export "g") (return_call $f)))'), { imports: { env: { f: first.exports['f'] as () => void } } })
+  ;(first.exports['table'] as WebAssembly.Table).set(0, second.exports['g'])
+  t.equal(outcomeOf(() => first.call('f')), UNREACHABLE)
 })
 
 t.test('sixty functions that each call the next one twice pay, without any loop or circle', async (t) => {
