@@ -17,11 +17,16 @@ import { Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import { handleHostCall, type HostCallContext, type HostCallPolicy, isOutOfMemory } from './host-calls.ts'
 import { Run, type RunOutput, type RunSpec } from './run.ts'
 import type { MachineRuntime } from './runtime.ts'
-import { Slot } from './slot.ts'
+import { parkedBytes, Slot } from './slot.ts'
 import { TimerQueue } from './timer-queue.ts'
 
 /** Fuel of one slice: about 1 ms of guest time, so that a look costs well below 1 %. */
 const FUEL_SLICE = 200_000
+const SLICE_MAX_MS = 2
+/** A machine that wrote more than 8 MiB keeps its slot: taking that out would hold up everybody. */
+const PARK_PAGES_MAX = 2_048
+/** Waiting machines that are tried, longest waiting first, when a slot is needed. */
+const PARK_TRIES = 4
 const MIB = 1_048_576
 /** A slot grown beyond this is kept for functions that need it, as long as they come and the budget allows. */
 const LARGE_SLOT_BYTES = 16 * MIB
@@ -285,24 +290,23 @@ export class Executor {
   /** A clean slot: one that holds the image, else the one idle longest, else one whose waiting machine is parked. */
   #takeSlot(image: ResidentImage): PooledSlot | null {
     let idle: PooledSlot | null = null
-    let waiting: PooledSlot | null = null
     for (const pooled of this.#pool) {
-      if (pooled.run === null) {
-        if (pooled.slot.image.table === image.table) return pooled
-        if (idle === null || pooled.lastUsedMs < idle.lastUsedMs) idle = pooled
-      } else if (waiting === null || pooled.lastUsedMs < waiting.lastUsedMs) waiting = pooled
+      if (pooled.run !== null) continue
+      if (pooled.slot.image.table === image.table) return pooled
+      if (idle === null || pooled.lastUsedMs < idle.lastUsedMs) idle = pooled
     }
     if (idle !== null) return idle
-    if (waiting === null || !this.#park(waiting)) return null
-    return waiting
+    const waiting = this.#pool.toSorted((a, b) => a.lastUsedMs - b.lastUsedMs).slice(0, PARK_TRIES)
+    return waiting.find((pooled) => this.#park(pooled)) ?? null
   }
 
   #park(pooled: PooledSlot): boolean {
     const { run, slot } = pooled
     if (run === null) return true
+    if (slot.dirtyPages > PARK_PAGES_MAX) return false
     const state = slot.park()
-    if (this.residentBytes + state.pages.length > this.#options.residentMaxBytes) return false
-    this.#parkedBytes += state.pages.length
+    if (this.residentBytes + parkedBytes(state) > this.#options.residentMaxBytes) return false
+    this.#parkedBytes += parkedBytes(state)
     run.residence = { kind: 'parked', state }
     pooled.run = null
     this.counts.parked++
@@ -322,7 +326,7 @@ export class Executor {
       return null
     }
     pooled.slot.reimage(run.spec.image)
-    this.#parkedBytes -= residence.state.pages.length
+    this.#parkedBytes -= parkedBytes(residence.state)
     this.#occupy(pooled, run)
     pooled.slot.arm(this.#limitPages(run, pooled.slot))
     pooled.slot.unpark(residence.state)
@@ -414,7 +418,7 @@ export class Executor {
     this.#rejections.clear()
     this.#current = null
     this.#account(pooled)
-    run.cpuUs += (this.#options.nowMs() - this.#turnWallStartMs) * 1000
+    run.cpuUs += this.#turnUsedMs() * 1000
     if (hostFault !== null) {
       run.stop('platformFault', 'ERR_SANDBOX_FAULT', [hostFault instanceof Error ? hostFault.message : 'unknown'])
       this.#end(run, pooled)
@@ -456,7 +460,7 @@ export class Executor {
     for (const id of run.fetches) this.#options.output.fetchAbort(run, id)
     run.fetches.clear()
     run.operations.clear()
-    if (run.residence.kind === 'parked') this.#parkedBytes -= run.residence.state.pages.length
+    if (run.residence.kind === 'parked') this.#parkedBytes -= parkedBytes(run.residence.state)
     run.residence = { kind: 'nowhere' }
     if (pooled !== null) run.memoryBytes = pooled.slot.virtualBytes
     this.#options.output.flush()
@@ -497,8 +501,14 @@ export class Executor {
    * what came before counts as wall time.
    */
   #turnCpuMs(nowMs: number): number {
-    if (this.#turnCpuStartMs < 0) this.#turnCpuStartMs = this.#options.threadCpuMs() - Math.min(nowMs - this.#turnWallStartMs, 2)
+    if (this.#turnCpuStartMs < 0) this.#turnCpuStartMs = this.#options.threadCpuMs() - Math.min(nowMs - this.#turnWallStartMs, SLICE_MAX_MS)
     return this.#options.threadCpuMs() - this.#turnCpuStartMs
+  }
+
+  /** CPU time of a turn that has ended. One that never ran out of fuel took no longer than a slice, however long it was descheduled. */
+  #turnUsedMs(): number {
+    if (this.#turnCpuStartMs >= 0) return this.#options.threadCpuMs() - this.#turnCpuStartMs
+    return Math.min(this.#options.nowMs() - this.#turnWallStartMs, SLICE_MAX_MS)
   }
 
   /** What a trap means for the run; returns the error when it is a fault of the platform, else null. */

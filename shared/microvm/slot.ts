@@ -12,21 +12,28 @@ import type { ResidentImage } from './arena.ts'
 import type { Engine } from './engine.ts'
 import { createMemories, type ExtensionBase, type HostImports, type LinkedInstance, linkInstance } from './instance.ts'
 import { PAGE_BYTES } from './manifest.ts'
-import { CONTROL_OFFSET } from './rewrite/layout.ts'
+import { CONTROL_OFFSET, DIRTY_TAIL_BYTES } from './rewrite/layout.ts'
 
 const WASM_PAGE_BYTES = 65_536
 const FUEL = 0
 const VIRTUAL_PAGES = 1
 const LIMIT_PAGES = 2
 const TABLE_WRITTEN = 3
+const WORDS_PER_PAGE = PAGE_BYTES / 4
 const EMPTY_IMAGE = { table: 0, count: 0 }
 
-/** The private state of a parked machine: what it wrote over its image. */
+/** The private state of a parked machine: the 32-bit words in which it differs from its image. */
 export interface PrivateState {
-  readonly pageIndexes: Uint32Array
-  readonly pages: Uint8Array
+  /** Word addresses (byte address / 4), ascending, and their contents. */
+  readonly addresses: Uint32Array
+  readonly values: Int32Array
   readonly globals: readonly number[]
   readonly virtualPages: number
+}
+
+/** What a private state keeps resident. */
+export function parkedBytes({ addresses }: PrivateState): number {
+  return addresses.length * 8
 }
 
 export class Slot {
@@ -38,10 +45,14 @@ export class Slot {
   #words: Int32Array
   readonly #control: Int32Array
   readonly #flags: Uint8Array
+  readonly #arena: WebAssembly.Memory
+  #arenaView: Int32Array
 
   /** Links a new instance and applies `image`. Costs milliseconds: never on a request path. */
   constructor(engine: Engine, arena: WebAssembly.Memory, bases: readonly ExtensionBase[], image: ResidentImage, host: HostImports) {
     this.instance = linkInstance(engine, arena, createMemories(image.virtualPages), host, (_extension, _exports, _table, index) => bases[index] ?? { memory: 0, table: 0 })
+    this.#arena = arena
+    this.#arenaView = new Int32Array(arena.buffer)
     this.#flags = new Uint8Array(this.instance.flags.buffer, 0, CONTROL_OFFSET)
     this.#control = new Int32Array(this.instance.flags.buffer, CONTROL_OFFSET, 16)
     this.#bytes = new Uint8Array(this.instance.memory.buffer)
@@ -81,6 +92,14 @@ export class Slot {
   /** The slot's function table was written, which no reset undoes: retire it. */
   get tableWritten(): boolean {
     return this.#control[TABLE_WRITTEN] !== 0
+  }
+
+  /** Pages written since the last reset. Costs a look at every flag. */
+  get dirtyPages(): number {
+    this.#refresh()
+    let count = 0
+    for (let page = 0; page < this.#pages; page++) count += this.#flags[page] ?? 0
+    return count
   }
 
   /** Marks `length` bytes from `ptr` as about to be written by the host (S2). */
@@ -144,19 +163,44 @@ export class Slot {
     return null
   }
 
-  /** Copies out what the machine wrote, so that the slot can be reset and serve another. The guest must be idle. */
+  /**
+   * Takes out what the machine wrote, so that the slot can be reset and serve another. The guest must be idle. A
+   * request dirties many pages and changes few words of each (reference counts above all), so only words that differ
+   * from the image are kept.
+   */
   park(): PrivateState {
     this.#refresh()
-    const dirty: number[] = []
-    for (let page = 0; page < this.#pages; page++) if (this.#flags[page] !== 0) dirty.push(page)
-    // A store that straddles a page end flags only the first page: its successor belongs to the private state too.
-    const indexes = [...new Set(dirty.flatMap((page) => (page + 1 < this.#pages ? [page, page + 1] : [page])))].sort((a, b) => a - b)
-    const pages = new Uint8Array(indexes.length * PAGE_BYTES)
-    indexes.forEach((page, at) => pages.set(this.#bytes.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES), at * PAGE_BYTES))
+    const found: number[] = []
+    for (let page = 0; page < this.#pages; page++) {
+      if (this.#flags[page] === 0) continue
+      this.#collectChanges(page, WORDS_PER_PAGE, found)
+      // A store that straddles a page end flags only the first page.
+      if (page + 1 < this.#pages && this.#flags[page + 1] === 0) this.#collectChanges(page + 1, DIRTY_TAIL_BYTES / 4, found)
+    }
+    const words = this.#words
     return {
-      pageIndexes: Uint32Array.from(indexes), pages,
+      addresses: Uint32Array.from(found), values: Int32Array.from(found, (address) => words[address] ?? 0),
       globals: this.instance.globals.map((global) => Number(global.value)), virtualPages: this.#control[VIRTUAL_PAGES] ?? 0,
     }
+  }
+
+  #collectChanges(page: number, count: number, found: number[]): void {
+    const { table, count: tablePages } = this.#image
+    const arena = this.#arenaWords()
+    const source = page < tablePages ? (arena[(table >>> 2) + page] ?? 0) >>> 2 : 0
+    const first = page * WORDS_PER_PAGE
+    const words = this.#words
+    for (let word = 0; word < count; word++) {
+      const before = source === 0 ? 0 : arena[source + word]
+      if (words[first + word] !== before) found.push(first + word)
+    }
+  }
+
+  /** A fresh view when the arena has grown: the old one does not see what lies beyond its end. */
+  #arenaWords(): Int32Array {
+    const { buffer } = this.#arena
+    if (this.#arenaView.buffer !== buffer) this.#arenaView = new Int32Array(buffer)
+    return this.#arenaView
   }
 
   /** Puts a parked machine of the slot's present image back. The slot must be clean and armed. */
@@ -164,10 +208,12 @@ export class Slot {
     const missing = state.virtualPages - this.#bytes.length / WASM_PAGE_BYTES
     if (missing > 0) this.instance.memory.grow(missing)
     this.#refresh()
-    state.pageIndexes.forEach((page, at) => {
-      this.#flags[page] = 1
-      this.#bytes.set(state.pages.subarray(at * PAGE_BYTES, (at + 1) * PAGE_BYTES), page * PAGE_BYTES)
-    })
+    const { addresses, values } = state
+    for (let index = 0; index < addresses.length; index++) {
+      const address = addresses[index] ?? 0
+      this.#flags[address >>> 10] = 1
+      this.#words[address] = values[index] ?? 0
+    }
     this.#control[VIRTUAL_PAGES] = state.virtualPages
     this.#restoreGlobals(state.globals)
   }

@@ -166,9 +166,9 @@ await t.test('2,000 runs that wait need only two slots: they are parked and each
 
 await t.test('when parked machines would exceed the budget the new invocation is shed with a code', (t) => {
   const { executor, run, ended } = testExecutor(engine, { slotCount: 1, residentMaxBytes: 4 * MIB })
-  const ids = Array.from({ length: 40 }, () => run(image, ask('sleep', 1_000)))
+  const ids = Array.from({ length: 1_000 }, () => run(image, ask('sleep', 1_000)))
   const shed = ids.filter((id) => ended.get(id)?.run.kill?.error.code === 'ERR_NO_CAPACITY')
-  t.ok(shed.length > 0 && shed.length < 40)
+  t.ok(shed.length > 0 && shed.length < 1_000)
   t.ok(executor.residentBytes <= 4 * MIB)
   t.end()
 })
