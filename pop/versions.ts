@@ -96,7 +96,7 @@ export class Versions {
   holds(): FunctionRef[] {
     const refs: FunctionRef[] = []
     for (const entry of this.#options.table.all()) {
-      if (entry.resolutions.size > 0 || entry.resident.size > 0) refs.push({ account: entry.account.account, functionName: entry.name })
+      if (holdsAnything(entry)) refs.push({ account: entry.account.account, functionName: entry.name })
     }
     return refs
   }
@@ -156,8 +156,7 @@ export class Versions {
     for (const versions of event.functions) this.#changed(versions)
     for (const entry of this.#options.table.all()) {
       const { account } = entry.account
-      const holdsAnything = entry.resolutions.size > 0 || entry.resident.size > 0
-      if (holdsAnything && !present.has(entry.hot.key)) this.#changed({ account, functionName: entry.name, seq: event.seq, builds: [] })
+      if (holdsAnything(entry) && !present.has(entry.hot.key)) this.#changed({ account, functionName: entry.name, seq: event.seq, builds: [] })
     }
   }
 
@@ -181,6 +180,10 @@ export class Versions {
     // What is hot is described at once: until then each call is forwarded.
     if (versions.builds.length > 0 && entry.hot.member) for (const qualifier of forgotten) this.learn(entry, qualifier === '' ? null : qualifier)
   }
+}
+
+function holdsAnything(entry: FunctionEntry): boolean {
+  return entry.resolutions.size > 0 || entry.resident.size > 0 || entry.hot.member
 }
 
 function draw(resolution: Resolution, random: Random): KnownBuild | null {
