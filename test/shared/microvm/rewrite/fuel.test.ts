@@ -104,6 +104,13 @@ t.test('a straight path pays for its length, and a short one pays nothing', asyn
   t.equal(spent(straight(900)), 0)
   t.equal(spent(straight(20_000)), 19, '40,000 instructions, a unit once 2,000 are passed')
   const branches = `(module (func (export "f") (block ${'(br_if 0 (i32.const 1)) '.repeat(3_000)})))`
+  const long = (count: number): string => '(drop (i32.const 1)) '.repeat(count / 2)
+  t.equal(spent(`(module (func (export "f") (if (i32.const 0) (then ${long(1_500)}) (else ${long(10)})) ${long(600)}))`), 1, 'the longer branch counts, taken or not')
+  t.equal(spent(`(module (func (export "f") (if (i32.const 0) (then ${long(10)}) (else ${long(1_500)})) ${long(600)}))`), 1)
+  t.equal(spent(`(module (func (export "f") (if (i32.const 0) (then ${long(1_200)}) (else ${long(1_200)})) ${long(600)}))`), 0, 'only one branch is taken')
+  const leaf = `(type $n (func)) (table 1 funcref) (elem (i32.const 0) $leaf) (func $leaf ${long(700)})`
+  t.equal(spent(`(module ${leaf} (func (export "f") ${'(call $leaf) '.repeat(10)}))`), 3, 'what is called counts')
+  t.equal(spent(`(module ${leaf} (func (export "f") ${'(call_indirect (type $n) (i32.const 0)) '.repeat(10)}))`), 3, 'what may be called through a table counts')
   t.equal(spent(branches), 1, 'the end of the block is reached by the longest way')
 })
 

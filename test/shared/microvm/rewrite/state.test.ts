@@ -136,7 +136,7 @@ t.test('functions keep their identity although their indices move', async (t) =>
 
 t.test('an import that the module itself exports is resolved inside, if asked for and of the same type', async (t) => {
   const text = `(module (import "env" "weak" (func $weak (param i32) (result i32))) (import "env" "other" (func $other (result i32))) (import "env" "typed" (func $typed (result i32)))
-    (import "env" "again" (func $again (result i32))) (export "again" (func $again))
+    (import "env" "again" (func $again (result i32))) (export "again" (func $again)) (export "other" (func $again))
     (table 1 funcref) (elem (i32.const 0) $weak) (type $u (func (param i32) (result i32)))
     (func (export "weak") (param i32) (result i32) (i32.add (local.get 0) (i32.const 100)))
     (func (export "typed") (result i64) (i64.const 1))
