@@ -18,7 +18,7 @@ import { WholeBody } from './whole-body.ts'
 const ROUTE = routeIndex('invoke')
 const EMPTY_EVENT = Buffer.from('{}')
 /** Larger events are parsed by the prelude alone: parsing one here would hold up every other request for milliseconds. */
-const JSON_CHECK_MAX_BYTES = 256 * 1024
+const JSON_CHECK_MAX_BYTES = 64 * 1024
 const NOTHING = Buffer.from('null')
 
 export interface InvokeRequest {

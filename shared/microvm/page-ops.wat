@@ -91,4 +91,26 @@
             (if (i64.ne (i64.load $guest (local.get $at)) (i64.const 0)) (then (return (local.get $page))))
             (br_if $zeros (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (local.get $end))))))
       (br_if $each (i32.lt_u (local.tee $page (i32.add (local.get $page) (i32.const 1))) (local.get $pages))))
-    (i32.const -1)))
+    (i32.const -1))
+
+  ;; Writes the first $words 32-bit words of a page in which memory differs from the image to the flags memory at
+  ;; 0x100100, as pairs of word address and content. Returns how many pairs; a page has at most 1024.
+  (func (export "changes") (param $table i32) (param $count i32) (param $page i32) (param $words i32) (result i32)
+    (local $from i32) (local $at i32) (local $end i32) (local $out i32) (local $before i32)
+    (local.set $from (call $source (local.get $table) (local.get $count) (local.get $page)))
+    (local.set $at (i32.shl (local.get $page) (i32.const 12)))
+    (local.set $end (i32.add (local.get $at) (i32.shl (local.get $words) (i32.const 2))))
+    (local.set $out (i32.const 0x100100))
+    (loop $each
+      (local.set $before (i32.const 0))
+      (if (local.get $from)
+        (then
+          (local.set $before (i32.load $arena (local.get $from)))
+          (local.set $from (i32.add (local.get $from) (i32.const 4)))))
+      (if (i32.ne (i32.load $guest (local.get $at)) (local.get $before))
+        (then
+          (i32.store $flags (local.get $out) (i32.shr_u (local.get $at) (i32.const 2)))
+          (i32.store $flags offset=4 (local.get $out) (i32.load $guest (local.get $at)))
+          (local.set $out (i32.add (local.get $out) (i32.const 8)))))
+      (br_if $each (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 4))) (local.get $end))))
+    (i32.shr_u (i32.sub (local.get $out) (i32.const 0x100100)) (i32.const 3))))

@@ -20,20 +20,21 @@ const VIRTUAL_PAGES = 1
 const LIMIT_PAGES = 2
 const TABLE_WRITTEN = 3
 const WORDS_PER_PAGE = PAGE_BYTES / 4
+/** Where `changes` of page-ops.wat writes, in the flags memory beyond the control block. */
+const CHANGES_OFFSET = 0x100100
 const EMPTY_IMAGE = { table: 0, count: 0 }
 
 /** The private state of a parked machine: the 32-bit words in which it differs from its image. */
 export interface PrivateState {
-  /** Word addresses (byte address / 4), ascending, and their contents. */
-  readonly addresses: Uint32Array
-  readonly values: Int32Array
+  /** Pairs of word address (byte address / 4), ascending, and content. */
+  readonly changed: Int32Array
   readonly globals: readonly number[]
   readonly virtualPages: number
 }
 
 /** What a private state keeps resident. */
-export function parkedBytes({ addresses }: PrivateState): number {
-  return addresses.length * 8
+export function parkedBytes({ changed }: PrivateState): number {
+  return changed.byteLength
 }
 
 export class Slot {
@@ -45,14 +46,10 @@ export class Slot {
   #words: Int32Array
   readonly #control: Int32Array
   readonly #flags: Uint8Array
-  readonly #arena: WebAssembly.Memory
-  #arenaView: Int32Array
 
   /** Links a new instance and applies `image`. Costs milliseconds: never on a request path. */
   constructor(engine: Engine, arena: WebAssembly.Memory, bases: readonly ExtensionBase[], image: ResidentImage, host: HostImports) {
     this.instance = linkInstance(engine, arena, createMemories(image.virtualPages), host, (_extension, _exports, _table, index) => bases[index] ?? { memory: 0, table: 0 })
-    this.#arena = arena
-    this.#arenaView = new Int32Array(arena.buffer)
     this.#flags = new Uint8Array(this.instance.flags.buffer, 0, CONTROL_OFFSET)
     this.#control = new Int32Array(this.instance.flags.buffer, CONTROL_OFFSET, 16)
     this.#bytes = new Uint8Array(this.instance.memory.buffer)
@@ -170,37 +167,26 @@ export class Slot {
    */
   park(): PrivateState {
     this.#refresh()
-    const found: number[] = []
+    const { table, count } = this.#image
+    const { changes } = this.instance.pageOps
+    const parts: Int32Array[] = []
+    const collect = (page: number, words: number): void => {
+      const pairs = changes(table, count, page, words)
+      if (pairs > 0) parts.push(new Int32Array(this.instance.flags.buffer, CHANGES_OFFSET, pairs * 2).slice())
+    }
     for (let page = 0; page < this.#pages; page++) {
       if (this.#flags[page] === 0) continue
-      this.#collectChanges(page, WORDS_PER_PAGE, found)
+      collect(page, WORDS_PER_PAGE)
       // A store that straddles a page end flags only the first page.
-      if (page + 1 < this.#pages && this.#flags[page + 1] === 0) this.#collectChanges(page + 1, DIRTY_TAIL_BYTES / 4, found)
+      if (page + 1 < this.#pages && this.#flags[page + 1] === 0) collect(page + 1, DIRTY_TAIL_BYTES / 4)
     }
-    const words = this.#words
-    return {
-      addresses: Uint32Array.from(found), values: Int32Array.from(found, (address) => words[address] ?? 0),
-      globals: this.instance.globals.map((global) => Number(global.value)), virtualPages: this.#control[VIRTUAL_PAGES] ?? 0,
+    const changed = new Int32Array(parts.reduce((sum, part) => sum + part.length, 0))
+    let at = 0
+    for (const part of parts) {
+      changed.set(part, at)
+      at += part.length
     }
-  }
-
-  #collectChanges(page: number, count: number, found: number[]): void {
-    const { table, count: tablePages } = this.#image
-    const arena = this.#arenaWords()
-    const source = page < tablePages ? (arena[(table >>> 2) + page] ?? 0) >>> 2 : 0
-    const first = page * WORDS_PER_PAGE
-    const words = this.#words
-    for (let word = 0; word < count; word++) {
-      const before = source === 0 ? 0 : arena[source + word]
-      if (words[first + word] !== before) found.push(first + word)
-    }
-  }
-
-  /** A fresh view when the arena has grown: the old one does not see what lies beyond its end. */
-  #arenaWords(): Int32Array {
-    const { buffer } = this.#arena
-    if (this.#arenaView.buffer !== buffer) this.#arenaView = new Int32Array(buffer)
-    return this.#arenaView
+    return { changed, globals: this.instance.globals.map((global) => Number(global.value)), virtualPages: this.#control[VIRTUAL_PAGES] ?? 0 }
   }
 
   /** Puts a parked machine of the slot's present image back. The slot must be clean and armed. */
@@ -208,11 +194,11 @@ export class Slot {
     const missing = state.virtualPages - this.#bytes.length / WASM_PAGE_BYTES
     if (missing > 0) this.instance.memory.grow(missing)
     this.#refresh()
-    const { addresses, values } = state
-    for (let index = 0; index < addresses.length; index++) {
-      const address = addresses[index] ?? 0
+    const { changed } = state
+    for (let at = 0; at < changed.length; at += 2) {
+      const address = (changed[at] ?? 0) >>> 0
       this.#flags[address >>> 10] = 1
-      this.#words[address] = values[index] ?? 0
+      this.#words[address] = changed[at + 1] ?? 0
     }
     this.#control[VIRTUAL_PAGES] = state.virtualPages
     this.#restoreGlobals(state.globals)

@@ -51,7 +51,7 @@ export interface SandboxHostOptions {
 }
 
 const STACK_SIZE_MB = 8
-const SPIN_US = 30
+const SPIN_US = 200
 /** With few invocations under way their latency counts and the thread has time; with many it does better to sleep and be woken. */
 const POLL_SPIN_RUNS_MAX = 4
 /** How long the front door's thread polls the answer rings after the last record or invocation before it waits to be woken. */
