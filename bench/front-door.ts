@@ -40,7 +40,7 @@ async function measure(scope: Scope, variant: Variant, durationS: number): Promi
 }
 
 async function wrk(scope: Scope, url: string, durationS: number): Promise<{ requests: number; perSecond: number }> {
-  const child = await Child.start(scope, { command: 'wrk', args: ['-t1', `-c${CONNECTIONS}`, `-d${durationS}s`, '-s', SCRIPT, url] })
+  const child = await Child.start(scope, { command: 'wrk', args: ['-t1', `-c${CONNECTIONS}`, `-d${durationS}s`, '--timeout', '10s', '-s', SCRIPT, url] })
   const output = await child.result((durationS + 30) * 1000)
   const requests = Number(/(\d+) requests in/.exec(output)?.[1])
   const perSecond = Number(/Requests\/sec:\s+([\d.]+)/.exec(output)?.[1])
