@@ -2,7 +2,8 @@
  * Who may call whom, and which calls must pay so that nothing can call in circles for free.
  *
  * The graph has a node for each function and two more: *indirect*, what call_indirect and call_ref may reach, and
- * *outside*, what an imported function may call back into this module.
+ * *outside*, what an imported function may call back into this module. If functions of others may be in our tables, or
+ * ours in theirs, both reach all that is exported or has its address taken.
  *
  * G1. Without its paying edges the graph has no circle.
  * G2. Few calls pay. Circles are cut at their largest function, whose own work outweighs the payment, which it makes at
@@ -18,7 +19,7 @@ import type { ConstExpression } from './const-expression.ts'
 export interface CallGraph {
   readonly indirect: number
   readonly outside: number
-  /** Edges of node n are `targets[first[n]]` up to `targets[first[n + 1] - 1]`, each target once. */
+  /** Edges of node n are `targets[first[n]]` up to `targets[first[n + 1] - 1]`. */
   readonly first: Uint32Array
   readonly targets: Uint32Array
   /** By edge: 1 if these calls pay before they call. */
@@ -69,13 +70,16 @@ export function buildCallGraph(module: DecodedModule, resolved: Uint32Array): Ca
       targets.push(target)
     }
   })
+  // No edge joins the two nodes that are none, or a circle could be cut where no call is.
+  const ownTaken = [...taken].map(nodeOf).filter((node) => node !== outside)
+  const ownExported = module.exports.flatMap(({ kind, index }) => (kind === EXTERNAL_KIND.function ? [nodeOf(index)] : [])).filter((node) => node !== outside)
   const shared = sharesFunctions(module)
   first[indirect] = targets.length
-  for (const index of taken) targets.push(nodeOf(index))
-  if (shared) targets.push(outside)
+  for (const node of ownTaken) targets.push(node)
+  if (shared || ownTaken.length < taken.size) for (const node of ownExported) targets.push(node)
   first[outside] = targets.length
-  for (const { kind, index } of module.exports) if (kind === EXTERNAL_KIND.function) targets.push(nodeOf(index))
-  if (shared) targets.push(indirect)
+  for (const node of ownExported) targets.push(node)
+  if (shared) for (const node of ownTaken) targets.push(node)
   first[functionCount + 2] = targets.length
   const edges = Uint32Array.from(targets)
   const sizes = Uint32Array.from({ length: functionCount + 2 }, (_, node) => {
@@ -86,7 +90,10 @@ export function buildCallGraph(module: DecodedModule, resolved: Uint32Array): Ca
   return { ...choosePaying(first, edges, sizes), indirect, outside, first, targets: edges }
 }
 
-/** Cuts each component that has a circle at its largest node, until no circle is left. */
+/**
+ * Cuts each component that has a circle at its largest node, until no circle is left. `indirect` and `outside` come
+ * first, so that what is cut are edges from functions, which stand for calls.
+ */
 function choosePaying(first: Uint32Array, targets: Uint32Array, sizes: Uint32Array): Pick<CallGraph, 'payingCalls' | 'payingEntries' | 'order'> {
   const nodeCount = sizes.length
   const cut = new Uint8Array(targets.length)

@@ -1,7 +1,7 @@
 /**
  * Rewrites a WebAssembly module so that a host can stop it, bound it and put its memory back:
  *
- *     bytes -> WebAssembly.validate -> decode and check -> plan charges -> rewrite code -> encode -> WebAssembly.validate
+ *     bytes -> decode and check -> plan charges -> WebAssembly.validate -> rewrite code -> encode -> WebAssembly.validate
  *
  * - Every write to guest memory sets the flag of its page in a second memory that the guest cannot name.
  * - memory.size and memory.grow act on a virtual size below the real one.
@@ -69,7 +69,7 @@ export function rewriteModule(original: Uint8Array, options: RewriteOptions): Re
   // A copy: the bytes that are checked are the bytes that are rewritten, whatever happens to the caller's.
   if (original.length > MODULE_BYTES_MAX) refuse(`a module of more than ${MODULE_BYTES_MAX} bytes`, '(module)', MODULE_BYTES_MAX)
   const bytes = original.slice()
-  // Decoding comes first only to give a reason: what it accepts and the engine does not is refused below.
+  // Decoding comes before the engine's own validation to give a reason for what both refuse. It is bounded either way.
   const module = decodeModule(bytes)
   const resolved = resolveImports(module, options.selfResolve)
   const charges = planCharges(module, resolved)

@@ -79,6 +79,21 @@ t.test('calls into another module and back pay', async (t) => {
   t.equal(outcomeOf(() => first.call('f')), UNREACHABLE)
 })
 
+t.test('calls through the host and a table back pay', async (t) => {
+  const guest = machine(wat('(module (import "env" "again" (func $again (param i32))) (table (export "table") 1 funcref) (elem (i32.const 0) $g) (func $g (param i32) (if (local.get 0) (then (call $again (local.get 0)) (call $again (local.get 0))))))'), {
+    fuel: 1_000, imports: { env: { again: (depth: number) => { (table.get(0) as (depth: number) => void)(depth - 1) } } },
+  })
+  const table = guest.exports['table'] as WebAssembly.Table
+  t.equal(outcomeOf(() => { (table.get(0) as (depth: number) => void)(30); return 0 }), UNREACHABLE)
+})
+
+t.test('calls of an import through a table and back pay', async (t) => {
+  const guest = machine(wat('(module (type $t (func (param i32))) (import "env" "again" (func $again (param i32))) (table 1 funcref) (elem (i32.const 0) $again) (func (export "f") (param i32) (if (local.get 0) (then (call_indirect (type $t) (local.get 0) (i32.const 0)) (call_indirect (type $t) (local.get 0) (i32.const 0))))))'), {
+    fuel: 1_000, imports: { env: { again: (depth: number) => guest.call('f', depth - 1) } },
+  })
+  t.equal(outcomeOf(() => guest.call('f', 30)), UNREACHABLE)
+})
+
 t.test('sixty functions that each call the next one twice pay, without any loop or circle', async (t) => {
   const functions = Array.from({ length: 60 }, (_, index) => `(func $f${index} (call $f${index + 1}) (call $f${index + 1}))`)
   const { outcome, asked } = limited(`(module ${functions.join('\n')} (func $f60) (func (export "f") (call $f0)))`)
