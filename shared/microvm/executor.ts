@@ -403,7 +403,8 @@ export class Executor {
     this.#current = pooled
     pooled.lastUsedMs = this.#turnWallStartMs = this.#options.nowMs()
     run.clockMs = this.#options.epochMs()
-    this.#turnCpuStartMs = -1
+    // Most runs have one turn, for which the wall clock will do; many short turns would add up what they waited.
+    this.#turnCpuStartMs = run.cpuUs === 0 ? -1 : this.#options.threadCpuMs()
     slot.grantFuel(FUEL_SLICE)
     let hostFault: unknown = null
     try {
