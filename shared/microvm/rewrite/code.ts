@@ -183,7 +183,7 @@ export class CodeRewriter {
 
   /** Notes whether the instruction just read only pushes a value, and whether the one before pushed a local. */
   #remember(reader: InstructionReader): void {
-    this.#addressLocal = this.#valueStart >= 0 ? this.#pushedLocal : -1
+    this.#addressLocal = this.#pushedLocal
     this.#valueStart = SIMPLE_PUSHES.has(reader.opcode) ? reader.start : -1
     this.#pushedLocal = reader.opcode === OP.localGet ? reader.index : -1
   }

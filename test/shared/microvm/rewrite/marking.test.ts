@@ -146,6 +146,21 @@ t.test('stores in unreachable code stay valid', async (t) => {
   t.match(outcomeOf(() => machine(original).call('f')), /trap: unreachable/)
 })
 
+t.test('a payment between the value and the store leaves both as they are', async (t) => {
+  // Payments of a long path fall on different instructions of the same store.
+  let payments = 0
+  for (let nops = 1_985; nops < 2_005; nops++) {
+    const tracked = machine(wat(`(module (memory (export "memory") 1) (func (export "f") (param i32) ${'nop '.repeat(nops)}
+      (i32.store (local.get 0) (i32.const 7)) (i32.store offset=4096 (i32.add (local.get 0) (i32.const 4)) (local.get 0))
+      (i32.store offset=8192 (local.get 0) (i32.load (local.get 0)))))`))
+    tracked.call('f', 40)
+    t.same([40, 4140, 8232].map((address) => new DataView(tracked.memory.buffer).getInt32(address, true)), [7, 40, 7])
+    t.same(tracked.drain(), [0, 1, 2])
+    payments += tracked.rewritten?.counts.payments ?? 0
+  }
+  t.ok(payments > 10 && payments < 20, 'some paid before, some behind')
+})
+
 t.test('a store keeps the order in which its operands are computed', async (t) => {
   const original = wat(`(module (memory (export "memory") 1) (global $n (mut i32) (i32.const 0))
     (func $next (result i32) (global.set $n (i32.add (global.get $n) (i32.const 4096))) (global.get $n))
