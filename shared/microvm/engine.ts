@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { CodedError } from '../errors.ts'
 import { compilePageOps } from './page-ops.ts'
-import { rewriteModule, type RewriteOptions, type StoreKind } from './rewrite/index.ts'
+import { compileRewritten, rewriteModule, type RewriteOptions, type StoreKind } from './rewrite/index.ts'
 
 /** Declared maximum of every guest memory: 1 GiB in 64 KiB pages. A function's own limit is below it and checked at growth. */
 export const GUEST_MEMORY_MAX_PAGES = 16_384
@@ -66,7 +66,7 @@ function compileEngineModule(name: string, original: Uint8Array, options: { read
     maximumPages: GUEST_MEMORY_MAX_PAGES,
     ...(options.omitMarking === undefined ? {} : { omitMarking: options.omitMarking }),
   })
-  const module = new WebAssembly.Module(rewritten.bytes)
+  const module = compileRewritten(rewritten.bytes)
   return { name, module, globals: rewritten.mutableGlobals, dylink: parseDylink(original), initialPages: rewritten.initialPages, storeKinds: rewritten.storeKinds }
 }
 
