@@ -11,6 +11,8 @@ export interface ActiveRun {
   worker: WorkerHandle | null
   /** Chunks of the request body that came before the invocation was handed over. */
   chunks: Uint8Array[] | null
+  /** A worker has begun a run with a streamed body: chunks go to it from now on. Before, it could be taken back. */
+  bodyAwaited: boolean
   chunksEnded: boolean
   bodyBytes: number
   headSent: boolean

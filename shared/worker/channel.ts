@@ -51,8 +51,9 @@ const CLAIMED = 2
  *   BODY_END  -
  *   END       outcome, start kind: four float64 (CPU us, wall us, dirty pages, memory bytes), then JSON if there is more to say
  *   LOG       level: a line
+ *   STARTED   -: the run of a streamed request body is here, its chunks may be posted
  */
-export const RECORD = { SKIP: 0, HEAD: 1, DATA: 2, BODY_END: 3, END: 4, LOG: 5 } as const
+export const RECORD = { SKIP: 0, HEAD: 1, DATA: 2, BODY_END: 3, END: 4, LOG: 5, STARTED: 6 } as const
 export const HEAD_START_KIND_MASK = 0xff
 export const HEAD_LAST = 0x100
 export const HEAD_HAS_BODY = 0x200

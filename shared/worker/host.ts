@@ -130,7 +130,7 @@ export class WorkerThreadHost implements SandboxHost {
 
   invoke(input: InvocationInput, sink: InvocationSink): Invocation {
     const run: ActiveRun = {
-      id: this.#nextRunId, input, sink, enqueuedAtMs: this.#options.clock.monotonicMs(), worker: null, chunks: null, chunksEnded: false,
+      id: this.#nextRunId, input, sink, enqueuedAtMs: this.#options.clock.monotonicMs(), worker: null, chunks: null, bodyAwaited: false, chunksEnded: false,
       bodyBytes: input.body?.length ?? 0, headSent: false, bodyEnded: false, passedBytes: 0, sinkPaused: false, canceled: false,
     }
     this.#nextRunId = (this.#nextRunId % 0x7fff_fff0) + 1
@@ -194,12 +194,12 @@ export class WorkerThreadHost implements SandboxHost {
   write(run: ActiveRun, chunk: Uint8Array): void {
     run.bodyBytes += chunk.length
     if (run.bodyBytes > REQUEST_BODY_MAX_BYTES) throw new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
-    if (run.worker === null) (run.chunks ??= []).push(new Uint8Array(chunk))
+    if (run.worker === null || !run.bodyAwaited) (run.chunks ??= []).push(new Uint8Array(chunk))
     else this.#post(run.worker, { kind: 'body', runId: run.id, chunk: new Uint8Array(chunk) })
   }
 
   writeEnd(run: ActiveRun): void {
-    if (run.worker === null) run.chunksEnded = true
+    if (run.worker === null || !run.bodyAwaited) run.chunksEnded = true
     else this.#post(run.worker, { kind: 'body', runId: run.id, chunk: null })
   }
 
@@ -298,9 +298,6 @@ export class WorkerThreadHost implements SandboxHost {
     run.worker = worker
     worker.runs.set(run.id, run)
     if (this.#workers.length > 1 && worker.channel.pending > 1) this.#rescueLater()
-    if (run.chunks !== null) for (const chunk of run.chunks) this.#post(worker, { kind: 'body', runId: run.id, chunk })
-    if (run.chunksEnded) this.#post(worker, { kind: 'body', runId: run.id, chunk: null })
-    run.chunks = null
     return true
   }
 
@@ -371,6 +368,12 @@ export class WorkerThreadHost implements SandboxHost {
     const run = worker.runs.get(runId)
     if (run === undefined) return
     switch (type) {
+      case RECORD.STARTED:
+        run.bodyAwaited = true
+        for (const chunk of run.chunks ?? []) this.#post(worker, { kind: 'body', runId, chunk })
+        run.chunks = null
+        if (run.chunksEnded) this.#post(worker, { kind: 'body', runId, chunk: null })
+        return
       case RECORD.HEAD: {
         const last = (b & HEAD_LAST) !== 0
         run.headSent = true

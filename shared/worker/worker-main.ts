@@ -102,6 +102,7 @@ class WorkerLoop {
     this.#channel.setCurrentRun(runId)
     if (build === undefined) this.#refuse(runId)
     else {
+      if ((flags & FLAG_BODY_MORE) !== 0) this.#channel.write(RECORD.STARTED, runId, 0, 0, 0, null, null)
       this.#executor.start({
         id: runId, image: build.image, kind, limits: build.limits, secrets: build.secrets, account: build.account, body,
         bodyStreamed: (flags & FLAG_BODY_MORE) !== 0,
