@@ -9,7 +9,6 @@
  * Paths: `/fn/NAME[:QUALIFIER]/rest` and `NAME.localhost` are functions, `/20YY-MM-DD/...` is the Lambda-compatible API,
  * `/healthz`, `/readyz` and `/metrics` are for operators: on the admin port, and in development on the main one too.
  */
-import { randomUUID } from 'node:crypto'
 import { createServer } from 'node:net'
 import { clearInterval, setImmediate, setInterval } from 'node:timers'
 import { Registry } from 'prom-client'
@@ -20,6 +19,7 @@ import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import { CONTROL_BODY_MAX_BYTES, EXCHANGES_MAX, REQUEST_BODY_MAX_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
+import { randomUuid } from '../uuid.ts'
 import { addressText } from './address.ts'
 import { adminReply } from './admin.ts'
 import { errorAnswer } from './error-answer.ts'
@@ -255,7 +255,7 @@ export class FrontDoor {
   #handle(response: HttpResponse, request: HttpRequest): void {
     const head = this.#head
     head.read(request)
-    const requestId = head.requestId ?? randomUUID()
+    const requestId = head.requestId ?? randomUuid()
     if (head.refusal !== null) return this.#refuseAndClose(response, requestId, head.refusal)
     if (this.#door.live.size >= this.#exchangesMax) return this.#answerError(response, requestId, new CodedError('ERR_QUEUE_FULL', [this.#exchangesMax]))
     const host = this.#routes.host(head.host)
@@ -356,7 +356,7 @@ export class FrontDoor {
   #handleAdmin(response: HttpResponse, request: HttpRequest): void {
     const head = this.#head
     head.read(request)
-    const requestId = head.requestId ?? randomUUID()
+    const requestId = head.requestId ?? randomUuid()
     if (head.refusal !== null) return this.#refuseAndClose(response, requestId, head.refusal)
     if (this.#routes.path(head.path) === 'admin') return this.#admin(response, requestId)
     this.#answerError(response, requestId, new CodedError('ERR_ROUTE_NOT_FOUND', [head.path.slice(0, 200)]))

@@ -12,6 +12,7 @@
  * X4  A host exception that crossed guest frames, or a slot that fails the oracle, destroys the slot.
  */
 import { randomFillSync } from 'node:crypto'
+import { IdTable } from '../id-table.ts'
 import type { ResidentImage } from './arena.ts'
 import { Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import { handleHostCall, type HostCallContext, type HostCallPolicy, isOutOfMemory } from './host-calls.ts'
@@ -78,7 +79,7 @@ export class Executor {
   readonly #runtime: MachineRuntime
   readonly #pool: PooledSlot[] = []
   readonly #bySlot = new Map<Slot, PooledSlot>()
-  readonly #runs = new Map<number, Run>()
+  readonly #runs = new IdTable<Run>()
   readonly #timers = new TimerQueue()
   readonly #rejections = new Map<number, GuestValue>()
   #current: PooledSlot | null = null
@@ -136,7 +137,7 @@ export class Executor {
   /** Starts an invocation. `head` is copied into the guest during the call. */
   start(spec: RunSpec, head: Uint8Array): void {
     const run = new Run(spec, this.#options.nowMs())
-    this.#runs.set(spec.id, run)
+    this.#runs.add(spec.id, run)
     this.counts.starts++
     // What is there of a streamed body is its first chunk.
     if (spec.bodyStreamed && spec.body !== null) run.bodyChunks.push(spec.body.slice())
@@ -169,7 +170,7 @@ export class Executor {
   /** Settles an operation. `make` builds the value inside the guest. Late settles are dropped and counted (R1). */
   settle(runId: number, id: number, ok: boolean, make: (binding: Binding) => GuestValue): void {
     const run = this.#runs.get(runId)
-    if (run === undefined || !run.operations.delete(id)) {
+    if (run === undefined || !run.forget(id)) {
       this.counts.lateSettles++
       return
     }
@@ -181,7 +182,7 @@ export class Executor {
   /** Settles the guest's pending read of an outbound response's body. */
   settleRead(runId: number, fetchId: number, chunk: Uint8Array | null): void {
     const run = this.#runs.get(runId)
-    if (chunk === null) run?.fetches.delete(fetchId)
+    if (chunk === null) run?.forgetFetch(fetchId)
     for (const [id, operation] of run?.operations ?? []) {
       if (operation.kind !== 'read' || operation.fetchId !== fetchId) continue
       this.settle(runId, id, true, (binding) => (chunk === null ? binding.newNull() : binding.newArrayBuffer(chunk)))
@@ -193,7 +194,7 @@ export class Executor {
   /** An outbound request failed: rejects it, or the read of its body. `reason`: `name\nmessage\ncode`. */
   failFetch(runId: number, fetchId: number, reason: string): void {
     const run = this.#runs.get(runId)
-    run?.fetches.delete(fetchId)
+    run?.forgetFetch(fetchId)
     for (const [id, operation] of run?.operations ?? []) {
       if (id !== fetchId && (operation.kind !== 'read' || operation.fetchId !== fetchId)) continue
       this.settle(runId, id, false, (binding) => binding.newString(reason))
@@ -459,8 +460,7 @@ export class Executor {
     run.ended = true
     this.#runs.delete(run.spec.id)
     for (const id of run.fetches) this.#options.output.fetchAbort(run, id)
-    run.fetches.clear()
-    run.operations.clear()
+    run.forgetAll()
     if (run.residence.kind === 'parked') this.#parkedBytes -= parkedBytes(run.residence.state)
     run.residence = { kind: 'nowhere' }
     if (pooled !== null) run.memoryBytes = pooled.slot.virtualBytes

@@ -128,8 +128,8 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       return startOperation(binding, context, binding.number(argument(0)), argument(1), argument(2))
     case CODE.cancel: {
       const id = binding.number(argument(0))
-      run.operations.delete(id)
-      if (run.fetches.delete(id)) output.fetchAbort(run, id)
+      run.forget(id)
+      if (run.forgetFetch(id)) output.fetchAbort(run, id)
       return binding.newUndefined()
     }
     case CODE.utf8Encode:
@@ -175,7 +175,7 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
   switch (kind) {
     case OPERATIONS.TIMER: {
       const delayMs = Math.min(Math.max(0, Math.trunc(binding.number(a)) || 0), TIMER_MAX_MS)
-      run.operations.set(id, { kind: 'timer', dueAtMs: context.nowMs() + delayMs })
+      run.begin(id, { kind: 'timer', dueAtMs: context.nowMs() + delayMs })
       context.startTimer(run, id, delayMs)
       break
     }
@@ -183,22 +183,21 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       run.subrequests++
       if (run.subrequests > run.spec.limits.subrequestMax) return fail(binding, 'ERR_LIMIT_SUBREQUESTS', [run.spec.limits.subrequestMax, run.subrequests])
       const body = binding.isNullish(b) ? null : binding.isString(b) ? binding.stringBytes(b).slice() : (binding.bytes(b)?.slice() ?? null)
-      run.operations.set(id, { kind: 'fetch' })
-      run.fetches.add(id)
+      run.begin(id, { kind: 'fetch' })
       output.fetch(run, id, binding.string(a), body)
       break
     }
     case OPERATIONS.READ: {
       const fetchId = binding.number(a)
-      run.operations.set(id, { kind: 'read', fetchId })
+      run.begin(id, { kind: 'read', fetchId })
       output.fetchRead(run, fetchId)
       break
     }
     case OPERATIONS.BODY:
-      run.operations.set(id, { kind: 'body' })
+      run.begin(id, { kind: 'body' })
       break
     case OPERATIONS.DRAIN:
-      run.operations.set(id, { kind: 'drain' })
+      run.begin(id, { kind: 'drain' })
       // The reader may have caught up since `write` asked for a pause.
       if (!run.paused) context.startTimer(run, id, 0)
       break

@@ -49,14 +49,17 @@ export interface Kill {
   readonly error: CodedErrorData
 }
 
+const NO_OPERATIONS: ReadonlyMap<number, Operation> = new Map()
+const NO_FETCHES: ReadonlySet<number> = new Set()
+
 export class Run {
   readonly spec: RunSpec
   body: Uint8Array | null
   residence: Residence = { kind: 'nowhere' }
   startKind: StartKind = 'warm'
-  readonly operations = new Map<number, Operation>()
-  /** Outbound requests whose response has not been read to its end. */
-  readonly fetches = new Set<number>()
+  // Most runs wait for nothing: these are made when the first operation begins.
+  #operations: Map<number, Operation> | null = null
+  #fetches: Set<number> | null = null
   /** Chunks of a streamed request body that the guest has not asked for yet. */
   readonly bodyChunks: Uint8Array[] = []
   bodyEnded = false
@@ -88,6 +91,38 @@ export class Run {
     this.spec = spec
     this.body = spec.body
     this.startedAtMs = startedAtMs
+  }
+
+  get operations(): ReadonlyMap<number, Operation> {
+    return this.#operations ?? NO_OPERATIONS
+  }
+
+  /** Outbound requests whose response has not been read to its end. */
+  get fetches(): ReadonlySet<number> {
+    return this.#fetches ?? NO_FETCHES
+  }
+
+  begin(id: number, operation: Operation): void {
+    this.#operations ??= new Map<number, Operation>()
+    this.#operations.set(id, operation)
+    if (operation.kind !== 'fetch') return
+    this.#fetches ??= new Set<number>()
+    this.#fetches.add(id)
+  }
+
+  /** Whether the operation was under way. */
+  forget(id: number): boolean {
+    return this.#operations?.delete(id) ?? false
+  }
+
+  /** Whether the outbound request was under way. */
+  forgetFetch(id: number): boolean {
+    return this.#fetches?.delete(id) ?? false
+  }
+
+  forgetAll(): void {
+    this.#operations = null
+    this.#fetches = null
   }
 
   stop(outcome: Outcome, code: CodedErrorData['code'], params: CodedErrorData['params']): void {

@@ -1,5 +1,7 @@
 /** A host's records: a run that is under way, the worker it is at, and the run as a front door holds it. */
 import type { MessagePort } from 'node:worker_threads'
+import type { BuildKey, ImageId } from '../brand.ts'
+import type { IdTable } from '../id-table.ts'
 import type { HostChannel, OnRecord } from './channel.ts'
 import type { Invocation, InvocationInput, InvocationSink } from './types.ts'
 
@@ -23,22 +25,26 @@ export interface ActiveRun {
   canceled: boolean
 }
 
+/** A build that a worker was told of. */
+export interface IntroducedBuild {
+  readonly index: number
+  readonly imageId: ImageId
+}
+
 export interface WorkerHandle {
   readonly index: number
   readonly channel: HostChannel
   readonly port: MessagePort
   readonly abort: AbortController
-  readonly runs: Map<number, ActiveRun>
+  readonly runs: IdTable<ActiveRun>
   /** Builds that the worker knows, by key. */
-  readonly builds: Map<string, number>
+  readonly builds: Map<BuildKey, IntroducedBuild>
   /** Bound once for all polls. */
   readonly onRecord: OnRecord
   sleeping: boolean
   lastTurns: number
   /** Since when `lastTurns` stands with a guest inside. */
   stuckSinceMs: number
-  /** Inside one guest for longer than STUCK_MS: gets nothing until its turn ends. */
-  stuck: boolean
   /** The same for the watchdog, which looks seldom and by the host's clock. */
   watchedTurns: number
   watchedSinceMs: number

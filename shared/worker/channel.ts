@@ -92,8 +92,6 @@ const ENTRY = { STATE: 0, RUN: 1, BUILD: 2, KIND: 3, FLAGS: 4, HEAD_BYTES: 5, BO
 export const FLAG_BODY = 1
 export const FLAG_BODY_MORE = 2
 export const FLAG_LOGS = 4
-/** The body did not fit and comes as a message. */
-export const FLAG_BODY_POSTED = 8
 
 /** `bytes` is valid only during the call. */
 export type OnRecord = (type: number, runId: number, a: number, b: number, c: number, bytes: Uint8Array) => void

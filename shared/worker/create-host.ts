@@ -1,4 +1,5 @@
 /** The sandboxes of a process with all their threads: workers, and one thread that makes outbound requests for them. */
+import { availableParallelism } from 'node:os'
 import { MessageChannel, Worker } from 'node:worker_threads'
 import type { Clock } from '../clock.ts'
 import { bundlePrelude } from '../guest/bundle.ts'
@@ -37,6 +38,7 @@ export async function createSandboxHost(options: CreateHostOptions): Promise<Wor
   egress.on('error', (error) => options.log.error('the thread for outbound requests failed', { reason: error.message }))
   return new WorkerThreadHost({
     workers: options.workers,
+    workersAtOnce: Math.max(1, availableParallelism() - 1),
     slotsPerWorker: Math.max(1, Math.floor(options.slots / options.workers)),
     memoryBudgetBytes: options.memoryMib * MIB,
     queueMax: options.queueMax,

@@ -14,6 +14,7 @@ import type { ImageId } from '../brand.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, type CodedErrorData } from '../errors.ts'
 import { warmUpPrelude } from '../guest/warm-up.ts'
+import { IdTable } from '../id-table.ts'
 import { MIB, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { ImageArena, type ResidentImage } from '../microvm/arena.ts'
@@ -22,14 +23,19 @@ import type { BlockId, ImageManifest } from '../microvm/manifest.ts'
 import { createRuntime, globalValues, type RuntimeImages } from '../microvm/runtime.ts'
 import { siblingModule } from '../module-url.ts'
 import { START_KINDS } from '../outcome.ts'
-import { RunInvocation, type ActiveRun, type WorkerHandle } from './active-run.ts'
-import { createChannelMemory, FLAG_BODY_MORE, FLAG_BODY_POSTED, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
+import { RunInvocation, type ActiveRun, type IntroducedBuild, type WorkerHandle } from './active-run.ts'
+import { createChannelMemory, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
 import type { FromWorker, ToWorker, WorkerStats, WorkerTask } from './messages.ts'
 import { failedResult, readResult } from './results.ts'
 import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from './types.ts'
 
 export interface SandboxHostOptions {
   readonly workers: number
+  /**
+   * Workers that are given invocations at the same time, besides those that are inside one guest for long: more threads
+   * than cores only take the front door's time. Default: all.
+   */
+  readonly workersAtOnce?: number
   readonly slotsPerWorker: number
   /** All slots, images and parked machines together, bytes. */
   readonly memoryBudgetBytes: number
@@ -51,6 +57,8 @@ export interface SandboxHostOptions {
 }
 
 const STACK_SIZE_MB = 8
+/** Builds that one worker is told of; at the bound it forgets those that it is not running. */
+const BUILDS_KNOWN_MAX = 10_000
 const SPIN_US = 200
 /** With few invocations under way their latency counts and the thread has time; with many it does better to sleep and be woken. */
 const POLL_SPIN_RUNS_MAX = 4
@@ -70,9 +78,9 @@ export class WorkerThreadHost implements SandboxHost {
   #images: RuntimeImages | null = null
   #pools: Piscina[] = []
   #workers: WorkerHandle[] = []
-  readonly #runs = new Map<number, ActiveRun>()
+  readonly #runs = new IdTable<ActiveRun>()
   readonly #queue: ActiveRun[] = []
-  readonly #replies = new Map<number, (message: FromWorker) => void>()
+  readonly #replies = new Map<number, { readonly worker: WorkerHandle; readonly resolve: (message: FromWorker | null) => void }>()
   readonly #usesOfImage = new Map<ImageId, number>()
   #nextRunId = 1
   #nextBuild = 1
@@ -139,7 +147,7 @@ export class WorkerThreadHost implements SandboxHost {
       sink.end(failedResult('loadShed', refusal))
       return new RunInvocation(this, run)
     }
-    this.#runs.set(run.id, run)
+    this.#runs.add(run.id, run)
     this.#use(input.build.imageId, 1)
     if (this.#queue.length > 0 || !this.#handOver(run)) this.#queue.push(run)
     this.#schedulePoll()
@@ -168,7 +176,7 @@ export class WorkerThreadHost implements SandboxHost {
     if (this.#runs.size === 0) return
     await new Promise<void>((resolve) => {
       const stop = this.#options.clock.after(timeoutMs, () => {
-        for (const run of [...this.#runs.values()]) this.cancel(run)
+        for (const run of this.#runs.values()) this.cancel(run)
         resolve()
       })
       this.#whenIdle.push(() => {
@@ -183,7 +191,7 @@ export class WorkerThreadHost implements SandboxHost {
     this.#state = 'closed'
     this.#stopWatch()
     for (const worker of this.#workers) this.#post(worker, { kind: 'close' })
-    for (const run of [...this.#runs.values()]) this.#finish(run, failedResult('platformFault', { code: 'ERR_WORKER_LOST', params: ['the host closed'] }))
+    for (const run of this.#runs.values()) this.#finish(run, failedResult('platformFault', { code: 'ERR_WORKER_LOST', params: ['the host closed'] }))
     await Promise.all(this.#pools.map((pool) => pool.destroy()))
     for (const worker of this.#workers) worker.port.close()
     await this.#options.onClose?.()
@@ -209,7 +217,7 @@ export class WorkerThreadHost implements SandboxHost {
   }
 
   cancel(run: ActiveRun): void {
-    if (!this.#runs.has(run.id) || run.canceled) return
+    if (this.#runs.get(run.id) === undefined || run.canceled) return
     run.canceled = true
     if (run.worker === null) {
       const at = this.#queue.indexOf(run)
@@ -230,13 +238,16 @@ export class WorkerThreadHost implements SandboxHost {
     return null
   }
 
-  /** Gives the run to the least busy worker that takes it; among equals to one that knows the build. */
+  /** Gives the run to the least busy of the workers that serve now; among equals to one that knows the build. */
   #handOver(run: ActiveRun): boolean {
     let best: WorkerHandle | null = null
     let bestLoad = Infinity
+    let left = this.#options.workersAtOnce ?? this.#workers.length
     for (const worker of this.#workers) {
-      if (worker.lost || this.#isStuck(worker)) continue
+      if (worker.lost) continue
       const { pending } = worker.channel
+      if (pending > 0 && this.#isStuck(worker)) continue
+      if (left-- === 0) break
       if (pending > UNSTARTED_MAX) continue
       const load = pending * 2 - (worker.builds.has(run.input.build.key) ? 1 : 0)
       if (load < bestLoad) {
@@ -250,19 +261,11 @@ export class WorkerThreadHost implements SandboxHost {
   /** H1: what waits at a worker that is inside one guest for long goes to the others, oldest first. */
   #rescue(): void {
     this.#rescueScheduled = false
-    const nowMs = performance.now()
     let watching = false
     for (const worker of this.#workers) {
-      const { channel } = worker
-      if (channel.currentRun === 0 || channel.turns !== worker.lastTurns) {
-        worker.lastTurns = channel.turns
-        worker.stuckSinceMs = nowMs
-        worker.stuck = false
-      } else if (nowMs - worker.stuckSinceMs > STUCK_MS && !worker.lost) {
-        worker.stuck = true
-        for (const runId of channel.takeBack()) this.#requeue(worker, runId)
-      }
-      watching ||= channel.pending > 1 || worker.stuck
+      const stuck = this.#isStuck(worker)
+      if (stuck) for (const runId of worker.channel.takeBack()) this.#requeue(worker, runId)
+      watching ||= stuck || worker.channel.pending > 1
     }
     if (this.#queue.length > 0) this.#refill()
     if (watching && this.#workers.length > 1) this.#rescueLater()
@@ -275,16 +278,22 @@ export class WorkerThreadHost implements SandboxHost {
     setTimeout(this.#rescueBound, STUCK_MS)
   }
 
+  /** Inside one guest for longer than STUCK_MS, as far as was looked. */
   #isStuck(worker: WorkerHandle): boolean {
-    if (!worker.stuck) return false
-    if (worker.channel.currentRun !== 0 && worker.channel.turns === worker.lastTurns) return true
-    worker.stuck = false
-    return false
+    if (this.#workers.length === 1 || worker.lost) return false
+    const { channel } = worker
+    const nowMs = performance.now()
+    const { turns } = channel
+    if (channel.currentRun === 0 || turns !== worker.lastTurns) {
+      worker.lastTurns = turns
+      worker.stuckSinceMs = nowMs
+    }
+    return nowMs - worker.stuckSinceMs > STUCK_MS
   }
 
   #sendTo(worker: WorkerHandle, run: ActiveRun): boolean {
     const { input } = run
-    const build = worker.builds.get(input.build.key) ?? this.#introduce(worker, input.build)
+    const build = (worker.builds.get(input.build.key) ?? this.#introduce(worker, input.build)).index
     const kind = input.kind === 'http' ? 0 : 1
     const flags = (input.bodyMore ? FLAG_BODY_MORE : 0) | (input.wantLogs ? FLAG_LOGS : 0)
     const head = `${input.requestId}\n${input.clientIp}\n${input.method}\n${input.url}${input.headers === '' ? '' : `\n${input.headers}`}`
@@ -293,21 +302,32 @@ export class WorkerThreadHost implements SandboxHost {
     if (sent === 'full') return false
     if (sent === 'large') {
       const body = input.body === null ? null : new Uint8Array(input.body)
-      this.#post(worker, { kind: 'start', runId: run.id, build, invocationKind: kind, flags: flags | FLAG_BODY_POSTED, deadlineAtMs, head, body })
+      this.#post(worker, { kind: 'start', runId: run.id, build, invocationKind: kind, flags, deadlineAtMs, head, body })
     }
     run.worker = worker
-    worker.runs.set(run.id, run)
+    worker.runs.add(run.id, run)
     if (this.#workers.length > 1 && worker.channel.pending > 1) this.#rescueLater()
     return true
   }
 
-  #introduce(worker: WorkerHandle, build: BuildSpec): number {
+  #introduce(worker: WorkerHandle, build: BuildSpec): IntroducedBuild {
     const image = this.#arena.get(build.imageId)
     if (image === undefined) throw new CodedError('ERR_INTERNAL', ['the image is not here'])
-    const index = this.#nextBuild++
-    worker.builds.set(build.key, index)
-    this.#post(worker, { kind: 'build', index, image, limits: build.limits, secrets: build.secrets, account: build.account })
-    return index
+    if (worker.builds.size >= BUILDS_KNOWN_MAX) this.#forgetBuilds(worker, () => true)
+    const introduced = { index: this.#nextBuild++, imageId: build.imageId }
+    worker.builds.set(build.key, introduced)
+    this.#post(worker, { kind: 'build', index: introduced.index, image, limits: build.limits, secrets: build.secrets, account: build.account })
+    return introduced
+  }
+
+  /** Has a worker forget builds, but for those that its runs are of: it may not have begun these. */
+  #forgetBuilds(worker: WorkerHandle, which: (build: IntroducedBuild) => boolean): void {
+    const used = new Set(worker.runs.values().map(({ input }) => input.build.key))
+    for (const [key, build] of worker.builds) {
+      if (used.has(key) || !which(build)) continue
+      worker.builds.delete(key)
+      this.#post(worker, { kind: 'forgetBuild', index: build.index })
+    }
   }
 
   #post(worker: WorkerHandle, message: ToWorker): void {
@@ -442,7 +462,7 @@ export class WorkerThreadHost implements SandboxHost {
     this.#pools[index] = pool
     const handle: WorkerHandle = {
       onRecord: (type, runId, a, b, c, bytes) => this.#onRecord(handle, type, runId, a, b, c, bytes),
-      index, channel, port: ports.port1, abort: new AbortController(), runs: new Map(), builds: new Map(), sleeping: false, lastTurns: 0, stuckSinceMs: 0, stuck: false, watchedTurns: 0, watchedSinceMs: 0, lost: false,
+      index, channel, port: ports.port1, abort: new AbortController(), runs: new IdTable(), builds: new Map(), sleeping: false, lastTurns: 0, stuckSinceMs: 0, watchedTurns: 0, watchedSinceMs: 0, lost: false,
     }
     const egress = this.#options.egressPort(index, channel.control)
     const task: WorkerTask = {
@@ -471,7 +491,7 @@ export class WorkerThreadHost implements SandboxHost {
       this.counts.incidents++
       this.#options.log.error('a reset sandbox differs from its image; it was destroyed', { what: message.what, image: message.imageId })
     } else if (message.kind !== 'ready') {
-      this.#replies.get(message.reply)?.(message)
+      this.#replies.get(message.reply)?.resolve(message)
       this.#replies.delete(message.reply)
     }
   }
@@ -483,7 +503,12 @@ export class WorkerThreadHost implements SandboxHost {
     this.#options.log.error('a worker was lost', { worker: worker.index, why })
     worker.channel.poll(Infinity, worker.onRecord)
     for (const runId of worker.channel.takeBack()) this.#requeue(worker, runId)
-    for (const run of [...worker.runs.values()]) this.#finish(run, failedResult('platformFault', { code: 'ERR_WORKER_LOST', params: [why] }))
+    for (const run of worker.runs.values()) this.#finish(run, failedResult('platformFault', { code: 'ERR_WORKER_LOST', params: [why] }))
+    for (const [reply, asked] of this.#replies) {
+      if (asked.worker !== worker) continue
+      this.#replies.delete(reply)
+      asked.resolve(null)
+    }
     worker.port.close()
     void this.#pools[worker.index]?.destroy()
     void this.#startWorker(worker.index).then(
@@ -541,16 +566,17 @@ export class WorkerThreadHost implements SandboxHost {
 
   /** H3. */
   async #forgetEverywhere(image: ResidentImage): Promise<boolean> {
-    for (const worker of this.#workers) worker.builds.clear()
+    for (const worker of this.#workers) this.#forgetBuilds(worker, ({ imageId }) => imageId === image.imageId)
     const answers = await Promise.all(this.#workers.map((worker) => this.#ask(worker, (reply) => ({ kind: 'forgetImage', image, reply }))))
-    return answers.every((answer) => answer?.kind === 'forgotten' && answer.done)
+    // A worker that was lost holds nothing any more.
+    return answers.every((answer) => answer === null || (answer.kind === 'forgotten' && answer.done))
   }
 
   #ask(worker: WorkerHandle, make: (reply: number) => ToWorker): Promise<FromWorker | null> {
     if (worker.lost) return Promise.resolve(null)
     const reply = this.#nextReply++
     return new Promise((resolve) => {
-      this.#replies.set(reply, resolve)
+      this.#replies.set(reply, { worker, resolve })
       this.#post(worker, make(reply))
     })
   }

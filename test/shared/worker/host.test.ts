@@ -105,11 +105,17 @@ await t.test('a thread that does not come back is replaced; its invocation fails
   const host = await startHost({ watchdogGraceMs: -59_700 })
   const spin = await publish(host, 'export default { fetch: () => { for (;;); } }', { cpuMs: 60_000, wallMs: 60_000 })
   const quick = await publish(host, 'export default { fetch: () => new Response("quick") }', { wallMs: 60_000 })
+  const unused = await publish(host, 'export default { fetch: () => new Response("unused") }')
   const stuck = invoke(host, spin, { deadlineAtMs: Date.now() + 60_000 })
+  // Asked while it cannot answer: the questions must not outlive it.
+  host.dropImage(unused.imageId)
+  const stats = host.refreshStats()
   const waiting = [1, 2, 3, 4, 5, 6].map(() => invoke(host, quick, { deadlineAtMs: Date.now() + 60_000 }))
   t.equal((await stuck.answer).result.error?.code, 'ERR_WORKER_LOST')
   for (const { answer } of waiting) t.equal((await answer).body.toString(), 'quick')
   t.equal(host.counts.workersLost, 1)
+  t.same(await stats, [])
+  t.notOk(host.hasImage(unused.imageId))
   await host.close()
 })
 
@@ -210,8 +216,8 @@ await t.test('a dropped image is gone from every slot and its memory is used aga
   await host.close()
 })
 
-await t.test('what waits behind a guest that computes for long is run by another worker', async (t) => {
-  const host = await startHost({ workers: 2 })
+for (const workersAtOnce of [1, 2]) await t.test(`what waits behind a guest that computes for long is run by another worker, ${workersAtOnce} serving at once`, async (t) => {
+  const host = await startHost({ workers: 2, workersAtOnce })
   const quick = await publish(host, 'export default { fetch: () => new Response("quick") }')
   const slow = await publish(host, 'export default { fetch: () => { const until = 60_000_000; for (let i = 0; i < until; i++); return new Response("slow") } }', { cpuMs: 20_000 })
   for (let times = 0; times < 20; times++) await invoke(host, quick).answer
