@@ -73,7 +73,7 @@ export const resetCost: Benchmark = {
     return [
       ...DIRTY_PAGES.map((count) => {
         const rounds = results[`${count}`]
-        return { key: `reset-${count}-p50`, value: median(rounds), rounds, detail: { repeats }, note: '' }
+        return { key: `reset-${count}-p50`, value: median(rounds), rounds, detail: { repeats }, note: `${WRITTEN_BYTES} bytes written in each page` }
       }),
       {
         key: 'reset-32-vs-copy', value: median(shares), rounds: shares,

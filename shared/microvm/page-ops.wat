@@ -1,13 +1,14 @@
 ;; The page operations of a slot: copying an image's pages into a guest's memory and comparing the two.
 ;; Three memories: the arena that holds every image of the process, the guest's memory, and the flags that the
-;; rewritten stores set, one byte for each 4 KiB page. page-ops.ts holds this file's binary; a test keeps them equal.
+;; rewritten stores set, one byte (0 or 1) for each granule of 512 bytes, so that the flags of a 4 KiB page are one
+;; 64-bit word. page-ops.ts holds this file's binary; a test keeps them equal.
 ;;
 ;; A page table is an array of i32 in the arena, one for each page of an image: the arena offset of the page's
 ;; content, 0 for a page of zeros. Pages past the table's end are zeros too.
 (module
   (import "outpost" "arena" (memory $arena 1 65536 shared))
   (import "outpost" "memory" (memory $guest 1 65536))
-  (import "outpost" "flags" (memory $flags 17 17))
+  (import "outpost" "flags" (memory $flags 129 129))
 
   ;; Where page $page of the image lies in the arena, 0 for zeros.
   (func $source (param $table i32) (param $count i32) (param $page i32) (result i32)
@@ -15,43 +16,68 @@
       (then (i32.load $arena (i32.add (local.get $table) (i32.shl (local.get $page) (i32.const 2)))))
       (else (i32.const 0))))
 
-  (func $restorePage (param $table i32) (param $count i32) (param $page i32) (param $pages i32)
+  ;; Restores the first 16 bytes of a page.
+  (func $restoreStart (param $table i32) (param $count i32) (param $page i32)
     (local $from i32)
     (local.set $from (call $source (local.get $table) (local.get $count) (local.get $page)))
+    (local.set $page (i32.shl (local.get $page) (i32.const 12)))
     (if (local.get $from)
-      (then (memory.copy $guest $arena (i32.shl (local.get $page) (i32.const 12)) (local.get $from) (i32.const 4096)))
-      (else (memory.fill $guest (i32.shl (local.get $page) (i32.const 12)) (i32.const 0) (i32.const 4096))))
-    ;; A store that straddles the page's end marked only this page: put back the first 16 bytes of the next one.
-    (local.set $page (i32.add (local.get $page) (i32.const 1)))
-    (if (i32.lt_u (local.get $page) (local.get $pages))
       (then
-        (local.set $from (call $source (local.get $table) (local.get $count) (local.get $page)))
-        (local.set $page (i32.shl (local.get $page) (i32.const 12)))
-        (if (local.get $from)
-          (then
-            (i64.store $guest (local.get $page) (i64.load $arena (local.get $from)))
-            (i64.store $guest offset=8 (local.get $page) (i64.load $arena offset=8 (local.get $from))))
-          (else
-            (i64.store $guest (local.get $page) (i64.const 0))
-            (i64.store $guest offset=8 (local.get $page) (i64.const 0)))))))
+        (i64.store $guest (local.get $page) (i64.load $arena (local.get $from)))
+        (i64.store $guest offset=8 (local.get $page) (i64.load $arena offset=8 (local.get $from))))
+      (else
+        (i64.store $guest (local.get $page) (i64.const 0))
+        (i64.store $guest offset=8 (local.get $page) (i64.const 0)))))
 
-  ;; Restores every flagged page from the image and clears the flags. $pages: physical size of the guest's memory in
-  ;; 4 KiB pages, a multiple of 8. Returns how many pages were restored.
+  ;; Restores the granules of a page whose flags are set in $word, each run of them in one copy. A store that straddles
+  ;; the end of a granule marked only that one: 16 bytes past each run are restored too.
+  (func $restorePage (param $table i32) (param $count i32) (param $page i32) (param $pages i32) (param $word i64)
+    (local $from i32) (local $to i32) (local $start i32) (local $end i32) (local $length i32)
+    (local.set $from (call $source (local.get $table) (local.get $count) (local.get $page)))
+    (local.set $to (i32.shl (local.get $page) (i32.const 12)))
+    (loop $runs
+      ;; A flag is bit 0 of its byte, so eight bits are one granule: bit n stands for byte n * 64 of the page.
+      (local.set $start (i32.wrap_i64 (i64.ctz (local.get $word))))
+      (local.set $end (i32.add (local.get $start) (i32.wrap_i64 (i64.ctz
+        (i64.xor (i64.shr_u (local.get $word) (i64.extend_i32_u (local.get $start))) (i64.const 0x0101010101010101))))))
+      (local.set $word (select
+        (i64.const 0)
+        (i64.and (local.get $word) (i64.shl (i64.const -1) (i64.extend_i32_u (local.get $end))))
+        (i32.ge_u (local.get $end) (i32.const 64))))
+      (local.set $length (i32.shl (i32.sub (local.get $end) (local.get $start)) (i32.const 6)))
+      (if (i32.lt_u (local.get $end) (i32.const 64)) (then (local.set $length (i32.add (local.get $length) (i32.const 16)))))
+      (local.set $start (i32.shl (local.get $start) (i32.const 6)))
+      (if (local.get $from)
+        (then (memory.copy $guest $arena (i32.add (local.get $to) (local.get $start)) (i32.add (local.get $from) (local.get $start)) (local.get $length)))
+        (else (memory.fill $guest (i32.add (local.get $to) (local.get $start)) (i32.const 0) (local.get $length))))
+      (br_if $runs (i64.ne (local.get $word) (i64.const 0))))
+    (if (i32.ge_u (local.get $end) (i32.const 64))
+      (then
+        (local.set $page (i32.add (local.get $page) (i32.const 1)))
+        (if (i32.lt_u (local.get $page) (local.get $pages))
+          (then (call $restoreStart (local.get $table) (local.get $count) (local.get $page)))))))
+
+  ;; Restores every flagged granule from the image and clears the flags. $pages: physical size of the guest's memory in
+  ;; 4 KiB pages, a multiple of 16. Returns in how many pages something was restored.
   (func (export "reset") (param $table i32) (param $count i32) (param $pages i32) (result i32)
-    (local $page i32) (local $end i32) (local $restored i32)
-    (loop $words
-      (if (i64.ne (i64.load $flags (local.get $page)) (i64.const 0))
-        (then
-          (local.set $end (i32.add (local.get $page) (i32.const 8)))
-          (loop $bytes
-            (if (i32.load8_u $flags (local.get $page))
+    (local $page i32) (local $end i32) (local $at i32) (local $restored i32) (local $word i64)
+    (loop $each
+      ;; Most pages are clean: four at a time.
+      (if (i64.eqz (i64.or
+            (i64.or (i64.load $flags (local.tee $at (i32.shl (local.get $page) (i32.const 3)))) (i64.load $flags offset=8 (local.get $at)))
+            (i64.or (i64.load $flags offset=16 (local.get $at)) (i64.load $flags offset=24 (local.get $at)))))
+        (then (local.set $page (i32.add (local.get $page) (i32.const 4))))
+        (else
+          (local.set $end (i32.add (local.get $page) (i32.const 4)))
+          (loop $four
+            (local.set $word (i64.load $flags (local.tee $at (i32.shl (local.get $page) (i32.const 3)))))
+            (if (i64.ne (local.get $word) (i64.const 0))
               (then
-                (call $restorePage (local.get $table) (local.get $count) (local.get $page) (local.get $pages))
+                (call $restorePage (local.get $table) (local.get $count) (local.get $page) (local.get $pages) (local.get $word))
+                (i64.store $flags (local.get $at) (i64.const 0))
                 (local.set $restored (i32.add (local.get $restored) (i32.const 1)))))
-            (br_if $bytes (i32.lt_u (local.tee $page (i32.add (local.get $page) (i32.const 1))) (local.get $end))))
-          (i64.store $flags (i32.sub (local.get $page) (i32.const 8)) (i64.const 0)))
-        (else (local.set $page (i32.add (local.get $page) (i32.const 8)))))
-      (br_if $words (i32.lt_u (local.get $page) (local.get $pages))))
+            (br_if $four (i32.lt_u (local.tee $page (i32.add (local.get $page) (i32.const 1))) (local.get $end))))))
+      (br_if $each (i32.lt_u (local.get $page) (local.get $pages))))
     (local.get $restored))
 
   ;; Turns a clean memory that equals the image at $fromTable into the one at $toTable: copies where the tables
@@ -66,7 +92,7 @@
             (call $source (local.get $fromTable) (local.get $fromCount) (local.get $page))
             (call $source (local.get $toTable) (local.get $toCount) (local.get $page)))
         (then
-          (call $restorePage (local.get $toTable) (local.get $toCount) (local.get $page) (local.get $pages))
+          (call $restorePage (local.get $toTable) (local.get $toCount) (local.get $page) (local.get $pages) (i64.const 0x0101010101010101))
           (local.set $copied (i32.add (local.get $copied) (i32.const 1)))))
       (br_if $each (i32.lt_u (local.tee $page (i32.add (local.get $page) (i32.const 1))) (local.get $end))))
     (local.get $copied))
@@ -75,7 +101,7 @@
   (func (export "verify") (param $table i32) (param $count i32) (param $pages i32) (result i32)
     (local $page i32) (local $from i32) (local $at i32) (local $end i32)
     (loop $each
-      (if (i32.load8_u $flags (local.get $page)) (then (return (local.get $page))))
+      (if (i64.ne (i64.load $flags (i32.shl (local.get $page) (i32.const 3))) (i64.const 0)) (then (return (local.get $page))))
       (local.set $from (call $source (local.get $table) (local.get $count) (local.get $page)))
       (local.set $at (i32.shl (local.get $page) (i32.const 12)))
       (local.set $end (i32.add (local.get $at) (i32.const 4096)))
@@ -94,13 +120,13 @@
     (i32.const -1))
 
   ;; Writes the first $words 32-bit words of a page in which memory differs from the image to the flags memory at
-  ;; 0x100100, as pairs of word address and content. Returns how many pairs; a page has at most 1024.
+  ;; 0x800100, as pairs of word address and content. Returns how many pairs; a page has at most 1024.
   (func (export "changes") (param $table i32) (param $count i32) (param $page i32) (param $words i32) (result i32)
     (local $from i32) (local $at i32) (local $end i32) (local $out i32) (local $before i32)
     (local.set $from (call $source (local.get $table) (local.get $count) (local.get $page)))
     (local.set $at (i32.shl (local.get $page) (i32.const 12)))
     (local.set $end (i32.add (local.get $at) (i32.shl (local.get $words) (i32.const 2))))
-    (local.set $out (i32.const 0x100100))
+    (local.set $out (i32.const 0x800100))
     (loop $each
       (local.set $before (i32.const 0))
       (if (local.get $from)
@@ -113,4 +139,4 @@
           (i32.store $flags offset=4 (local.get $out) (i32.load $guest (local.get $at)))
           (local.set $out (i32.add (local.get $out) (i32.const 8)))))
       (br_if $each (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 4))) (local.get $end))))
-    (i32.shr_u (i32.sub (local.get $out) (i32.const 0x100100)) (i32.const 3))))
+    (i32.shr_u (i32.sub (local.get $out) (i32.const 0x800100)) (i32.const 3))))

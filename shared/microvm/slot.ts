@@ -4,7 +4,7 @@
  *
  * S1  Between machines a slot is clean: memory equals its image bit for bit (zeros beyond), no flag is set, globals are
  *     the image's, the function table is as it was linked. `verify` is the proof, `reset` the way there.
- * S2  Whatever writes guest memory sets the flag of the page first: rewritten stores inside, `markWrite` outside.
+ * S2  Whatever writes guest memory sets the flag of the granule first: rewritten stores inside, `markWrite` outside.
  * S3  No view of guest memory outlives the call that took it: growth detaches views and a reset changes what is under
  *     them. `bytes` is the one accessor.
  */
@@ -12,7 +12,7 @@ import type { ResidentImage } from './arena.ts'
 import type { Engine } from './engine.ts'
 import { createMemories, type ExtensionBase, type HostImports, type LinkedInstance, linkInstance } from './instance.ts'
 import { PAGE_BYTES } from './manifest.ts'
-import { CONTROL_OFFSET, DIRTY_TAIL_BYTES } from './rewrite/layout.ts'
+import { CONTROL_OFFSET, DIRTY_TAIL_BYTES, GRANULE_SHIFT } from './rewrite/layout.ts'
 
 const WASM_PAGE_BYTES = 65_536
 const FUEL = 0
@@ -20,8 +20,9 @@ const VIRTUAL_PAGES = 1
 const LIMIT_PAGES = 2
 const TABLE_WRITTEN = 3
 const WORDS_PER_PAGE = PAGE_BYTES / 4
+const GRANULES_PER_PAGE = PAGE_BYTES >>> GRANULE_SHIFT
 /** Where `changes` of page-ops.wat writes, in the flags memory beyond the control block. */
-const CHANGES_OFFSET = 0x100100
+const CHANGES_OFFSET = 0x800100
 const EMPTY_IMAGE = { table: 0, count: 0 }
 
 /** The private state of a parked machine: the 32-bit words in which it differs from its image. */
@@ -95,14 +96,14 @@ export class Slot {
   get dirtyPages(): number {
     this.#refresh()
     let count = 0
-    for (let page = 0; page < this.#pages; page++) count += this.#flags[page] ?? 0
+    for (let page = 0; page < this.#pages; page++) if (this.#isDirty(page)) count++
     return count
   }
 
   /** Marks `length` bytes from `ptr` as about to be written by the host (S2). */
   markWrite(ptr: number, length: number): void {
-    const last = (ptr + length - 1) >>> 12
-    for (let page = ptr >>> 12; page <= last; page++) this.#flags[page] = 1
+    const last = (ptr + length - 1) >>> GRANULE_SHIFT
+    for (let granule = ptr >>> GRANULE_SHIFT; granule <= last; granule++) this.#flags[granule] = 1
   }
 
   /** Fuel units until the guest must ask; about one per loop turn. */
@@ -124,7 +125,7 @@ export class Slot {
   /** A store that traps may have set a flag beyond the physical memory, where no reset looks. Call after a trap, before `reset`. */
   clearStrayFlags(): void {
     this.#refresh()
-    for (let at = this.#flags.indexOf(1, this.#pages); at !== -1; at = this.#flags.indexOf(1, at + 1)) this.#flags[at] = 0
+    for (let at = this.#flags.indexOf(1, this.#pages * GRANULES_PER_PAGE); at !== -1; at = this.#flags.indexOf(1, at + 1)) this.#flags[at] = 0
   }
 
   /** Back to the image (S1). Returns the number of pages restored. */
@@ -175,10 +176,10 @@ export class Slot {
       if (pairs > 0) parts.push(new Int32Array(this.instance.flags.buffer, CHANGES_OFFSET, pairs * 2).slice())
     }
     for (let page = 0; page < this.#pages; page++) {
-      if (this.#flags[page] === 0) continue
+      if (!this.#isDirty(page)) continue
       collect(page, WORDS_PER_PAGE)
       // A store that straddles a page end flags only the first page.
-      if (page + 1 < this.#pages && this.#flags[page + 1] === 0) collect(page + 1, DIRTY_TAIL_BYTES / 4)
+      if (page + 1 < this.#pages && !this.#isDirty(page + 1)) collect(page + 1, DIRTY_TAIL_BYTES / 4)
     }
     const changed = new Int32Array(parts.reduce((sum, part) => sum + part.length, 0))
     let at = 0
@@ -197,11 +198,17 @@ export class Slot {
     const { changed } = state
     for (let at = 0; at < changed.length; at += 2) {
       const address = (changed[at] ?? 0) >>> 0
-      this.#flags[address >>> 10] = 1
+      this.#flags[address >>> (GRANULE_SHIFT - 2)] = 1
       this.#words[address] = changed[at + 1] ?? 0
     }
     this.#control[VIRTUAL_PAGES] = state.virtualPages
     this.#restoreGlobals(state.globals)
+  }
+
+  #isDirty(page: number): boolean {
+    const first = page * GRANULES_PER_PAGE
+    for (let granule = first; granule < first + GRANULES_PER_PAGE; granule++) if (this.#flags[granule] !== 0) return true
+    return false
   }
 
   #refresh(): void {

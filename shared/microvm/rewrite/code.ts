@@ -11,7 +11,7 @@
  * C4. An instruction of the original names memory 0 only (checked while reading); only inserted ones name memory 1.
  */
 import { REWRITTEN_BODY_BYTES_MAX, REWRITTEN_BYTES_MAX } from './bounds.ts'
-import { CONTROL_FUEL, CONTROL_TABLE_WRITTEN, CONTROL_VIRTUAL_PAGES, DIRTY_PAGE_SHIFT } from './layout.ts'
+import { CONTROL_FUEL, CONTROL_TABLE_WRITTEN, CONTROL_VIRTUAL_PAGES, GRANULE_SHIFT } from './layout.ts'
 import { InstructionReader } from './instruction-reader.ts'
 import { ByteWriter } from './writer.ts'
 import { OP, STORE_BY_OPCODE, type Store, type StoreKind, type StoredType } from './opcodes.ts'
@@ -211,7 +211,7 @@ export class CodeRewriter {
   #flag(reader: InstructionReader): void {
     const code = this.#code
     if (reader.memoryOffset !== 0) code.i32Const(reader.memoryOffset).op(OP.i32Add)
-    code.i32Const(DIRTY_PAGE_SHIFT).op(OP.i32ShrU).i32Const(1).flagsAccess(OP.i32Store8, 0, 0)
+    code.i32Const(GRANULE_SHIFT).op(OP.i32ShrU).i32Const(1).flagsAccess(OP.i32Store8, 0, 0)
   }
 
   /** Takes one unit of fuel and asks for more if there is none. */

@@ -6,7 +6,7 @@
  * functions here: paying, marking and the operation itself, so that the caller's operands can stay on the stack.
  */
 import {
-  CONTROL_FUEL, CONTROL_LIMIT_PAGES, CONTROL_TABLE_WRITTEN, CONTROL_VIRTUAL_PAGES, DATA_DROPPED_EXPORT_PREFIX, DIRTY_PAGE_SHIFT,
+  CONTROL_FUEL, CONTROL_LIMIT_PAGES, CONTROL_TABLE_WRITTEN, CONTROL_VIRTUAL_PAGES, DATA_DROPPED_EXPORT_PREFIX, GRANULE_SHIFT,
   ELEMENT_DROPPED_EXPORT_PREFIX, GROW_SLACK_PAGES,
 } from './layout.ts'
 import { writeConstExpression } from './const-expression.ts'
@@ -183,8 +183,8 @@ function writeMarkRange(code: ByteWriter): void {
     .localGet(destination).op(OP.i32LtU).op(OP.if).u8(BLOCK_EMPTY).op(OP.return).op(OP.end)
   code.localGet(last).i32Const(16).op(OP.i32ShrU).op(OP.memorySize).u8(0).op(OP.i32GeU).op(OP.if).u8(BLOCK_EMPTY).op(OP.return).op(OP.end)
   // Most ranges lie in one page, and a store is cheaper than a fill.
-  code.localGet(destination).i32Const(DIRTY_PAGE_SHIFT).op(OP.i32ShrU).localTee(destination)
-    .localGet(last).i32Const(DIRTY_PAGE_SHIFT).op(OP.i32ShrU).localTee(last)
+  code.localGet(destination).i32Const(GRANULE_SHIFT).op(OP.i32ShrU).localTee(destination)
+    .localGet(last).i32Const(GRANULE_SHIFT).op(OP.i32ShrU).localTee(last)
     .op(OP.i32Eq).op(OP.if).u8(BLOCK_EMPTY)
     .localGet(destination).i32Const(1).flagsAccess(OP.i32Store8, 0, 0)
     .op(OP.else)

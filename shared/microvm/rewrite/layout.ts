@@ -4,15 +4,16 @@
  *
  * Memories. Index 0 is the guest's own memory, index 1 the flags memory, which no instruction of the guest can name.
  *
- *     flags memory, 17 wasm pages
- *     0x000000  dirty flags: byte i is 1 when page i (4 KiB) of the guest memory was written since the last drain
- *     0x100000  control block, 64 bytes
- *     0x110000  end
+ *     flags memory, 129 wasm pages
+ *     0x000000  dirty flags: byte i is 1 when granule i (512 bytes) of the guest memory was written since the last drain;
+ *               the eight flags of one 4 KiB page are one 64-bit word
+ *     0x800000  control block, 64 bytes
+ *     0x810000  end
  *
- * L1. A store sets the flag of the page of its first byte, before it writes. What it writes past the end of that page
- *     is covered by the host, which restores DIRTY_TAIL_BYTES past each dirty page.
- * L2. Bulk operations set the flags of every page that they write.
- * L3. Flags of pages beyond the physical memory may be set by a store that then traps: the host clears and ignores them.
+ * L1. A store sets the flag of the granule of its first byte, before it writes. What it writes past the end of that
+ *     granule is covered by the host, which restores DIRTY_TAIL_BYTES past each dirty granule.
+ * L2. Bulk operations set the flags of every granule that they write.
+ * L3. Flags of granules beyond the physical memory may be set by a store that then traps: the host clears and ignores them.
  * L4. Fuel below zero calls `outpost.refuel`. A result other than 0 ends the guest by `unreachable`.
  */
 
@@ -37,18 +38,18 @@ export const GLOBAL_EXPORT_PREFIX = 'outpost.global.'
 export const DATA_DROPPED_EXPORT_PREFIX = 'outpost.data.'
 export const ELEMENT_DROPPED_EXPORT_PREFIX = 'outpost.element.'
 
-/** Size of the guest pages that flags stand for: 4 KiB. */
-export const DIRTY_PAGE_SHIFT = 12
-/** What the host restores past each dirty page: a v128 store at a page's last byte writes 15 bytes into the next. */
+/** Size of the granules that flags stand for: 512 bytes, the smallest of which a page's flags fill one word. */
+export const GRANULE_SHIFT = 9
+/** What the host restores past each dirty granule: a v128 store at its last byte writes 15 bytes into the next. */
 export const DIRTY_TAIL_BYTES = 16
-/** One flag for each 4 KiB page of 4 GiB. */
-export const FLAGS_BYTES = 0x100000
-/** 64 KiB pages of the flags memory: the flags and one page for the control block. */
-export const FLAGS_PAGES = 17
-export const FLAGS_MAXIMUM_PAGES = 17
+/** One flag for each granule of 4 GiB. */
+export const FLAGS_BYTES = 0x800000
+/** 64 KiB pages of the flags memory: the flags and one page for the control block. What is not touched takes no memory. */
+export const FLAGS_PAGES = 129
+export const FLAGS_MAXIMUM_PAGES = 129
 
 /** Byte offset of the control block in the flags memory. */
-export const CONTROL_OFFSET = 0x100000
+export const CONTROL_OFFSET = 0x800000
 /** i32: what is left before `outpost.refuel` is called. */
 export const CONTROL_FUEL = CONTROL_OFFSET
 /** i32: the guest's memory.size, in 64 KiB pages. */

@@ -3,7 +3,7 @@ import t from 'tap'
 import { createEngine, engineFile, EXTENSIONS, type TestEngine } from './engine.ts'
 import { DIRTY_TAIL_BYTES, FLAGS_BYTES, rewriteModule } from '../../../../shared/microvm/rewrite/index.ts'
 
-const PAGE = 4096
+const GRANULE = 512
 
 const SCRIPTS: readonly (readonly [what: string, source: string])[] = [
   ['arithmetic', '1+1'],
@@ -85,17 +85,17 @@ function capture(engine: TestEngine): State {
   return { memory: new Uint8Array(engine.memory.buffer).slice(), globals: engine.globals.map(valueOf) }
 }
 
-/** Puts back only what the flags tell. Returns the number of dirty pages. */
+/** Puts back only what the flags tell. Returns the number of dirty granules. */
 function restore(engine: TestEngine, image: State): number {
   const memory = new Uint8Array(engine.memory.buffer)
   const flags = new Uint8Array(engine.flags.buffer, 0, FLAGS_BYTES)
   let dirty = 0
-  flags.forEach((flag, page) => {
+  flags.forEach((flag, granule) => {
     if (flag === 0) return
     dirty++
-    const end = Math.min((page + 1) * PAGE + DIRTY_TAIL_BYTES, memory.length)
-    memory.fill(0, page * PAGE, end)
-    if (page * PAGE < image.memory.length) memory.set(image.memory.subarray(page * PAGE, end), page * PAGE)
+    const end = Math.min((granule + 1) * GRANULE + DIRTY_TAIL_BYTES, memory.length)
+    memory.fill(0, granule * GRANULE, end)
+    if (granule * GRANULE < image.memory.length) memory.set(image.memory.subarray(granule * GRANULE, end), granule * GRANULE)
   })
   engine.globals.forEach((global, index) => { global.value = image.globals[index] ?? 0 })
   return dirty

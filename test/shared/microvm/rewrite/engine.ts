@@ -94,7 +94,7 @@ export function createEngine(form: 'plain' | 'rewritten', options: { extensions?
     const pointer = call('malloc', encoded.length)
     new Uint8Array(memory.buffer, pointer, encoded.length).set(encoded)
     // The host's own writes set flags too.
-    for (let page = pointer >>> 12; page <= (pointer + encoded.length - 1) >>> 12; page++) new Uint8Array(flags.buffer)[page] = 1
+    for (let granule = pointer >>> 9; granule <= (pointer + encoded.length - 1) >>> 9; granule++) new Uint8Array(flags.buffer)[granule] = 1
     return pointer
   }
   const engine: TestEngine = {
@@ -128,7 +128,7 @@ export function createEngine(form: 'plain' | 'rewritten', options: { extensions?
     const allocated = call('malloc', memoryBytes + memoryAlign)
     const memoryBase = Math.ceil(allocated / memoryAlign) * memoryAlign
     new Uint8Array(memory.buffer, memoryBase, memoryBytes).fill(0)
-    for (let page = memoryBase >>> 12; page <= (memoryBase + memoryBytes) >>> 12; page++) new Uint8Array(flags.buffer)[page] = 1
+    for (let granule = memoryBase >>> 9; granule <= (memoryBase + memoryBytes) >>> 9; granule++) new Uint8Array(flags.buffer)[granule] = 1
     const tableBase = table.grow(tableEntries)
     const imports: Record<string, WebAssembly.ModuleImports> = { outpost, env: {}, 'GOT.mem': {}, 'GOT.func': {}, wasi_snapshot_preview1: wasi }
     let self: WebAssembly.Exports = {}

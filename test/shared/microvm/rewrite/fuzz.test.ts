@@ -98,11 +98,11 @@ t.test('random programs do what they did, and what they wrote can be undone', as
     if (outcomeOf(() => tracked.call('f', argument)) !== outcomeOf(() => untracked.call('f', argument))) return false
     const size = untracked.bytes().length
     if (tracked.virtualPages() * 65_536 !== size || !Buffer.from(tracked.bytes().subarray(0, size)).equals(untracked.bytes())) return false
-    for (const page of tracked.drain()) {
-      const end = Math.min((page + 1) * 4096 + 16, tracked.bytes().length)
-      if (page * 4096 >= end) continue
-      tracked.bytes().fill(0, page * 4096, end)
-      tracked.bytes().set(image.subarray(page * 4096, end), page * 4096)
+    for (const granule of tracked.drain()) {
+      const end = Math.min((granule + 1) * 512 + 16, tracked.bytes().length)
+      if (granule * 512 >= end) continue
+      tracked.bytes().fill(0, granule * 512, end)
+      tracked.bytes().set(image.subarray(granule * 512, end), granule * 512)
     }
     return Buffer.from(tracked.bytes().subarray(0, image.length)).equals(image) && tracked.bytes().subarray(image.length).every((byte) => byte === 0)
   }), { numRuns: 150 })

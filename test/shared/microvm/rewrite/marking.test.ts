@@ -43,12 +43,19 @@ const BULK = wat(`(module (memory (export "memory") 3) (data "0123456789abcdef")
   (func (export "copy") (param i32 i32 i32) (memory.copy (local.get 0) (local.get 1) (local.get 2)))
   (func (export "init") (param i32 i32 i32) (memory.init 0 (local.get 0) (local.get 1) (local.get 2))))`)
 
+/** The granules of 512 bytes that a range lies in. */
+function granules(from: number, length: number): number[] {
+  const found = new Set<number>()
+  for (let at = from; at < from + length; at++) found.add(Math.floor(at / 512))
+  return [...found]
+}
+
 t.test('the tests below know every kind of store', async (t) => {
   t.same([...STORES.map(({ kind }) => kind), 'memory.fill', 'memory.copy', 'memory.init'], [...STORE_KINDS])
 })
 
 for (const form of STORES) {
-  t.test(`${form.kind} marks the page of its first byte and does what it did`, async (t) => {
+  t.test(`${form.kind} marks the granule of its first byte and does what it did`, async (t) => {
     const original = storeModule(form)
     const tracked = machine(original)
     const untracked = plain(original)
@@ -56,11 +63,11 @@ for (const form of STORES) {
     t.equal(tracked.rewritten?.counts.stores, 2)
     const last = 3 * 65_536 - form.bytes
     for (const [name, offset] of [['near', 0], ['far', 70_001]] as const) {
-      for (const address of [0, 1, 4095, 4096, 4097, 65_535, 100_000, last - offset]) {
+      for (const address of [0, 1, 511, 512, 513, 4095, 4096, 65_535, 100_000, last - offset]) {
         const value = 0x0123456789abcdefn + BigInt(address)
         tracked.call(name, address, value)
         untracked.call(name, address, value)
-        t.same(tracked.drain(), [(address + offset) >>> 12], `${name} ${address}`)
+        t.same(tracked.drain(), granules(address + offset, 1), `${name} ${address}`)
       }
       t.ok(Buffer.from(tracked.bytes()).equals(untracked.bytes()), 'memory is equal')
       for (const address of [last - offset + 1, 0x7fffffff, -1, -65_536]) {
@@ -79,34 +86,35 @@ for (const form of STORES) {
     t.same(tracked.drain(), [])
     const other = machine(storeModule(form), { rewrite: { omitMarking: form.kind === 'i32.store' ? 'i64.store' : 'i32.store' } })
     other.call('near', 5000, 1n)
-    t.same(other.drain(), [1])
+    t.same(other.drain(), [9])
   })
 }
 
-t.test('bulk operations mark every page of their range', async (t) => {
+t.test('bulk operations mark every granule of their range', async (t) => {
   const tracked = machine(BULK)
   const untracked = plain(BULK)
   t.same(tracked.rewritten?.storeKinds, ['memory.copy', 'memory.fill', 'memory.init'])
-  const cases: readonly (readonly [name: string, args: readonly [number, number, number], pages: readonly number[]])[] = [
+  const cases: readonly (readonly [name: string, args: readonly [number, number, number], marked: readonly number[]])[] = [
     ['fill', [0, 7, 0], []],
     ['fill', [100, 7, 1], [0]],
-    ['fill', [4095, 7, 1], [0]],
-    ['fill', [4095, 7, 2], [0, 1]],
-    ['fill', [4096, 7, 4096], [1]],
-    ['fill', [4096, 7, 4097], [1, 2]],
-    ['fill', [5000, 9, 20_000], [1, 2, 3, 4, 5, 6]],
-    ['fill', [3 * 65_536 - 1, 9, 1], [47]],
+    ['fill', [511, 7, 1], [0]],
+    ['fill', [511, 7, 2], [0, 1]],
+    ['fill', [512, 7, 512], [1]],
+    ['fill', [512, 7, 513], [1, 2]],
+    ['fill', [4096, 7, 4096], [8, 9, 10, 11, 12, 13, 14, 15]],
+    ['fill', [5000, 9, 20_000], granules(5000, 20_000)],
+    ['fill', [3 * 65_536 - 1, 9, 1], [383]],
     ['fill', [3 * 65_536, 9, 0], []],
-    ['copy', [50_000, 5000, 10_000], [12, 13, 14]],
-    ['copy', [5000, 50_000, 1], [1]],
+    ['copy', [50_000, 5000, 1000], [97, 98, 99]],
+    ['copy', [5000, 50_000, 1], [9]],
     ['copy', [1, 2, 0], []],
-    ['init', [8190, 2, 4], [1, 2]],
-    ['init', [8190, 16, 0], []],
+    ['init', [1022, 2, 4], [1, 2]],
+    ['init', [1022, 16, 0], []],
   ]
-  for (const [name, args, pages] of cases) {
+  for (const [name, args, marked] of cases) {
     tracked.call(name, ...args)
     untracked.call(name, ...args)
-    t.same(tracked.drain(), pages, `${name}(${args.join(', ')})`)
+    t.same(tracked.drain(), marked, `${name}(${args.join(', ')})`)
     t.ok(Buffer.from(tracked.bytes()).equals(untracked.bytes()), 'memory is equal')
   }
 })
@@ -136,7 +144,7 @@ for (const [kind, name] of [['memory.fill', 'fill'], ['memory.copy', 'copy'], ['
     const tracked = machine(BULK, { rewrite: { omitMarking: kind } })
     for (const each of ['fill', 'copy', 'init']) {
       tracked.call(each, 4096, 0, 1)
-      t.same(tracked.drain(), each === name ? [] : [1], each)
+      t.same(tracked.drain(), each === name ? [] : [8], each)
     }
   })
 }
@@ -155,7 +163,7 @@ t.test('a payment between the value and the store leaves both as they are', asyn
       (i32.store offset=8192 (local.get 0) (i32.load (local.get 0)))))`))
     tracked.call('f', 40)
     t.same([40, 4140, 8232].map((address) => new DataView(tracked.memory.buffer).getInt32(address, true)), [7, 40, 7])
-    t.same(tracked.drain(), [0, 1, 2])
+    t.same(tracked.drain(), [0, 8, 16])
     payments += tracked.rewritten?.counts.payments ?? 0
   }
   t.ok(payments > 10 && payments < 20, 'some paid before, some behind')
@@ -171,12 +179,12 @@ t.test('a store keeps the order in which its operands are computed', async (t) =
   tracked.call('f')
   untracked.call('f')
   t.ok(Buffer.from(tracked.bytes()).equals(untracked.bytes()))
-  t.same(tracked.drain(), [0, 1, 3, 5])
+  t.same(tracked.drain(), [0, 8, 24, 40])
 })
 
-t.test('whatever a program writes, restoring flagged pages and 16 bytes past each undoes it', async (t) => {
+t.test('whatever a program writes, restoring flagged granules and 16 bytes past each undoes it', async (t) => {
   const operation = fc.oneof(
-    fc.record({ form: fc.constantFrom(...STORES), address: fc.nat(3 * 65_536), offset: fc.constantFrom(0, 1, 4095, 70_001), value: fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n) })
+    fc.record({ form: fc.constantFrom(...STORES), address: fc.nat(3 * 65_536), offset: fc.constantFrom(0, 1, 511, 70_001), value: fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n) })
       .map(({ form, address, offset, value }) => `(local.set 0 (i32.const ${address})) (local.set 1 (i64.const ${value})) (${form.text.replace('OFFSET', `offset=${offset}`)} (local.get 0) ${form.value})`),
     fc.record({ name: fc.constantFrom('fill', 'copy'), d: fc.nat(3 * 65_536), s: fc.nat(3 * 65_536), n: fc.nat(20_000) })
       .map(({ name, d, s, n }) => `(memory.${name} (i32.const ${d}) (i32.const ${s}) (i32.const ${n}))`),
@@ -190,10 +198,10 @@ t.test('whatever a program writes, restoring flagged pages and 16 bytes past eac
     const args: Value[] = [0, 0n]
     if (outcomeOf(() => tracked.call('f', ...args)) !== outcomeOf(() => untracked.call('f', ...args))) return false
     if (!Buffer.from(tracked.bytes()).equals(untracked.bytes())) return false
-    for (const page of tracked.drain()) {
-      if (page * 4096 >= image.length) continue
-      const end = Math.min((page + 1) * 4096 + 16, image.length)
-      tracked.bytes().set(image.subarray(page * 4096, end), page * 4096)
+    for (const granule of tracked.drain()) {
+      if (granule * 512 >= image.length) continue
+      const end = Math.min((granule + 1) * 512 + 16, image.length)
+      tracked.bytes().set(image.subarray(granule * 512, end), granule * 512)
     }
     return Buffer.from(tracked.bytes()).equals(image)
   }), { numRuns: 40 })

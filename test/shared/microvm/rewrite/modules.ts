@@ -98,10 +98,10 @@ export function machine(original: Uint8Array, options: MachineOptions = {}): Mac
     global: (name) => (exports[name] as WebAssembly.Global).value,
     drain: () => {
       const table = new Uint8Array(flags.buffer, 0, FLAGS_BYTES)
-      const pages: number[] = []
-      for (let page = table.indexOf(1); page >= 0; page = table.indexOf(1, page + 1)) pages.push(page)
+      const granules: number[] = []
+      for (let granule = table.indexOf(1); granule >= 0; granule = table.indexOf(1, granule + 1)) granules.push(granule)
       table.fill(0)
-      return pages
+      return granules
     },
     bytes: () => new Uint8Array(memory.buffer),
     fuel: () => control().getInt32(CONTROL_FUEL, true),
