@@ -1,6 +1,6 @@
-/** What tracking every store and counting fuel costs where it hurts most: two compute-heavy scripts, against the engine as its package ships it. */
+/** What tracking every store and counting fuel costs where it hurts most: two compute-heavy scripts, against the same engine without them. */
 import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { ENGINE_BINARY } from '../shared/microvm/engine.ts'
 import { QuickJS } from 'quickjs-wasi'
 import { EngineLab, TEXT_REQUEST } from './engine/lab.ts'
 import { atMost, type Benchmark } from './harness/benchmark.ts'
@@ -21,7 +21,7 @@ export const engineSlowdown: Benchmark = {
   async run(context) {
     const lab = await EngineLab.create()
     const executor = lab.executor(1)
-    const plainEngine = new WebAssembly.Module(readFileSync(fileURLToPath(import.meta.resolve('quickjs-wasi/quickjs.wasm'))))
+    const plainEngine = new WebAssembly.Module(readFileSync(ENGINE_BINARY))
     const measurements = []
     for (const script of SCRIPTS) {
       const source = readFileSync(new URL(`fixtures/compute-${script}.js`, import.meta.url), 'utf8')

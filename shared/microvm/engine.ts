@@ -1,6 +1,6 @@
 /**
- * The JavaScript engine of a microVM as Outpost uses it: QuickJS compiled to WebAssembly (npm quickjs-wasi), with its
- * URL, encoding, headers and structured-clone extensions as side modules, each rewritten so that every write is
+ * The JavaScript engine of a microVM as Outpost uses it: QuickJS compiled to WebAssembly (npm quickjs-wasi; the engine
+ * itself with small functions inlined, see test/support/engine-binary.ts), with its URL, encoding, headers and structured-clone extensions as side modules, each rewritten so that every write is
  * tracked. Compiled once per process; the compiled modules are shared with worker threads.
  */
 import { createHash } from 'node:crypto'
@@ -15,6 +15,9 @@ export const GUEST_MEMORY_MAX_PAGES = 16_384
 
 /** Loaded in this order, always: their static data and table entries lie one after the other. */
 const EXTENSIONS = ['url', 'encoding', 'headers', 'structured-clone'] as const
+
+/** Made by test/support/engine-binary.ts. */
+export const ENGINE_BINARY = new URL('./quickjs-inlined.wasm', import.meta.url)
 
 export interface EngineModule {
   readonly name: string
@@ -49,13 +52,13 @@ const ENGINE_FORMAT = 1
 /** Reads, rewrites and compiles the engine. Takes some hundred milliseconds; once per process. */
 export function loadEngine(options: { readonly omitMarking?: RewriteOptions['omitMarking'] } = {}): Engine {
   const hash = createHash('sha256').update(`outpost engine ${ENGINE_FORMAT}`)
-  const load = (name: string, specifier: string): EngineModule => {
-    const original = readFileSync(fileURLToPath(import.meta.resolve(specifier)))
+  const load = (name: string, url: string): EngineModule => {
+    const original = readFileSync(fileURLToPath(url))
     hash.update(name).update(original)
     return compileEngineModule(name, original, options)
   }
-  const main = load('engine', 'quickjs-wasi/quickjs.wasm')
-  const extensions = EXTENSIONS.map((name) => load(name, `quickjs-wasi/${name}.so`))
+  const main = load('engine', ENGINE_BINARY.href)
+  const extensions = EXTENSIONS.map((name) => load(name, import.meta.resolve(`quickjs-wasi/${name}.so`)))
   const storeKinds = [...new Set([main, ...extensions].flatMap((each) => each.storeKinds))]
   return { main, extensions, pageOps: compilePageOps(), fingerprint: hash.digest('hex'), storeKinds }
 }

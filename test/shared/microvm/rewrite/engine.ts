@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { ENGINE_BINARY } from '../../../../shared/microvm/engine.ts'
 import {
   CONTROL_FUEL, CONTROL_LIMIT_PAGES, CONTROL_VIRTUAL_PAGES, FLAGS_PAGES, compileRewritten, rewriteModule, type RewriteOptions, type RewrittenModule,
 } from '../../../../shared/microvm/rewrite/index.ts'
@@ -25,9 +26,7 @@ export interface TestEngine {
 }
 
 export function engineFile(name: string): Buffer<ArrayBuffer> {
-  const specifier = name === 'engine' ? 'quickjs-wasi/quickjs.wasm' : `quickjs-wasi/${name}.so`
-  const bytes = readFileSync(fileURLToPath(import.meta.resolve(specifier)))
-  return Buffer.from(bytes)
+  return readFileSync(name === 'engine' ? ENGINE_BINARY : fileURLToPath(import.meta.resolve(`quickjs-wasi/${name}.so`)))
 }
 
 const cache = new Map<string, { module: WebAssembly.Module; rewritten: RewrittenModule | null }>()
