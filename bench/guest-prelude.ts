@@ -9,7 +9,7 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { EvalFlags, QuickJS, type JSValueHandle } from 'quickjs-wasi'
-import { HOST_CALLS } from '../shared/guest/abi.ts'
+import { callNumber, HOST_CALLS } from '../shared/guest/abi.ts'
 import { bundlePrelude } from '../shared/guest/bundle.ts'
 
 const PAGE_BYTES = 4096
@@ -24,6 +24,8 @@ interface Exports {
   qjs_get_undefined(): number
   qjs_is_job_pending(): number
   qjs_execute_pending_job(): number
+  qjs_is_promise(value: number): number
+  qjs_promise_result(value: number): number
   qjs_is_exception(value: number): number
   qjs_run_gc(): void
   qjs_set_gc_threshold(bytes: number): void
@@ -96,9 +98,9 @@ class Bench {
     const vm = this.#vm
     const configuration = { vars: {}, secretNames: [], functionName: 'hello', version: '1', memoryMib: 128, accountId: '1', arn: 'arn:aws:lambda:local:1:function:hello', handlerExport: null }
     vm.callFunction(this.entry('configure'), vm.undefined, vm.newString(JSON.stringify(configuration)))
-    const settled = vm.resolvePromise(vm.evalCode(test.source, 'bundle.js', EvalFlags.TYPE_MODULE))
+    const evaluated = vm.resolvePromise(vm.evalCode(test.source, 'bundle.js', EvalFlags.TYPE_MODULE))
     vm.executePendingJobs()
-    const module = await settled
+    const module = await evaluated
     if ('error' in module) throw new Error(module.error.toString())
     const kind = vm.callFunction(this.entry('load'), vm.undefined, module.value).toString()
     if (kind === '') throw new Error('no handler')
@@ -108,12 +110,20 @@ class Bench {
     const dispatch = this.entry('dispatch').ptr
     const self = vm.undefined.ptr
     const values = exports.wasm_malloc(12)
-    new Uint32Array(exports.memory.buffer, values, 3).set([vm.newNumber(test.kind).ptr, head.ptr, vm.newNumber(test.bodyState).ptr])
+    const call = vm.newNumber(callNumber(test.kind, test.body === '' ? 'GET' : 'POST', test.bodyState)).ptr
     exports.qjs_set_gc_threshold(1 << 28)
+    const settled = this.entry('settled').ptr
+    const fulfilled = vm.newNumber(1).ptr
     return (times) => {
+      new Uint32Array(exports.memory.buffer, values, 2).set([call, head.ptr])
       const start = process.hrtime.bigint()
-      const result = exports.qjs_call(dispatch, self, 3, values)
+      const result = exports.qjs_call(dispatch, self, 2, values)
       while (exports.qjs_is_job_pending() !== 0) exports.qjs_execute_pending_job()
+      if (exports.qjs_is_promise(result) !== 0) {
+        new Uint32Array(exports.memory.buffer, values, 2).set([fulfilled, exports.qjs_promise_result(result)])
+        exports.qjs_call(settled, self, 2, values)
+        while (exports.qjs_is_job_pending() !== 0) exports.qjs_execute_pending_job()
+      }
       const end = process.hrtime.bigint()
       if (exports.qjs_is_exception(result) !== 0) throw new Error('dispatch threw')
       exports.qjs_free_value(result)

@@ -3,6 +3,7 @@
  * executor that worker threads use. For figures about the engine itself.
  */
 import { loadEngine } from '../../shared/microvm/engine.ts'
+import { callNumber } from '../../shared/guest/abi.ts'
 import { bundlePrelude } from '../../shared/guest/bundle.ts'
 import { DEFAULT_FUNCTION_LIMITS, FUNCTION_LIMIT_MAX, MIB } from '../../shared/limits.ts'
 import { ImageArena, type ResidentImage } from '../../shared/microvm/arena.ts'
@@ -131,7 +132,7 @@ export class LabExecutor {
     this.#ended = null
     const head = Buffer.from(`00000000-0000-4000-8000-000000000000\n127.0.0.1\n${request.method}\n${request.url}${request.headers === '' ? '' : `\n${request.headers}`}`)
     this.#executor.start({
-      id: this.#nextRunId++, image: target.image, kind: 0, limits: FUNCTION_LIMIT_MAX, secrets: {}, account: 'bench', body: request.body, bodyStreamed: false,
+      id: this.#nextRunId++, image: target.image, call: callNumber(0, request.method, request.body === null ? 0 : 1), limits: FUNCTION_LIMIT_MAX, secrets: {}, account: 'bench', body: request.body, bodyStreamed: false,
       deadlineAtMs: performance.now() + FUNCTION_LIMIT_MAX.wallMs, wantLogs: false,
     }, head)
     const run = this.#endedRun(target.name)

@@ -13,7 +13,11 @@
 
 /** Name, and the single character under which the engine's trampoline knows it. */
 export const HOST_CALLS = {
-  /** respond(status: number, headers: string, body: string | ArrayBuffer | Uint8Array | null, more: boolean): void. Once per invocation; a second call is ignored. */
+  /**
+   * respond(what: number, body: string | ArrayBuffer | Uint8Array | null, headers?: string): void. `what`: the status plus
+   * RESPOND_MORE, RESPOND_DONE and one of RESPOND_WIRE; few arguments, since each is boxed. Once per invocation; a second
+   * call is ignored.
+   */
   respond: 'r',
   /** write(chunk: string | ArrayBuffer | Uint8Array): boolean. False: wait for operation DRAIN before writing more. */
   write: 'w',
@@ -21,7 +25,7 @@ export const HOST_CALLS = {
   end: 'e',
   /** fail(name: string, message: string, stack: string): void. The handler threw or rejected. Once; ignored after respond, except that it is logged and, if the body is streaming, no `end` follows: the host cuts the body. */
   fail: 'f',
-  /** done(): void. Handler and all waitUntil work have settled. */
+  /** done(): void. Handler and all waitUntil work have settled, and RESPOND_DONE did not say so. */
   done: 'd',
   /** bodyText(): string. The whole buffered request body as UTF-8 text without BOM; '' for none. Only when the body is not streamed. */
   bodyText: 't',
@@ -48,6 +52,30 @@ export const HOST_CALLS = {
   warn: 'x',
 } as const
 
+/** Bits of `respond`'s first argument above the status. More: the body follows by `write` and `end`. */
+export const RESPOND_STATUS = 0x3ff
+export const RESPOND_MORE = 0x400
+/** The same as a call of `done` right after. */
+export const RESPOND_DONE = 0x800
+/** Headers that most responses have, by number, so that they need not cross as text. 0: they are the third argument. */
+export const RESPOND_WIRE_SHIFT = 12
+export const RESPOND_WIRES = ['', 'content-type\ntext/plain;charset=UTF-8', 'content-type\napplication/json'] as const
+export const WIRE_TEXT = 1
+export const WIRE_JSON = 2
+
+/** Methods with a number of their own; any other has 0 and is read from the head. */
+export const METHODS = ['', 'GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'HEAD', 'OPTIONS'] as const
+
+export const CALL_EVENT = 1
+export const CALL_METHOD_SHIFT = 1
+export const CALL_METHOD_MASK = 7
+export const CALL_BODY_SHIFT = 4
+
+/** The first argument of `dispatch`. Kind 0 http, 1 event; body state 0 none, 1 buffered (bodyText and bodyBytes give it), 2 streamed (operation BODY gives it). */
+export function callNumber(kind: number, method: string, bodyState: number): number {
+  return kind | (Math.max(0, (METHODS as readonly string[]).indexOf(method)) << CALL_METHOD_SHIFT) | (bodyState << CALL_BODY_SHIFT)
+}
+
 export const OPERATIONS = {
   /** start(TIMER, delayMs): settles with undefined after the delay. An interval is started anew by the prelude each time. */
   TIMER: 1,
@@ -73,12 +101,14 @@ export const OPERATIONS = {
  * configure(json): called by the builder before the bundle is evaluated: `{ vars: {NAME: value}, secretNames: [..],
  *   functionName, version, memoryMib, accountId, arn,
  *   handlerExport: string | null }` (BuildRequest's). `env` holds vars as properties and secrets as getters; same identity always.
- * dispatch(kind, head, bodyState): kind 0 = http, 1 = event. head = `requestId\nclientIp\nMETHOD\nURL\nname\nvalue...`.
- *   bodyState 0 none, 1 buffered (bodyText/bodyBytes give it), 2 streamed (operation BODY gives it).
- *   Never throws; every failure goes to `fail`.
+ * dispatch(call, head): call = `callNumber`, head = `requestId\nclientIp\nMETHOD\nURL\nname\nvalue...`. Never throws; every
+ *   failure goes to `fail`. May return the handler's promise: once all jobs have run the host calls `settled` if that has
+ *   settled by then, which saves the engine a reaction with a promise of its own (2 us), else `follow`.
+ * settled(ok, value): ok 1 fulfilled, 0 rejected.
+ * follow(promise)
  * settle(id, ok, value): settles an operation; ok 1 resolves, 0 rejects with value `{name, message, code}` given as `name\nmessage\ncode`.
  * abort(): aborts `request.signal` (client gone) if the guest uses it; the host may go on running waitUntil work.
  * unhandled(reason): called once all jobs have run, for each promise that was rejected (host_promise_rejection) and
  *   still has no handler. Logs it; the engine tells only the host of such promises.
  */
-export const GUEST_ENTRIES = ['configure', 'load', 'dispatch', 'settle', 'abort', 'unhandled'] as const
+export const GUEST_ENTRIES = ['configure', 'load', 'dispatch', 'settled', 'follow', 'settle', 'abort', 'unhandled'] as const

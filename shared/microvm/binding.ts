@@ -15,6 +15,7 @@ export type GuestValue = number
 /** Bytes of the scratch area that the prelude's image reserves for the binding. */
 export const SCRATCH_BYTES = 16_384
 const ARGUMENTS_MAX = 8
+const TAG_OBJECT = -1
 const TAG_STRING = -7
 const TAG_STRING_ROPE = -6
 const TAG_INT = 0
@@ -22,6 +23,8 @@ const TAG_BOOL = 1
 const TAG_NULL = 2
 const TAG_UNDEFINED = 3
 const TAG_EXCEPTION = 6
+const FULFILLED = 1
+const REJECTED = 2
 const OUT = 64
 const STAGING = 128
 
@@ -33,7 +36,7 @@ const ENGINE_CALLS = [
   'qjs_call', 'qjs_execute_pending_job', 'qjs_get_array_buffer', 'qjs_get_bool', 'qjs_get_exception', 'qjs_get_false',
   'qjs_get_float64', 'qjs_get_null', 'qjs_get_prop_string', 'qjs_get_string_len', 'qjs_get_true', 'qjs_get_typed_array_buffer',
   'qjs_get_undefined', 'qjs_is_array_buffer', 'qjs_is_error', 
-  'qjs_new_array_buffer', 'qjs_new_error', 'qjs_new_number', 'qjs_new_string', 'qjs_set_prop_string',
+  'qjs_new_array_buffer', 'qjs_new_error', 'qjs_new_number', 'qjs_new_string', 'qjs_promise_result', 'qjs_promise_state', 'qjs_set_prop_string',
   'qjs_throw', 'wasm_free', 'wasm_malloc',
 ] as const
 type EngineCalls = Readonly<Record<(typeof ENGINE_CALLS)[number], (...values: number[]) => number>>
@@ -117,6 +120,10 @@ export class Binding {
     return tag === TAG_STRING || tag === TAG_STRING_ROPE
   }
 
+  isObject(value: GuestValue): boolean {
+    return value !== 0 && this.#tag(value) === TAG_OBJECT
+  }
+
   isNullish(value: GuestValue): boolean {
     const tag = this.#tag(value)
     return tag === TAG_NULL || tag === TAG_UNDEFINED
@@ -180,6 +187,20 @@ export class Binding {
     const { words } = this.slot
     for (let index = 0; index < values.length; index++) words[(at >>> 2) + index] = values[index] ?? 0
     return this.#c.qjs_call(callee, this.#undefined, values.length, at)
+  }
+
+  /**
+   * What `dispatch` returned is the handler's promise: gives its outcome to `settled`, or itself to `follow` if there is
+   * none yet. Returns whether it was rejected.
+   */
+  settleHandler(promise: GuestValue, settled: GuestValue, follow: GuestValue): boolean {
+    const state = this.#c.qjs_promise_state(promise)
+    if (state !== FULFILLED && state !== REJECTED) {
+      this.call(follow, [promise])
+      return false
+    }
+    this.call(settled, [this.newNumber(state === FULFILLED ? 1 : 0), this.#c.qjs_promise_result(promise)])
+    return state === REJECTED
   }
 
   /** Runs one pending job: 1 if it ran one, 0 if there was none, below 0 if it threw. */

@@ -6,6 +6,7 @@ import type { CodedErrorData } from '../errors.ts'
 import type { FunctionLimits } from '../limits.ts'
 import type { InvocationKind } from '../worker/types.ts'
 import type { ResidentImage } from './arena.ts'
+import { callNumber } from '../guest/abi.ts'
 import { Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import { tidyHeap } from './capture.ts'
 import { handleHostCall, type RefusedCall } from './host-calls.ts'
@@ -147,8 +148,12 @@ export class BuildMachine {
     const refusalsBefore = this.refusals.length
     const head = `00000000-0000-4000-8000-000000000000\n127.0.0.1\n${method}\n${url}${headers === '' ? '' : `\n${headers}`}`
     this.within(budgetMs, () => {
-      const values = [this.binding.newNumber(kind === 'http' ? 0 : 1), this.binding.newString(head), this.binding.newNumber(body === null ? 0 : 1)]
-      this.binding.call(this.#runtime.entries.dispatch, values)
+      const { dispatch, settled, follow } = this.#runtime.entries
+      const call = callNumber(kind === 'http' ? 0 : 1, method, body === null ? 0 : 1)
+      const result = this.binding.call(dispatch, [this.binding.newNumber(call), this.binding.newString(head)])
+      this.drainJobs()
+      if (!this.binding.isObject(result)) return
+      this.binding.settleHandler(result, settled, follow)
       this.drainJobs()
     })
     const { failure, done, bodySent, kill } = this.#run
@@ -180,7 +185,7 @@ export class BuildMachine {
 
   #newRun(body: Uint8Array | null = null): Run {
     return new Run({
-      id: 1, image: this.#runtime.prelude, kind: 0, limits: this.#limits, secrets: {}, account: '', body, bodyStreamed: false,
+      id: 1, image: this.#runtime.prelude, call: 0, limits: this.#limits, secrets: {}, account: '', body, bodyStreamed: false,
       deadlineAtMs: this.#limits.wallMs, wantLogs: false,
     }, 0)
   }

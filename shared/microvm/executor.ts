@@ -157,10 +157,7 @@ export class Executor {
     this.#occupy(pooled, run)
     pooled.slot.arm(this.#limitPages(run, pooled.slot))
     this.#reseed(pooled)
-    this.#turn(pooled, run, (binding) => {
-      const bodyState = spec.bodyStreamed ? 2 : spec.body === null ? 0 : 1
-      return binding.call(this.#runtime.entries.dispatch, [binding.newNumber(spec.kind), binding.newStringFrom(head), binding.newNumber(bodyState)])
-    })
+    this.#turn(pooled, run, (binding) => binding.call(this.#runtime.entries.dispatch, [binding.newNumber(spec.call), binding.newStringFrom(head)]))
     if (run.ended) return
     // Most runs end in their first turn and need no timer. The caller's buffer is used again after this call.
     this.#timers.add(spec.deadlineAtMs, spec.id, 0)
@@ -412,6 +409,7 @@ export class Executor {
       const result = enter(binding)
       if (binding.isException(result)) this.#noteException(run, binding)
       this.#runJobs(run, binding)
+      if (binding.isObject(result) && run.kill === null) this.#settleHandler(run, binding, result)
       if (this.#rejections.size > 0) this.#reportRejections(run, binding)
     } catch (error) {
       slot.clearStrayFlags()
@@ -539,9 +537,13 @@ export class Executor {
   }
 
   #noteRejection(pooled: PooledSlot, promisePtr: number, reasonPtr: number, isHandled: boolean): void {
-    const key = pooled.slot.instance.engine['qjs_get_value_ptr']?.(promisePtr) ?? 0
+    const key = this.#identityOf(pooled.binding, promisePtr)
     if (isHandled) this.#rejections.delete(key)
     else this.#rejections.set(key, reasonPtr)
+  }
+
+  #identityOf({ slot }: Binding, value: GuestValue): number {
+    return slot.instance.engine['qjs_get_value_ptr']?.(value) ?? 0
   }
 
   /** Promises that were rejected and have no handler though all jobs ran: the prelude logs them. */
@@ -552,6 +554,13 @@ export class Executor {
       binding.call(this.#runtime.entries.unhandled, [reason])
       this.#runJobs(run, binding)
     }
+  }
+
+  #settleHandler(run: Run, binding: Binding, promise: GuestValue): void {
+    const { settled, follow } = this.#runtime.entries
+    // Rejected, it has a handler: us.
+    if (binding.settleHandler(promise, settled, follow)) this.#rejections.delete(this.#identityOf(binding, promise))
+    this.#runJobs(run, binding)
   }
 
   #runJobs(run: Run, binding: Binding): void {

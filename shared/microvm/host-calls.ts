@@ -5,7 +5,7 @@
  */
 import { createHash, randomFillSync } from 'node:crypto'
 import { formatMessage, type ErrorCode, type ErrorParams } from '../errors.ts'
-import { HOST_CALLS, OPERATIONS } from '../guest/abi.ts'
+import { HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../guest/abi.ts'
 import { MIB } from '../limits.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import type { Run, RunOutput } from './run.ts'
@@ -59,7 +59,7 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
   }
   switch (call) {
     case CODE.respond: {
-      respond(binding, run, output, argument(0), argument(1), argument(2), binding.boolean(argument(3)))
+      respond(binding, run, output, binding.number(argument(0)), argument(1), argument(2))
       return binding.newUndefined()
     }
     case CODE.write: {
@@ -154,8 +154,13 @@ function stopForMemory(run: Run, binding: Binding): void {
   run.stop('exceededMemory', 'ERR_LIMIT_MEMORY', [run.spec.limits.memoryMib, Math.ceil(binding.slot.virtualBytes / MIB)])
 }
 
-function respond(binding: Binding, run: Run, output: RunOutput, status: GuestValue, headers: GuestValue, body: GuestValue, more: boolean): void {
+const WIRES = RESPOND_WIRES.map((text) => Buffer.from(text))
+
+function respond(binding: Binding, run: Run, output: RunOutput, what: number, body: GuestValue, headers: GuestValue): void {
+  if ((what & RESPOND_DONE) !== 0) run.done = true
   if (run.responded) return
+  // A copy: reading the body may grow the guest's memory, which detaches views of it.
+  const lines = WIRES[what >> RESPOND_WIRE_SHIFT || WIRES.length] ?? binding.stringBytes(headers).slice()
   const content = binding.isString(body) ? binding.stringBytes(body) : binding.isNullish(body) ? null : binding.bytes(body)
   run.responseBytes += content?.length ?? 0
   if (run.responseBytes > run.spec.limits.responseMaxBytes) {
@@ -163,8 +168,8 @@ function respond(binding: Binding, run: Run, output: RunOutput, status: GuestVal
     return
   }
   run.responded = true
-  run.bodySent = !more
-  output.head(run, binding.number(status), binding.stringBytes(headers), content, !more)
+  run.bodySent = (what & RESPOND_MORE) === 0
+  output.head(run, what & RESPOND_STATUS, lines, content, run.bodySent)
 }
 
 function startOperation(binding: Binding, context: HostCallContext, kind: number, a: GuestValue, b: GuestValue): GuestValue {

@@ -17,8 +17,8 @@ export interface RunSpec {
   /** Never used twice in a worker. */
   readonly id: number
   readonly image: ResidentImage
-  /** 0 http, 1 event. */
-  readonly kind: number
+  /** `callNumber` of guest/abi.ts. */
+  readonly call: number
   readonly limits: FunctionLimits
   readonly secrets: Readonly<Record<string, string>>
   readonly account: string

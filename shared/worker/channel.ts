@@ -88,7 +88,7 @@ export function postedToWorker(control: Int32Array): void {
 }
 
 /** Fields of an entry, as 32-bit cells. */
-const ENTRY = { STATE: 0, RUN: 1, BUILD: 2, KIND: 3, FLAGS: 4, HEAD_BYTES: 5, BODY_BYTES: 6, DEADLINE: 8 } as const
+const ENTRY = { STATE: 0, RUN: 1, BUILD: 2, CALL: 3, FLAGS: 4, HEAD_BYTES: 5, BODY_BYTES: 6, DEADLINE: 8 } as const
 export const FLAG_BODY = 1
 export const FLAG_BODY_MORE = 2
 export const FLAG_LOGS = 4
@@ -136,7 +136,7 @@ export class HostChannel {
    * Hands an invocation over. Returns 'full' when no more may wait there, 'large' when head and body do not fit
    * (`body` null then), else 'sent'.
    */
-  send(runId: number, build: number, kind: number, flags: number, deadlineAtMs: number, head: string, body: Uint8Array | null): 'sent' | 'full' | 'large' {
+  send(runId: number, build: number, call: number, flags: number, deadlineAtMs: number, head: string, body: Uint8Array | null): 'sent' | 'full' | 'large' {
     if (this.pending > UNSTARTED_MAX) return 'full'
     const index = this.#tail % ENTRY_COUNT
     const cell = index * (ENTRY_BYTES / 4)
@@ -150,7 +150,7 @@ export class HostChannel {
     const cells = this.#cells
     cells[cell + ENTRY.RUN] = runId
     cells[cell + ENTRY.BUILD] = build
-    cells[cell + ENTRY.KIND] = kind
+    cells[cell + ENTRY.CALL] = call
     cells[cell + ENTRY.FLAGS] = flags | (body === null ? 0 : FLAG_BODY)
     cells[cell + ENTRY.HEAD_BYTES] = headBytes
     cells[cell + ENTRY.BODY_BYTES] = bodyBytes
@@ -234,7 +234,7 @@ function recordBytes(length: number): number {
 export interface Entry {
   runId: number
   build: number
-  kind: number
+  call: number
   flags: number
   deadlineAtMs: number
   head: Uint8Array
@@ -253,6 +253,8 @@ export class WorkerChannel {
   #write = 0
   #messagesSeen = 0
   #unwoken = 0
+  /** What the front door has been shown. */
+  #shown = 0
 
   constructor(memory: ChannelMemory) {
     this.control = new Int32Array(memory.control)
@@ -276,7 +278,7 @@ export class WorkerChannel {
         const bodyBytes = cells[cell + ENTRY.BODY_BYTES] ?? 0
         const flags = cells[cell + ENTRY.FLAGS] ?? 0
         use({
-          runId: cells[cell + ENTRY.RUN] ?? 0, build: cells[cell + ENTRY.BUILD] ?? 0, kind: cells[cell + ENTRY.KIND] ?? 0, flags,
+          runId: cells[cell + ENTRY.RUN] ?? 0, build: cells[cell + ENTRY.BUILD] ?? 0, call: cells[cell + ENTRY.CALL] ?? 0, flags,
           deadlineAtMs: this.#deadlines[(cell + ENTRY.DEADLINE) / 2] ?? 0,
           head: this.#entries.subarray(at, at + headBytes),
           body: (flags & FLAG_BODY) === 0 ? null : this.#entries.subarray(at + headBytes, at + headBytes + bodyBytes),
@@ -349,6 +351,8 @@ export class WorkerChannel {
    * thread sleeps, and with each slice of a guest that takes long.
    */
   flush(): void {
+    if (this.#shown === this.#write) return
+    this.#shown = this.#write
     Atomics.store(this.control, ANSWER_WRITE, this.#write | 0)
     this.#unwoken++
     if (this.#unwoken >= WAKE_BATCH || !this.hasEntry) this.wakeHost()

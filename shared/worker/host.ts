@@ -13,6 +13,7 @@ import { Piscina } from 'piscina'
 import type { ImageId } from '../brand.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, type CodedErrorData } from '../errors.ts'
+import { callNumber } from '../guest/abi.ts'
 import { warmUpPrelude } from '../guest/warm-up.ts'
 import { IdTable } from '../id-table.ts'
 import { MIB, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
@@ -294,15 +295,15 @@ export class WorkerThreadHost implements SandboxHost {
   #sendTo(worker: WorkerHandle, run: ActiveRun): boolean {
     const { input } = run
     const build = (worker.builds.get(input.build.key) ?? this.#introduce(worker, input.build)).index
-    const kind = input.kind === 'http' ? 0 : 1
+    const call = callNumber(input.kind === 'http' ? 0 : 1, input.method, input.bodyMore ? 2 : input.body === null ? 0 : 1)
     const flags = (input.bodyMore ? FLAG_BODY_MORE : 0) | (input.wantLogs ? FLAG_LOGS : 0)
     const head = `${input.requestId}\n${input.clientIp}\n${input.method}\n${input.url}${input.headers === '' ? '' : `\n${input.headers}`}`
     const deadlineAtMs = input.deadlineAtMs
-    const sent = worker.channel.send(run.id, build, kind, flags, deadlineAtMs, head, input.body)
+    const sent = worker.channel.send(run.id, build, call, flags, deadlineAtMs, head, input.body)
     if (sent === 'full') return false
     if (sent === 'large') {
       const body = input.body === null ? null : new Uint8Array(input.body)
-      this.#post(worker, { kind: 'start', runId: run.id, build, invocationKind: kind, flags, deadlineAtMs, head, body })
+      this.#post(worker, { kind: 'start', runId: run.id, build, call, flags, deadlineAtMs, head, body })
     }
     run.worker = worker
     worker.runs.add(run.id, run)

@@ -47,6 +47,8 @@ class WorkerLoop {
     this.#executor = new Executor({
       runtime: task.runtime, slotCount: task.slotCount, residentMaxBytes: task.residentMaxBytes, output: this.#output(),
       isCanceled: (runId) => {
+        // What a guest that takes long has logged is seen while it runs.
+        this.#channel.flush()
         this.#channel.wakeHost()
         return this.#channel.isCanceled(runId)
       },
@@ -89,10 +91,10 @@ class WorkerLoop {
   }
 
   #start(entry: Entry): void {
-    this.#run(entry.runId, entry.build, entry.kind, entry.flags, entry.deadlineAtMs, entry.head, entry.body)
+    this.#run(entry.runId, entry.build, entry.call, entry.flags, entry.deadlineAtMs, entry.head, entry.body)
   }
 
-  #run(runId: number, buildIndex: number, kind: number, flags: number, deadlineAtMs: number, head: Uint8Array, body: Uint8Array | null): void {
+  #run(runId: number, buildIndex: number, call: number, flags: number, deadlineAtMs: number, head: Uint8Array, body: Uint8Array | null): void {
     let build = this.#builds.get(buildIndex)
     if (build === undefined) {
       // Its description was posted before the entry was sent.
@@ -104,7 +106,7 @@ class WorkerLoop {
     else {
       if ((flags & FLAG_BODY_MORE) !== 0) this.#channel.write(RECORD.STARTED, runId, 0, 0, 0, null, null)
       this.#executor.start({
-        id: runId, image: build.image, kind, limits: build.limits, secrets: build.secrets, account: build.account, body,
+        id: runId, image: build.image, call, limits: build.limits, secrets: build.secrets, account: build.account, body,
         bodyStreamed: (flags & FLAG_BODY_MORE) !== 0,
         deadlineAtMs: Math.min(performance.now() + build.limits.wallMs, deadlineAtMs - performance.timeOrigin),
         wantLogs: (flags & FLAG_LOGS) !== 0,
@@ -147,7 +149,7 @@ class WorkerLoop {
         this.#post({ kind: 'forgotten', reply: message.reply, done: this.#executor.forgetImage(message.image) })
         break
       case 'start':
-        this.#run(message.runId, message.build, message.invocationKind, message.flags, message.deadlineAtMs, Buffer.from(message.head), message.body)
+        this.#run(message.runId, message.build, message.call, message.flags, message.deadlineAtMs, Buffer.from(message.head), message.body)
         break
       case 'body':
         this.#turnOf(message.runId, () => this.#executor.body(message.runId, message.chunk))

@@ -1,11 +1,12 @@
 /** Entries `load` and `dispatch`: which handler there is, and the four ways in which it is called. */
+import { CALL_BODY_SHIFT, CALL_EVENT } from '../abi.ts'
 import { JSONParse, JSONStringify } from './primordials.ts'
 import { configuration, env } from './configuration.ts'
 import { executionContext } from './context.ts'
 import { readBytes, readText } from './body.ts'
-import { hostBodyText, hostRespond } from './host.ts'
+import { hostBodyText, hostRespond, RESPOND_JSON_OK } from './host.ts'
 import { beginInvocation, failInvocation, failWith, notAResponse, release, runFetchOnHttp, whenSettled, type FetchObject } from './invocation.ts'
-import { armEvents, runEventOnEvent, runHttpOnEvent, WIRE_JSON, type EventHandler } from './lambda.ts'
+import { armEvents, runEventOnEvent, runHttpOnEvent, type EventHandler } from './lambda.ts'
 import { isHttpEvent, requestOfEvent, resultOfResponse } from './lambda-http.ts'
 import { endOfTopLevel } from './repairs.ts'
 import { beginPriming, countInvocation, isPriming } from './priming.ts'
@@ -13,8 +14,6 @@ import { headRequestId } from './head.ts'
 import { armRequest, requestWithBody } from './request.ts'
 import { isResponse, takeResponse } from './response.ts'
 import { isObject } from './webidl.ts'
-
-const KIND_HTTP = 0
 
 type Handler = { readonly kind: 'none' } | { readonly kind: 'fetch'; readonly target: FetchObject } | { readonly kind: 'event'; readonly run: EventHandler }
 
@@ -60,21 +59,20 @@ export function load(module: Record<string, unknown>): string {
 }
 
 /** Entry `dispatch` of the contract. */
-export function dispatch(kind: number, head: string, bodyState: number): void {
+export function dispatch(call: number, head: string): unknown {
   if (isPriming) countInvocation()
-  if (kind === KIND_HTTP && fetchTarget !== null) {
-    runFetchOnHttp(fetchTarget, head, bodyState)
-    return
-  }
+  const isEvent = (call & CALL_EVENT) !== 0
+  if (!isEvent && fetchTarget !== null) return runFetchOnHttp(fetchTarget, call, head)
   beginInvocation()
   try {
     if (fetchTarget !== null) runEventOnFetch(fetchTarget, head)
     else if (eventHandler === null) throw new TypeError('The module exports no handler')
-    else if (kind === KIND_HTTP) runHttpOnEvent(eventHandler, head, bodyState)
-    else runEventOnEvent(eventHandler, head)
+    else if (isEvent) return runEventOnEvent(eventHandler, head)
+    else return runHttpOnEvent(eventHandler, head, call >> CALL_BODY_SHIFT)
   } catch (error) {
     failInvocation(error)
   }
+  return undefined
 }
 
 /** kind event, handler fetch. */
@@ -100,7 +98,7 @@ function finishWith(value: unknown, read: (taken: ReturnType<typeof takeResponse
       read(taken),
       (body) => {
         try {
-          hostRespond(200, WIRE_JSON, finish(taken, body as never), false)
+          hostRespond(RESPOND_JSON_OK, finish(taken, body as never))
         } catch (error) {
           failWith(error)
         }

@@ -2,14 +2,14 @@
  * The calls into the host, kept in variables of the bundle's one function. Nothing here may be handed to code of a
  * function: not as a property, not as a callback, not as an argument.
  */
-import type { HOST_CALLS } from '../abi.ts'
+import { RESPOND_WIRE_SHIFT, WIRE_JSON, type HOST_CALLS } from '../abi.ts'
 
 export type Bytes = ArrayBuffer | Uint8Array
 export type WireBody = string | Bytes | null
 
 /** Types of HOST_CALLS; their meaning is told there. */
 export interface Host {
-  readonly respond: (status: number, headers: string, body: WireBody, more: boolean) => void
+  readonly respond: (what: number, body: WireBody, headers?: string) => void
   readonly write: (chunk: string | Bytes) => boolean
   readonly end: () => void
   readonly fail: (name: string, message: string, stack: string) => void
@@ -70,6 +70,9 @@ export function bindHost(host: Host): void {
     warn: hostWarn,
   } = host)
 }
+
+/** `respond` with a whole JSON answer of status 200. */
+export const RESPOND_JSON_OK = 200 | (WIRE_JSON << RESPOND_WIRE_SHIFT)
 
 /** Bytes of a UTF-8 text as an own array. */
 export function encodeUtf8(text: string): Uint8Array<ArrayBuffer> {

@@ -2,7 +2,7 @@
  * The life of the one invocation that a machine runs. A machine is restored for every request, so its state is plain
  * variables; in a session that keeps a machine, `begin` sets them anew.
  *
- * I1: `hostDone` is called exactly once, when `outstanding` falls to zero: the handler, each waitUntil promise and a
+ * I1: `hostDone` is called exactly once, or said with the response, when `outstanding` falls to zero: the handler, each waitUntil promise and a
  *     body being sent hold one each.
  * I2: at most one of `hostRespond` and `hostFail` answers; the host ignores what comes after.
  */
@@ -28,16 +28,38 @@ export interface FetchObject {
   fetch(request: Request, env: object, context: object): unknown
 }
 
-/** kind http, handler fetch: the path that most requests take, so written out in one function. */
-export function runFetchOnHttp(target: FetchObject, head: string, bodyState: number): void {
+/** kind http, handler fetch: the path that most requests take, so written out in one function. Returns what `dispatch` does. */
+export function runFetchOnHttp(target: FetchObject, call: number, head: string): unknown {
   outstanding = 1
   try {
-    const result = target.fetch(incomingRequest(head, bodyState), env, executionContext)
-    if (typeof result === 'object' && result !== null && (result as Promise<unknown>).then === nativeThen) void (result as Promise<unknown>).then(onResponse, failInvocation)
-    else whenSettled(result, onResponse, failInvocation)
+    const result = target.fetch(incomingRequest(call, head), env, executionContext)
+    if (typeof result === 'object' && result !== null && (result as Promise<unknown>).then === nativeThen) return handOver(result, onResponse, failInvocation)
+    whenSettled(result, onResponse, failInvocation)
   } catch (error) {
     failInvocation(error)
   }
+  return undefined
+}
+
+let onFulfilled: (value: unknown) => void = onResponse
+let onRejected: (error: unknown) => void = failInvocation
+
+/** Has the host look after the handler's promise: see `dispatch` of the contract. Returns it. */
+export function handOver(promise: unknown, ok: (value: unknown) => void, failed: (error: unknown) => void): unknown {
+  onFulfilled = ok
+  onRejected = failed
+  return promise
+}
+
+/** Entry `settled` of the contract. */
+export function settled(ok: number, value: unknown): void {
+  if (ok === 1) onFulfilled(value)
+  else onRejected(value)
+}
+
+/** Entry `follow` of the contract. */
+export function follow(promise: unknown): void {
+  whenSettled(promise, onFulfilled, onRejected)
 }
 
 /** The handler's own failure. */
@@ -49,10 +71,15 @@ export function failInvocation(error: unknown): void {
 function onResponse(value: unknown): void {
   try {
     // The cast is checked by sendResponse's first access, whose error is put into words below.
-    const rest = sendResponse(value as Response)
+    const last = outstanding === 1
+    const rest = sendResponse(value as Response, last)
     if (rest !== null) {
       outstanding++
       void pumpBody(rest)
+    } else if (last) {
+      // The host was told with the response.
+      outstanding = 0
+      return
     }
   } catch (error) {
     failWith(isResponse(value) ? error : notAResponse())

@@ -1,7 +1,7 @@
 /** Results of payload format 2.0 (`ecosystem.md` 2.6), and its events as a fetch handler sees them. */
 import { ArrayIsArray, ArrayPush, JSONStringify, ObjectKeys, StringStartsWith, Uint8ArrayFromBase64 } from './primordials.ts'
 import { findHeader, getHeader, normalizeName, normalizeValue, wireHeaders, type HeaderList } from './headers.ts'
-import { hostRespond } from './host.ts'
+import { hostRespond, RESPOND_JSON_OK } from './host.ts'
 import { encodeBody } from './lambda-event.ts'
 import { isObject, toText } from './webidl.ts'
 
@@ -18,7 +18,7 @@ interface HttpResult {
 export function respondWithHttpResult(result: unknown): void {
   if (!isObject(result) || (result as HttpResult).statusCode === undefined) {
     const text = typeof result === 'string' ? result : (JSONStringify(result) ?? 'null')
-    hostRespond(200, 'content-type\napplication/json', text, false)
+    hostRespond(RESPOND_JSON_OK, text)
     return
   }
   const { statusCode, headers, multiValueHeaders, cookies, body, isBase64Encoded } = result as HttpResult
@@ -29,7 +29,7 @@ export function respondWithHttpResult(result: unknown): void {
   addHeaders(list, headers)
   if (ArrayIsArray(cookies)) for (let i = 0; i < cookies.length; i++) addHeader(list, 'set-cookie', cookies[i])
   if (findHeader(list, 'content-type', 0) < 0) addHeader(list, 'content-type', 'application/json')
-  hostRespond(status, wireHeaders(list), resultBody(body, isBase64Encoded === true), false)
+  hostRespond(status, resultBody(body, isBase64Encoded === true), wireHeaders(list))
 }
 
 function resultBody(body: unknown, encoded: boolean): string | Uint8Array | null {

@@ -1,8 +1,8 @@
 /** Handlers of the Lambda kind: `(event, context, callback)`. */
 import { DateNow, JSONParse, JSONStringify, nativeThen } from './primordials.ts'
 import { configuration } from './configuration.ts'
-import { hostBodyText, hostRemainingMs, hostRespond } from './host.ts'
-import { failWith, hold, release, whenSettled } from './invocation.ts'
+import { hostBodyText, hostRemainingMs, hostRespond, RESPOND_JSON_OK } from './host.ts'
+import { failWith, follow, handOver, hold, release, whenSettled } from './invocation.ts'
 import { onIdle } from './operations.ts'
 import { headRequestId } from './head.ts'
 import { armHttpEvent, httpEvent } from './lambda-event.ts'
@@ -14,8 +14,6 @@ export type EventHandler = (event: unknown, context: object, callback: (error: u
 
 /** The contract's bodyState of a body that still comes in. */
 const STREAMED = 2
-
-export const WIRE_JSON = 'content-type\napplication/json'
 
 /** How the answer of this invocation is written, and whether it was. */
 let answer: (result: unknown) => void = respondWithJson
@@ -64,7 +62,7 @@ function logStreamName(): string {
 }
 
 function respondWithJson(result: unknown): void {
-  hostRespond(200, WIRE_JSON, JSONStringify(result) ?? 'null', false)
+  hostRespond(RESPOND_JSON_OK, JSONStringify(result) ?? 'null')
 }
 
 function succeeded(result: unknown): void {
@@ -96,34 +94,37 @@ function callBack(error: unknown, result: unknown): void {
   else failed(error)
 }
 
-export function runEventHandler(handler: EventHandler, head: string, event: unknown, respond: (result: unknown) => void): void {
+/** Returns what `dispatch` does. */
+function runEventHandler(handler: EventHandler, head: string, event: unknown, respond: (result: unknown) => void): unknown {
   answered = false
   answer = respond
   contextHead = head
-  if (context === null) return
+  if (context === null) return undefined
   context.callbackWaitsForEmptyEventLoop = true
   try {
     const result = handler(event, context, callBack)
-    if (typeof result === 'object' && result !== null && (result as Promise<unknown>).then === nativeThen) void (result as Promise<unknown>).then(succeeded, failed)
+    if (typeof result === 'object' && result !== null && (result as Promise<unknown>).then === nativeThen) return handOver(result, succeeded, failed)
     // A handler that takes neither context nor callback can only have answered by returning.
-    else if (result !== undefined || handler.length < 2) whenSettled(result, succeeded, failed)
+    if (result !== undefined || handler.length < 2) whenSettled(result, succeeded, failed)
   } catch (error) {
     failed(error)
   }
+  return undefined
 }
 
 /** kind event, handler event: JSON in, JSON out. */
-export function runEventOnEvent(handler: EventHandler, head: string): void {
+export function runEventOnEvent(handler: EventHandler, head: string): unknown {
   const text = hostBodyText()
-  runEventHandler(handler, head, text === '' ? {} : JSONParse(text), respondWithJson)
+  return runEventHandler(handler, head, text === '' ? {} : JSONParse(text), respondWithJson)
 }
 
 /** kind http, handler event. */
-export function runHttpOnEvent(handler: EventHandler, head: string, bodyState: number): void {
-  if (bodyState !== STREAMED) {
-    runEventHandler(handler, head, httpEvent(head, bodyState), respondWithHttpResult)
-    return
-  }
+export function runHttpOnEvent(handler: EventHandler, head: string, bodyState: number): unknown {
+  if (bodyState !== STREAMED) return runEventHandler(handler, head, httpEvent(head, bodyState), respondWithHttpResult)
   answered = false
-  void readAll(new HostSource(OPERATIONS.BODY, 0)).then((body) => runEventHandler(handler, head, httpEvent(head, bodyState, body), respondWithHttpResult), failed)
+  void readAll(new HostSource(OPERATIONS.BODY, 0)).then((body) => {
+    const promise = runEventHandler(handler, head, httpEvent(head, bodyState, body), respondWithHttpResult)
+    if (promise !== undefined) follow(promise)
+  }, failed)
+  return undefined
 }

@@ -11,7 +11,7 @@ import { assertUsable, BUFFERED, cloneRaw, extractBody, extractedType, isUsed, r
 import type { FormData } from './form-data.ts'
 import { headHeaders, headLines, METHOD, URL_LINE, type HeadLines } from './head.ts'
 import { copyList, fillHeaders, findHeader, getHeader, headerGuardOf, headerListOf, headersOver, type HeaderList, type Headers } from './headers.ts'
-import { OPERATIONS } from '../abi.ts'
+import { CALL_BODY_SHIFT, CALL_METHOD_MASK, CALL_METHOD_SHIFT, METHODS, OPERATIONS } from '../abi.ts'
 import { isPriming } from './priming.ts'
 import { HostSource, type ReadableStream } from './streams.ts'
 import { getHref } from './url.ts'
@@ -38,7 +38,8 @@ class RequestRest {
 const BODY_BUFFERED = 1
 const BODY_STREAMED = 2
 
-function rawOfState(bodyState: number): RawBody {
+function rawOf(call: number): RawBody {
+  const bodyState = call >> CALL_BODY_SHIFT
   return bodyState === BODY_BUFFERED ? BUFFERED : bodyState === BODY_STREAMED ? new HostSource(OPERATIONS.BODY, 0) : null
 }
 
@@ -73,7 +74,7 @@ function incomingSignal(): AbortSignal {
 let spareRequest: Request | null = null
 export let armRequest: () => void
 
-export let incomingRequest: (head: string, bodyState: number) => Request
+export let incomingRequest: (call: number, head: string) => Request
 /** The same with a body that is in the machine already. */
 export let requestWithBody: (head: string, body: string | Uint8Array<ArrayBuffer> | null) => Request
 export let isRequest: (value: unknown) => value is Request
@@ -82,6 +83,8 @@ export let takeRequest: (request: Request) => { readonly method: string; readonl
 
 export class Request {
   #head = ''
+  /** '' if it is in the lines. */
+  #method = ''
   #body: RawBody = null
   #lines: HeadLines | null = null
   #headers: Headers | null = null
@@ -91,7 +94,7 @@ export class Request {
     armRequest = () => {
       spareRequest = new Request(EMPTY)
     }
-    incomingRequest = (head, bodyState) => {
+    incomingRequest = (call, head) => {
       const request = spareRequest ?? new Request(EMPTY)
       spareRequest = isPriming ? new Request(EMPTY) : null
       if (clientGone || incomingAbort !== null) {
@@ -99,11 +102,12 @@ export class Request {
         incomingAbort = null
       }
       request.#head = head
-      if (bodyState !== 0) request.#body = rawOfState(bodyState)
+      request.#method = METHODS[(call >> CALL_METHOD_SHIFT) & CALL_METHOD_MASK] ?? ''
+      if (call >= 1 << CALL_BODY_SHIFT) request.#body = rawOf(call)
       return request
     }
     requestWithBody = (head, body) => {
-      const request = incomingRequest(head, 0)
+      const request = incomingRequest(0, head)
       request.#body = body
       return request
     }
@@ -131,7 +135,7 @@ export class Request {
   }
 
   get method(): string {
-    return (this.#lines ?? this.#cut())[METHOD] ?? ''
+    return this.#method !== '' ? this.#method : ((this.#lines ?? this.#cut())[METHOD] ?? '')
   }
 
   get url(): string {
@@ -209,6 +213,7 @@ export class Request {
     const request = new Request(EMPTY)
     request.#head = this.#head
     request.#body = copied
+    request.#method = this.#method
     request.#lines = this.#lines
     if (this.#headers !== null) request.#headers = headersOver(copyList(headerListOf(this.#headers)), headerGuardOf(this.#headers))
     if (this.#rest !== null) request.#rest = restOf(this, this.#rest, {})

@@ -6,6 +6,7 @@
  * R1: META_NONE, META_TEXT, META_JSON and the three lists in them are shared by all responses and never changed;
  *     `#own` makes copies first.
  */
+import { RESPOND_DONE, RESPOND_MORE, RESPOND_WIRE_SHIFT, WIRE_JSON, WIRE_TEXT } from '../abi.ts'
 import { ArrayPush, JSONStringify, NativeUint8Array, NumberIsInteger, RegExpExec, MathTrunc } from './primordials.ts'
 import { assertUsable, cloneRaw, extractBody, extractedType, isUsed, readArrayBuffer, readBlob, readBytes, readForm, readText, streamOf, TEXT_TYPE, USED, type RawBody } from './body.ts'
 import type { Blob } from './blob.ts'
@@ -35,8 +36,8 @@ export interface ResponseInit {
 }
 
 const JSON_TYPE = 'application/json'
-const WIRE_TEXT = `content-type\n${TEXT_TYPE}`
-const WIRE_JSON = `content-type\n${JSON_TYPE}`
+const RESPOND_TEXT = WIRE_TEXT << RESPOND_WIRE_SHIFT
+const RESPOND_JSON = WIRE_JSON << RESPOND_WIRE_SHIFT
 const LIST_NONE: HeaderList = []
 const LIST_TEXT: HeaderList = ['content-type', TEXT_TYPE]
 const LIST_JSON: HeaderList = ['content-type', JSON_TYPE]
@@ -87,15 +88,18 @@ function impliedType(meta: Meta, type: string, implied: HeaderList): void {
   }
 }
 
-function wireOf(list: HeaderList): string {
-  return list === LIST_TEXT ? WIRE_TEXT : list === LIST_JSON ? WIRE_JSON : wireHeaders(list)
+function respond(meta: Meta, body: string | Uint8Array<ArrayBuffer> | null, flags: number): void {
+  const list = meta[LIST]
+  if (list === LIST_JSON) hostRespond(meta[STATUS] | flags | RESPOND_JSON, body)
+  else if (list === LIST_TEXT) hostRespond(meta[STATUS] | flags | RESPOND_TEXT, body)
+  else hostRespond(meta[STATUS] | flags, body, wireHeaders(list))
 }
 
 export let isResponse: (value: unknown) => value is Response
 /** A response of fetch: immutable headers, body at the host. */
 export let responseFromFetch: (status: number, statusText: string, url: string, redirected: boolean, list: HeaderList, body: RawBody) => Response
-/** Sends it; gives what is left to send by `pumpBody`, or null. Throws TypeError if its body was used. */
-export let sendResponse: (response: Response) => HostSource | ReadableStream | null
+/** Sends it, saying that the invocation is done if nothing is left to send; gives what is left to send by `pumpBody`, or null. Throws TypeError if its body was used. */
+export let sendResponse: (response: Response, done: boolean) => HostSource | ReadableStream | null
 /** Status, headers and body for those who need them in hand; the body counts as used then. */
 export let takeResponse: (response: Response) => { readonly status: number; readonly list: HeaderList; readonly raw: RawBody }
 
@@ -113,23 +117,23 @@ export class Response {
       return response
     }
 
-    sendResponse = (response) => {
+    sendResponse = (response, done) => {
       const body = response.#body
       const meta = response.#meta
       if (typeof body === 'string') {
-        hostRespond(meta[STATUS], wireOf(meta[LIST]), body, false)
+        respond(meta, body, done ? RESPOND_DONE : 0)
         response.#body = USED
         return null
       }
       if (meta[TYPE] === 'error') throw new TypeError('Response.error() cannot be sent')
       assertUsable(body)
       if (body === null || body instanceof NativeUint8Array) {
-        hostRespond(meta[STATUS], wireOf(meta[LIST]), body, false)
+        respond(meta, body, done ? RESPOND_DONE : 0)
         if (body !== null) response.#body = USED
         return null
       }
       if (body instanceof HostSource) response.#body = USED
-      hostRespond(meta[STATUS], wireOf(meta[LIST]), null, true)
+      respond(meta, null, RESPOND_MORE)
       return body as HostSource | ReadableStream
     }
 

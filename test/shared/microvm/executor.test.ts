@@ -185,7 +185,7 @@ await t.test('slots that once grew give way when the budget is short, so that la
 
 await t.test('a reader that catches up before the guest waits for it does not leave the guest waiting', (t) => {
   let nowMs = 0
-  const writer = engine.image('export default async (head, host) => { host.respond(200, "", null, true); const more = host.write("x"); await sleep(5); await drained(); host.write(String(more)); host.end() }')
+  const writer = engine.image('export default async (head, host) => { host.respond(200 + 0x400, null, ""); const more = host.write("x"); await sleep(5); await drained(); host.write(String(more)); host.end() }')
   const { executor, run, ended } = testExecutor(engine, { nowMs: () => nowMs, acceptsData: () => false })
   const id = run(writer, '', { deadlineAtMs: 1_000 })
   executor.acknowledge(id, 1, 100)

@@ -102,11 +102,14 @@ await t.test('cancel reaches a busy thread, which then serves the next', async (
 })
 
 await t.test('a thread that does not come back is replaced; its invocation fails with a code, the waiting ones run', async (t) => {
-  const host = await startHost({ watchdogGraceMs: -59_700 })
-  const spin = await publish(host, 'export default { fetch: () => { for (;;); } }', { cpuMs: 60_000, wallMs: 60_000 })
+  let enter = (): void => undefined
+  const inside = new Promise<void>((resolve) => (enter = resolve))
+  const host = await startHost({ watchdogGraceMs: -59_700, onLogLine: () => enter() })
+  const spin = await publish(host, 'export default { fetch: () => { console.log("inside"); for (;;); } }', { cpuMs: 60_000, wallMs: 60_000 })
   const quick = await publish(host, 'export default { fetch: () => new Response("quick") }', { wallMs: 60_000 })
   const unused = await publish(host, 'export default { fetch: () => new Response("unused") }')
   const stuck = invoke(host, spin, { deadlineAtMs: Date.now() + 60_000 })
+  await inside
   // Asked while it cannot answer: the questions must not outlive it.
   host.dropImage(unused.imageId)
   const stats = host.refreshStats()
