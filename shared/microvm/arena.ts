@@ -6,8 +6,12 @@
  *   offset 0          never handed out: 0 in a page table means "a page of zeros"
  *   frames of 4 KiB   page contents and page tables, each table a whole number of frames in a row
  *
+ * Any free frame serves for either. The lowest one that fits is taken, so that what is free lies together at the end;
+ * only tables of more than one frame (guests above 4 MiB) can fail for want of a row though as many frames are free.
+ *
  * A1  A frame is freed only when no image names it; an image only when no slot holds it (the host waits for that).
  * A2  Offsets stay below 2^31, so that they are positive i32 everywhere.
+ * A3  An `add` that throws leaves nothing behind.
  */
 import type { ImageId } from '../brand.ts'
 import { CodedError } from '../errors.ts'
@@ -16,6 +20,10 @@ import { type BlockId, type ImageManifest, PAGE_BYTES, ZERO_BLOCK } from './mani
 
 const WASM_PAGE_BYTES = 65_536
 const FRAMES_PER_WASM_PAGE = WASM_PAGE_BYTES / PAGE_BYTES
+/** The memory grows by at least a MiB: growing goes through the system. */
+const GROW_WASM_PAGES = 16
+const FREE = 0
+const TAKEN = 1
 
 /** An image as a slot uses it: plain numbers, so that it can be posted to a worker. */
 export interface ResidentImage {
@@ -40,9 +48,10 @@ interface Entry {
 export class ImageArena {
   readonly memory: WebAssembly.Memory
   readonly maxBytes: number
-  #nextFrame = 1
-  readonly #freeFrames: number[] = []
-  readonly #freeTables = new Map<number, number[]>()
+  /** FREE or TAKEN for each frame: a byte each, since the search for a byte is native. */
+  readonly #frames: Uint8Array
+  /** No frame below it is free. */
+  #searchFrom = 1
   readonly #frameOf = new Map<BlockId, { offset: number; uses: number }>()
   readonly #images = new Map<ImageId, Entry>()
   #usedFrames = 1
@@ -52,6 +61,8 @@ export class ImageArena {
     this.maxBytes = Math.min(maxBytes, 2048 * MIB - WASM_PAGE_BYTES)
     const maximum = Math.ceil(this.maxBytes / WASM_PAGE_BYTES)
     this.memory = new WebAssembly.Memory({ initial: 1, maximum, shared: true })
+    this.#frames = new Uint8Array(Math.floor(this.maxBytes / PAGE_BYTES))
+    this.#frames[0] = TAKEN
   }
 
   get usedBytes(): number {
@@ -76,20 +87,22 @@ export class ImageArena {
     const lastPage = manifest.pages.at(-1)?.[0] ?? -1
     const count = Math.max(parent?.resident.count ?? 0, lastPage + 1)
     const tableFrames = Math.max(1, Math.ceil((count * 4) / PAGE_BYTES))
-    const fresh = manifest.pages.filter(([, id]) => id !== ZERO_BLOCK && !this.#frameOf.has(id))
-    if ((this.#usedFrames + tableFrames + fresh.length) * PAGE_BYTES > this.maxBytes) {
-      throw new CodedError('ERR_NO_CAPACITY', [Math.floor(this.maxBytes / MIB)])
-    }
+    const fresh = new Set(manifest.pages.filter(([, id]) => id !== ZERO_BLOCK && !this.#frameOf.has(id)).map(([, id]) => id))
+    if (this.#usedFrames + tableFrames + fresh.size > this.#frames.length) throw this.#noCapacity()
 
-    const table = this.#allocateTable(tableFrames)
-    if (parent !== null) {
-      new Int32Array(this.memory.buffer, table, count).set(new Int32Array(this.memory.buffer, parent.resident.table, parent.resident.count))
-    }
+    const table = this.#take(tableFrames)
     const blocks: BlockId[] = []
-    for (const [index, id] of manifest.pages) {
-      const offset = id === ZERO_BLOCK ? 0 : this.#hold(id, block)
-      if (id !== ZERO_BLOCK) blocks.push(id)
-      new Int32Array(this.memory.buffer, table, count)[index] = offset
+    try {
+      const offsets = new Int32Array(this.memory.buffer, table, (tableFrames * PAGE_BYTES) / 4).fill(0)
+      if (parent !== null) offsets.set(new Int32Array(this.memory.buffer, parent.resident.table, parent.resident.count))
+      for (const [index, id] of manifest.pages) {
+        offsets[index] = id === ZERO_BLOCK ? 0 : this.#hold(id, block)
+        if (id !== ZERO_BLOCK) blocks.push(id)
+      }
+    } catch (error) {
+      for (const id of blocks) this.#release(id)
+      this.#free(table, tableFrames)
+      throw error
     }
     if (parent !== null) parent.children++
     const resident = { imageId, table, count, virtualPages: manifest.virtualPages, globals }
@@ -104,9 +117,7 @@ export class ImageArena {
     if (entry.children > 0) return false
     this.#images.delete(imageId)
     for (const id of entry.blocks) this.#release(id)
-    this.#freeTables.set(entry.tableFrames, [...(this.#freeTables.get(entry.tableFrames) ?? []), entry.resident.table])
-    new Uint8Array(this.memory.buffer, entry.resident.table, entry.tableFrames * PAGE_BYTES).fill(0)
-    this.#usedFrames -= entry.tableFrames
+    this.#free(entry.resident.table, entry.tableFrames)
     const parent = entry.parentId === null ? undefined : this.#images.get(entry.parentId)
     if (parent !== undefined) parent.children--
     return true
@@ -125,8 +136,7 @@ export class ImageArena {
       return held.offset
     }
     const content = block(id)
-    const offset = this.#freeFrames.pop() ?? this.#allocateFrames(1)
-    this.#usedFrames++
+    const offset = this.#take(1)
     new Uint8Array(this.memory.buffer, offset, PAGE_BYTES).set(content)
     this.#frameOf.set(id, { offset, uses: 1 })
     return offset
@@ -136,20 +146,53 @@ export class ImageArena {
     const held = this.#frameOf.get(id)
     if (held === undefined || --held.uses > 0) return
     this.#frameOf.delete(id)
-    this.#freeFrames.push(held.offset)
-    this.#usedFrames--
+    this.#free(held.offset, 1)
   }
 
-  #allocateTable(frames: number): number {
-    this.#usedFrames += frames
-    return this.#freeTables.get(frames)?.pop() ?? this.#allocateFrames(frames)
+  /** Offset of the lowest `count` frames in a row. */
+  #take(count: number): number {
+    const frames = this.#frames
+    let first = frames.indexOf(FREE, this.#searchFrom)
+    this.#searchFrom = first === -1 ? frames.length : first
+    while (first !== -1) {
+      const end = this.#endOfRow(first, count)
+      if (end - first === count) break
+      first = frames.indexOf(FREE, end)
+    }
+    if (first === -1) throw this.#noCapacity()
+    this.#growTo(first + count)
+    frames.fill(TAKEN, first, first + count)
+    this.#usedFrames += count
+    return first * PAGE_BYTES
   }
 
-  #allocateFrames(frames: number): number {
-    const offset = this.#nextFrame * PAGE_BYTES
-    this.#nextFrame += frames
-    const missing = Math.ceil(this.#nextFrame / FRAMES_PER_WASM_PAGE) - this.memory.buffer.byteLength / WASM_PAGE_BYTES
-    if (missing > 0) this.memory.grow(Math.max(missing, Math.min(16, this.maxBytes / WASM_PAGE_BYTES - this.memory.buffer.byteLength / WASM_PAGE_BYTES)))
-    return offset
+  /** The first frame from `first` on that is not free, at most `count` further. */
+  #endOfRow(first: number, count: number): number {
+    const end = Math.min(first + count, this.#frames.length)
+    for (let frame = first; frame < end; frame++) if (this.#frames[frame] !== FREE) return frame
+    return end
+  }
+
+  #free(offset: number, count: number): void {
+    const first = offset / PAGE_BYTES
+    this.#frames.fill(FREE, first, first + count)
+    this.#searchFrom = Math.min(this.#searchFrom, first)
+    this.#usedFrames -= count
+  }
+
+  #growTo(frames: number): void {
+    const haveWasmPages = this.memory.buffer.byteLength / WASM_PAGE_BYTES
+    const missing = Math.ceil(frames / FRAMES_PER_WASM_PAGE) - haveWasmPages
+    if (missing <= 0) return
+    try {
+      this.memory.grow(Math.max(missing, Math.min(GROW_WASM_PAGES, Math.ceil(this.maxBytes / WASM_PAGE_BYTES) - haveWasmPages)))
+    } catch {
+      // A RangeError: the system gives no more memory, which to who publishes or pulls an image is the same.
+      throw this.#noCapacity()
+    }
+  }
+
+  #noCapacity(): CodedError {
+    return new CodedError('ERR_NO_CAPACITY', [Math.floor(this.maxBytes / MIB)])
   }
 }
