@@ -8,11 +8,11 @@ import { encodeError, encodeReply } from '../api/replies.ts'
 import { parseFunctionReference } from '../api/names.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
+import { LOG_LEVELS } from '../guest/abi.ts'
 import type { ControlCall, ControlReply } from '../http/types.ts'
 import type { LogLine, LogRing } from './ring.ts'
 
 const PATH = /^\/2015-03-31\/functions\/([^/?]+)\/logs(?:\?(.*))?$/
-const LEVELS: readonly string[] = ['debug', 'info', 'warn', 'error']
 
 /** One line as the call answers it. */
 export interface LogEvent {
@@ -76,7 +76,7 @@ function parseLogCall(call: ControlCall): { readonly name: string; readonly toke
 }
 
 function toEvent(line: LogLine, place: 'pop' | 'region'): LogEvent {
-  return { Timestamp: line.atMs, Level: LEVELS[line.level] ?? 'info', Message: line.text, RequestId: line.requestId, Version: line.version, Place: place }
+  return { Timestamp: line.atMs, Level: LOG_LEVELS[line.level] ?? 'info', Message: line.text, RequestId: line.requestId, Version: line.version, Place: place }
 }
 
 function parseJson(body: Uint8Array): unknown {

@@ -31,7 +31,7 @@ export const HOST_CALLS = {
   bodyText: 't',
   /** bodyBytes(): ArrayBuffer. The same as bytes. */
   bodyBytes: 'b',
-  /** log(level: number, line: string): void. Levels: 0 debug, 1 info, 2 warn, 3 error. */
+  /** log(level: number, line: string): void. Levels: LOG_LEVELS. */
   log: 'l',
   /** random(byteCount: number): ArrayBuffer. Throws ERR_BUNDLE_ENTROPY while an image is built. At most 65536. */
   random: 'n',
@@ -75,6 +75,9 @@ export const CALL_BODY_SHIFT = 4
 export function callNumber(kind: number, method: string, bodyState: number): number {
   return kind | (Math.max(0, (METHODS as readonly string[]).indexOf(method)) << CALL_METHOD_SHIFT) | (bodyState << CALL_BODY_SHIFT)
 }
+
+/** Names of the levels that `log` takes, by number. */
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const
 
 export const OPERATIONS = {
   /** start(TIMER, delayMs): settles with undefined after the delay. An interval is started anew by the prelude each time. */

@@ -3,13 +3,13 @@
  * by `X-Amz-Function-Error`. Only what kept the function from running has a status of its own. Pure.
  */
 import { CodedError } from '../errors.ts'
+import { LOG_LEVELS } from '../guest/abi.ts'
 import type { InvocationResult } from '../worker/types.ts'
 
 /** Lambda's limit for a synchronous answer, and its words for what is beyond. */
 export const LAMBDA_RESPONSE_MAX_BYTES = 6_291_556
 /** What `X-Amz-Log-Result` holds at most, before base64. */
 const LOG_TAIL_MAX_BYTES = 4096
-const LEVEL_NAMES: Readonly<Record<string, string>> = { debug: 'DEBUG', info: 'INFO', warn: 'WARN', error: 'ERROR', log: 'INFO' }
 
 export type LambdaFailure =
   /** The function's own: answered with 200. */
@@ -63,10 +63,11 @@ export function logTail(result: InvocationResult, requestId: string, version: st
   return bytes.subarray(Math.max(0, bytes.byteLength - LOG_TAIL_MAX_BYTES)).toString('base64')
 }
 
+/** `line` is `level\ttext`, the level by its number. */
 function logLine(line: string, time: string, requestId: string): string {
   const tab = line.indexOf('\t')
-  const level = tab === -1 ? 'info' : line.slice(0, tab)
-  return `${time}\t${requestId}\t${LEVEL_NAMES[level] ?? level.toUpperCase()}\t${tab === -1 ? line : line.slice(tab + 1)}\n`
+  const level = LOG_LEVELS[Number(line.slice(0, tab))] ?? 'info'
+  return `${time}\t${requestId}\t${level.toUpperCase()}\t${line.slice(tab + 1)}\n`
 }
 
 function exceptionPayload(result: InvocationResult, error: CodedError): string {

@@ -64,7 +64,7 @@ export interface InvocationResult {
   /** Pages of 4 KiB that the reset restored; 0 if the invocation never got a sandbox. */
   readonly dirtyPages: number
   readonly memoryBytes: number
-  /** Log lines, `level\ttext` each; empty unless asked for. */
+  /** Log lines, `level\ttext` each, the level by its number (LOG_LEVELS); empty unless asked for. */
   readonly logs: readonly string[]
 }
 

@@ -79,7 +79,7 @@ export interface FakeRun {
 }
 
 export const okResult: InvocationResult = {
-  outcome: 'ok', error: null, exception: null, startKind: 'warm', cpuUs: 10, wallUs: 20, dirtyPages: 3, memoryBytes: 1_000_000, logs: ['info\thello from the log'],
+  outcome: 'ok', error: null, exception: null, startKind: 'warm', cpuUs: 10, wallUs: 20, dirtyPages: 3, memoryBytes: 1_000_000, logs: ['1\thello from the log'],
 }
 
 /** Holds images within a bound of pages and answers each invocation with what it was, unless `onInvoke` says otherwise. */

@@ -132,6 +132,9 @@ await t.test('an AWS SDK talks to the POP: signed calls are relayed as they are 
   const { Payload, StatusCode } = await client('a secret of the system test').send(new InvokeCommand({ FunctionName: 'adder', Payload: Buffer.from('{"a":1,"b":2}') }))
   t.equal(StatusCode, 200)
   t.equal(Buffer.from(Payload ?? '').toString(), '{"sum":3}')
+  await site.deploy('talker', 'export const handler = () => { console.warn("careful") }')
+  const { LogResult } = await client('a secret of the system test').send(new InvokeCommand({ FunctionName: 'talker', LogType: 'Tail' }))
+  t.match(Buffer.from(LogResult ?? '', 'base64').toString(), /\tWARN\tcareful\n/)
   await t.rejects(client('another secret').send(new InvokeCommand({ FunctionName: 'adder' })), { name: 'InvalidSignatureException' })
 })
 

@@ -170,7 +170,7 @@ t.test('Tail gives the last 4 KiB of the log with the lines that tools look for'
   const { dispatcher, ask } = await dev(t)
   dispatcher.onInvoke = (run) => {
     t.equal(run.call.wantLogs, true)
-    run.reply('1', { placement: { ...LOCAL, memoryMib: 256 }, result: { ...OK, logs: ['info\tone', 'error\ttwo\tthree'] } })
+    run.reply('1', { placement: { ...LOCAL, memoryMib: 256 }, result: { ...OK, logs: ['0\tzero', '1\tone', '2\ttwo', '3\tthree\tfour'] } })
   }
   const response = await ask(invoke(PATH, '{}', 'X-Amz-Log-Type: Tail\r\n'))
   t.equal(response.body, '1')
@@ -178,11 +178,12 @@ t.test('Tail gives the last 4 KiB of the log with the lines that tools look for'
   const id = response.headers.get('x-amzn-requestid') ?? ''
   const lines = log.split('\n')
   t.equal(lines[0], `START RequestId: ${id} Version: 7`)
-  t.match(lines[1], new RegExp(`^\\d{4}-\\d\\d-\\d\\dT[\\d:.]+Z\\t${id}\\tINFO\\tone$`))
-  t.match(lines[2], new RegExp(`\\t${id}\\tERROR\\ttwo\\tthree$`))
-  t.equal(lines[3], `END RequestId: ${id}`)
-  t.equal(lines[4], `REPORT RequestId: ${id}\tDuration: 1.50 ms\tBilled Duration: 2 ms\tMemory Size: 256 MB\tMax Memory Used: 5 MB\t`)
-  dispatcher.onInvoke = (run) => run.reply('1', { result: { ...OK, logs: ['info\t' + 'x'.repeat(9000)] } })
+  for (const [at, line] of ['DEBUG\\tzero', 'INFO\\tone', 'WARN\\ttwo', 'ERROR\\tthree\\tfour'].entries()) {
+    t.match(lines[1 + at], new RegExp(`^\\d{4}-\\d\\d-\\d\\dT[\\d:.]+Z\\t${id}\\t${line}$`))
+  }
+  t.equal(lines[5], `END RequestId: ${id}`)
+  t.equal(lines[6], `REPORT RequestId: ${id}\tDuration: 1.50 ms\tBilled Duration: 2 ms\tMemory Size: 256 MB\tMax Memory Used: 5 MB\t`)
+  dispatcher.onInvoke = (run) => run.reply('1', { result: { ...OK, logs: ['1\t' + 'x'.repeat(9000)] } })
   const long = await ask(invoke(PATH, '{}', 'X-Amz-Log-Type: Tail\r\n'))
   t.equal(Buffer.from(long.headers.get('x-amz-log-result') ?? '', 'base64').byteLength, 4096)
 })

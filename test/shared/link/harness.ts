@@ -17,7 +17,7 @@ import type { InvocationResult } from '../../../shared/worker/types.ts'
 export const TOKEN = 'a token of tests'
 
 export const RESULT: InvocationResult = {
-  outcome: 'ok', error: null, exception: null, startKind: 'warm', cpuUs: 11, wallUs: 22, dirtyPages: 33, memoryBytes: 44, logs: ['info\tone', 'warn\ttwo'],
+  outcome: 'ok', error: null, exception: null, startKind: 'warm', cpuUs: 11, wallUs: 22, dirtyPages: 33, memoryBytes: 44, logs: ['1\tone', '2\ttwo'],
 }
 
 export function openFrame(overrides: Partial<OpenInvocation> = {}): OpenInvocation {
