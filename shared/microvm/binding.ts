@@ -139,10 +139,18 @@ export class Binding {
 
   /** UTF-8 of a string, as a view: valid until the guest runs again. */
   stringBytes(value: GuestValue): Uint8Array {
+    const mayHoldSurrogates = this.#isWide(value)
     this.slot.markWrite(this.#scratch + OUT, 4)
     const pointer = this.#c.qjs_get_string_len(value, this.#scratch + OUT) >>> 0
     if (pointer === 0) throw new GuestOutOfMemory()
-    return this.slot.bytes.subarray(pointer, pointer + this.#out(0))
+    const utf8 = this.slot.bytes.subarray(pointer, pointer + this.#out(0))
+    return mayHoldSurrogates ? wellFormed(utf8) : utf8
+  }
+
+  /** Whether characters above U+00FF may be in it. Most strings hold none, and finding that out takes two look-ups. */
+  #isWide(value: GuestValue): boolean {
+    // A string begins with 31 bits of length and one that says two bytes a character (JSString of quickjs.h), a rope does not.
+    return this.#tag(value) !== TAG_STRING || (this.slot.words[this.#payload(value) >>> 2] ?? -1) < 0
   }
 
   string(value: GuestValue): string {
@@ -258,4 +266,19 @@ export class Binding {
     this.writeBytes(this.#scratch + STAGING, this.#encoder.encode(`${key}\0`))
     this.#c.qjs_set_prop_string(object, this.#scratch + STAGING, value)
   }
+}
+
+const SURROGATE_LEAD = 0xed
+
+/** The engine encodes a lone surrogate like any character, in three bytes that are not UTF-8; it becomes U+FFFD as the Encoding standard says. */
+function wellFormed(utf8: Uint8Array): Uint8Array {
+  let mended: Uint8Array | null = null
+  for (let at = utf8.indexOf(SURROGATE_LEAD); at !== -1; at = utf8.indexOf(SURROGATE_LEAD, at + 3)) {
+    if ((utf8[at + 1] ?? 0) < 0xa0) continue
+    mended ??= utf8.slice()
+    mended[at] = 0xef
+    mended[at + 1] = 0xbf
+    mended[at + 2] = 0xbd
+  }
+  return mended ?? utf8
 }
