@@ -242,11 +242,13 @@ export class Binding {
   }
 
   #withBytes(content: Uint8Array, make: (at: number, length: number) => number): GuestValue {
-    const staged = content.length <= SCRATCH_BYTES - STAGING
-    const at = staged ? this.#scratch + STAGING : this.#c.wasm_malloc(content.length) >>> 0
+    const { byteOffset, length } = content
+    const staged = length <= SCRATCH_BYTES - STAGING
+    const at = staged ? this.#scratch + STAGING : this.#c.wasm_malloc(length) >>> 0
     if (at === 0) throw new GuestOutOfMemory()
-    this.writeBytes(at, content)
-    const value = make(at, content.length)
+    // What comes from the guest itself is a view, which the allocation may have detached.
+    this.writeBytes(at, content.length === length ? content : this.slot.bytes.subarray(byteOffset, byteOffset + length))
+    const value = make(at, length)
     if (!staged) this.#c.wasm_free(at)
     if (this.isException(value)) throw new GuestOutOfMemory()
     return value

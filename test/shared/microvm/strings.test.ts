@@ -34,3 +34,8 @@ for (const [what, expression, expected] of TEXTS) {
     t.end()
   })
 }
+
+await t.test('bytes of a string too long for the memory that there is yet', (t) => {
+  t.equal(answer("String((await new Blob(['x'.repeat(20_000_000)]).arrayBuffer()).byteLength)").body, '20000000')
+  t.end()
+})
