@@ -24,7 +24,7 @@ const STRIP_SOURCE = 1 << 4
 export interface Refusal {
   readonly call: RefusedCall
   readonly detail: string
-  /** Where the guest was, innermost frame first; '' if it could not be told. */
+  /** Where the guest was, innermost frame first; in words if none of its frames were there. */
   readonly stack: string
 }
 
@@ -195,15 +195,18 @@ export class BuildMachine {
     const code = allocateText(this.binding, this.call, 'new Error().stack')
     const file = allocateText(this.binding, this.call, 'outpost:stack')
     const value = this.call('qjs_eval', code, 17, file, 0)
-    return this.binding.isString(value) ? userFrames(this.binding.string(value)) : ''
+    const frames = this.binding.isString(value) ? userFrames(this.binding.string(value)) : ''
+    return frames === '' ? 'in something that the top level began' : frames
   }
 
   #noteRefusal(call: RefusedCall, detail: string): void {
     if (this.refusals.length < 20) this.refusals.push({ call, detail, stack: this.#stackHere() })
   }
 
+  /** Each once, as priming and its probes run the same lines many times. */
   #noteWarning(kind: string): void {
-    if (this.warnings.length < 20) this.warnings.push({ kind, stack: this.#stackHere() })
+    const stack = this.#stackHere()
+    if (this.warnings.length < 20 && !this.warnings.some((known) => known.kind === kind && known.stack === stack)) this.warnings.push({ kind, stack })
   }
 
   readonly #output: RunOutput = {

@@ -17,7 +17,9 @@ async function fetch(input: Request | URL | string, init?: RequestInit): Promise
   if (signal?.aborted === true) throw signal.reason
   const scheme = StringSlice(request.url, 0, StringIndexOf(request.url, ':'))
   if (scheme !== 'http' && scheme !== 'https') throw new TypeError(`fetch failed: scheme ${scheme} is not supported`)
-  const body = await wireBody(request.raw)
+  // Without a stream to read the operation begins here and now: while an image is built, its refusal then names the caller's line.
+  const reading = wireBody(request.raw)
+  const body = reading instanceof PromiseConstructor ? await reading : reading
   const head = `${request.method}\n${request.url}\n${request.redirect}${request.list.length === 0 ? '' : `\n${wireHeaders(request.list)}`}`
   return await new PromiseConstructor<Response>((resolve, reject) => {
     let source: HostSource | null = null

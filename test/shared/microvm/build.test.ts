@@ -23,11 +23,13 @@ for (const [what, source, expected] of [
   ['reads entropy at top level', '\n\nconst id = crypto.randomUUID()\nexport default { fetch: () => new Response(id) }', /^ERR_BUNDLE_ENTROPY .*index\.mjs:3/],
   ['hides that it reads entropy', 'try { crypto.getRandomValues(new Uint8Array(4)) } catch {}\nexport default { fetch: () => new Response("") }', /^ERR_BUNDLE_ENTROPY .*index\.mjs:1/],
   ['starts a timer at top level', 'setTimeout(() => {}, 1)\nexport default { fetch: () => new Response("") }', /^ERR_BUNDLE_HANDLE a timer .*index\.mjs:1/],
-  ['fetches at top level', 'fetch("http://example.com/").catch(() => {})\nexport default { fetch: () => new Response("") }', /^ERR_BUNDLE_HANDLE a fetch/],
+  ['fetches at top level', '\nfetch("http://example.com/").catch(() => {})\nexport default { fetch: () => new Response("") }', /^ERR_BUNDLE_HANDLE a fetch .*index\.mjs:2/],
+  ['sends something at top level', '\n\nawait fetch("http://example.com/", { method: "POST", body: "x" })\nexport default { fetch: () => new Response("") }', /^ERR_BUNDLE_HANDLE a fetch .*index\.mjs:3/],
+  ['streams something at top level', 'const body = new ReadableStream({ pull: (controller) => controller.close() })\nfetch("http://example.com/", { method: "POST", body, duplex: "half" }).catch(() => {})\nexport default { fetch: () => new Response("") }', /^ERR_BUNDLE_HANDLE a fetch in something that the top level began/],
   ['awaits for ever', 'await new Promise(() => {})\nexport default {}', /^ERR_BUNDLE_HANDLE/],
   ['exports no handler', 'export const nothing = 1', /^ERR_BUNDLE_NO_HANDLER/],
 ] as const) {
-  await t.test(`a bundle that ${what} is refused with its line`, (t) => {
+  await t.test(`a bundle that ${what} is refused and told where`, (t) => {
     t.match(refusal(source), expected)
     t.end()
   })
