@@ -48,7 +48,7 @@ export const HOST_CALLS = {
   /** utf8Encode(text: string): ArrayBuffer and utf8Decode(bytes, fatal: boolean, ignoreBom: boolean): string | null are native and cheap. */
   utf8Encode: 'E',
   utf8Decode: 'D',
-  /** warn(kind: string): void. A build-time note: 'math-random' when Math.random ran at top level. */
+  /** warn(kind: string): void. A note for the publish report, ignored outside builds: 'math-random' when Math.random ran at top level, or what shall be said. */
   warn: 'x',
 } as const
 

@@ -1,5 +1,6 @@
 /** The third argument of a fetch handler. There is one: a machine runs one invocation, and the object says nothing about it. */
 import { ObjectFreeze } from './primordials.ts'
+import { hostWarn } from './host.ts'
 import { waitUntil } from './invocation.ts'
 import { nameAs, tag } from './webidl.ts'
 
@@ -11,9 +12,12 @@ class ExecutionContext {
     waitUntil(promise)
   }
 
-  /** Nothing stands behind a function here yet, so a failure stays one. */
+  /**
+   * There is no origin behind a function to answer in its place, so a failure stays one. Told when the image is made
+   * and not in the log: frameworks call this for every request.
+   */
   passThroughOnException(): void {
-    // See above.
+    hostWarn('ctx.passThroughOnException() has no effect, as no origin stands behind a function: a handler that throws is answered with 500.')
   }
 
   get props(): object {

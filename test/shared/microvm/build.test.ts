@@ -72,6 +72,15 @@ await t.test('Math.random at top level is a warning with its line', (t) => {
   t.end()
 })
 
+await t.test('passThroughOnException does nothing, which the publish report says once with its line', (t) => {
+  const source = 'export default { fetch(request, env, ctx) {\n  ctx.passThroughOnException()\n  return new Response("ok") } }'
+  const { primed, warnings } = report(source)
+  t.equal(primed, true)
+  t.equal(warnings.length, 1)
+  t.match(warnings[0], /passThroughOnException.*no origin.*index\.mjs:2/)
+  t.end()
+})
+
 await t.test('equal requests give equal images, other requests others', (t) => {
   const id = (source: string): string | undefined => {
     const result = build(source)
