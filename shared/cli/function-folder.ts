@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
 import type { ConfigurationMembers } from './api-client.ts'
-import { readProject } from './project-config.ts'
+import { ROUTES_NOTE, readProject } from './project-config.ts'
 
 export interface FolderFunction {
   readonly name: string
@@ -31,6 +31,7 @@ export function readFolder(dir: string): Folder {
   const project = readProject(dir)
   if (project !== null) {
     const notes = project.ignored.map((member) => `${project.file}: ${member} is not supported and was left out`)
+    if ((project.members.Outpost?.Routes ?? []).length > 0) notes.push(`${project.file}: ${ROUTES_NOTE}`)
     return { functions: [{ name: project.name, entry: project.entry, members: withSecrets(project.members), declared: true }], notes }
   }
   const functions = new Map<string, FolderFunction>()

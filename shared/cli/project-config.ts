@@ -9,6 +9,9 @@ import { z } from 'zod'
 import { CodedError } from '../errors.ts'
 import type { ConfigurationMembers } from './api-client.ts'
 
+/** What has to be said where routes are given. */
+export const ROUTES_NOTE = 'routes are kept with the function, but no POP serves by them yet: use /fn/NAME/ or http://NAME.DOMAIN'
+
 export interface ProjectConfig {
   readonly file: string
   readonly name: string
@@ -19,6 +22,17 @@ export interface ProjectConfig {
   readonly ignored: readonly string[]
 }
 
+/** `host` or `host/path`, a star at the host's beginning and at the path's end, as Workers routes are written. */
+const ROUTE = /^(?:\*|(?:\*\.?)?[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?:\/[!$%&'()+,./0-9:;=@A-Z_a-z~-]*\*?)?$/i
+const routePattern = z.string().regex(ROUTE, 'a route is host or host/path, with * at the beginning of the host or at the end of the path')
+/** A scheme says nothing here: POPs serve a host by whatever reaches them. */
+const wranglerPattern = z.string().transform((text) => text.replace(/^https?:\/\//i, '')).pipe(routePattern)
+/** A custom domain is a host with all its paths. Its zone is a matter of Cloudflare's. */
+const wranglerRoute = z.union([
+  wranglerPattern,
+  z.looseObject({ pattern: wranglerPattern, custom_domain: z.boolean().optional() }).transform(({ pattern, custom_domain }) => (custom_domain === true ? `${pattern}/*` : pattern)),
+])
+
 const outpostSchema = z.strictObject({
   $schema: z.string().optional(),
   name: z.string().optional(),
@@ -28,7 +42,7 @@ const outpostSchema = z.strictObject({
   timeout_s: z.int().positive().optional(),
   memory_mib: z.int().positive().optional(),
   prime: z.union([z.literal(false), z.array(z.string())]).optional(),
-  routes: z.array(z.string()).optional(),
+  routes: z.array(routePattern).optional(),
 })
 
 const wranglerSchema = z.looseObject({
@@ -36,7 +50,8 @@ const wranglerSchema = z.looseObject({
   main: z.string().optional(),
   vars: z.record(z.string(), z.unknown()).optional(),
   limits: z.looseObject({ cpu_ms: z.int().positive().optional(), subrequests: z.int().nonnegative().optional() }).optional(),
-  routes: z.array(z.union([z.string(), z.looseObject({ pattern: z.string() })])).optional(),
+  route: wranglerRoute.optional(),
+  routes: z.array(wranglerRoute).optional(),
 })
 
 /** Members of wrangler's that a function would miss. */
@@ -70,9 +85,10 @@ function readWrangler(dir: string): ProjectConfig | null {
   const config = check(wranglerSchema, raw, file)
   if (config.main === undefined) return null
   const texts = Object.entries(config.vars ?? {}).map(([key, value]) => [key, typeof value === 'string' ? value : JSON.stringify(value)] as const)
+  const routes = config.routes ?? (config.route === undefined ? undefined : [config.route])
   return project(dir, file, config.main, config.name, {
     ...variables(config.vars === undefined ? undefined : Object.fromEntries(texts)),
-    Outpost: limits(config.limits),
+    Outpost: { ...limits(config.limits), ...(routes === undefined ? {} : { Routes: routes }) },
   }, WRANGLER_UNSUPPORTED.filter((member) => member in config))
 }
 

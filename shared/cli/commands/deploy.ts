@@ -11,6 +11,7 @@ import type { CliContext } from '../context.ts'
 import { deployFunction } from '../deployment.ts'
 import { collect, functionName, keyAndValue, resolveEndpoint, wholeNumber } from '../options.ts'
 import { renderBytes } from '../output.ts'
+import { ROUTES_NOTE } from '../project-config.ts'
 import { zipBundle } from '../zip.ts'
 
 interface DeployOptions {
@@ -43,7 +44,7 @@ export function addDeploy(program: Command, context: CliContext): void {
     .option('--cpu-ms <ms>', 'CPU time of one invocation', wholeNumber(1, FUNCTION_LIMIT_MAX.cpuMs))
     .option('--prime <path>', 'path of a synthetic request that runs before the image is taken; may be repeated', collect)
     .option('--no-prime', 'take the image right after the top level')
-    .option('--route <pattern>', 'host or host/path that the function serves; may be repeated', collect)
+    .option('--route <pattern>', 'host or host/path, kept with the function but not served yet; may be repeated', collect)
     .option('--publish', 'publish a numbered version')
     .option('--alias <name>', 'publish, and point this alias to the new version')
     .option('--json', 'print the result as JSON')
@@ -57,6 +58,7 @@ async function runDeploy(context: CliContext, entry: string, options: DeployOpti
   const name = functionName(options.name ?? basename(path, extname(path)))
   const api = new ApiClient(resolveEndpoint(options.endpoint, context), resolveCredentials(context.env))
   const members = await configuration(options, context)
+  if (options.route !== undefined) context.err(`warning: ${ROUTES_NOTE}\n`)
 
   const built = await bundle(path, context.cwd)
   for (const warning of built.warnings) context.err(`warning: ${warning}\n`)

@@ -22,6 +22,7 @@ export function addLogs(program: Command, context: CliContext): void {
     .option('-f, --follow', 'keep printing until stopped')
     .option('--endpoint <url>', 'a POP or a region (default: OUTPOST_ENDPOINT, else http://127.0.0.1:8787)')
     .option('--json', 'print one JSON object per line')
+    .addHelpText('after', '\nEach POP and each region keeps the lines of what it ran itself. A POP prints its own and those of its region, a region its\nown only: for what ran at several POPs, ask each of them.\n')
     .action((name: string, options: LogsOptions) => runLogs(context, name, options))
 }
 

@@ -211,4 +211,5 @@ t.test('logs prints what is kept; --follow goes on from there until stopped', as
   t.equal(followed.code, 0)
   t.same(followed.out.trim().split('\n').map((line) => (JSON.parse(line) as typeof event).Message), ['hi', 'later'])
   t.match(fake.asked.at(-1)?.path, /NextToken=t1/)
+  t.match((await runHere(['logs', '--help'])).out, /A POP prints its own and those of its region/)
 })

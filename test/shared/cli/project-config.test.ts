@@ -36,6 +36,20 @@ t.test('wrangler.jsonc as it is: comments, trailing commas, variables of any typ
   })
 })
 
+t.test('routes of either configuration are kept with the function, which is said not to be served by them; what is none is refused', async (t) => {
+  const withRoutes = (file: string, members: string): string => t.testdir({ [file]: `{ "main": "a.js", ${members} }`, 'a.js': '' })
+  const routes = (file: string, members: string): unknown => readProject(withRoutes(file, members))?.members.Outpost?.Routes
+  t.same(routes('wrangler.jsonc', '"routes": ["example.com/*", { "pattern": "https://*.example.com/a/*", "zone_name": "example.com" }, { "pattern": "shop.example.com", "custom_domain": true }]'), ['example.com/*', '*.example.com/a/*', 'shop.example.com/*'])
+  t.same(routes('wrangler.json', '"route": "example.com/b"'), ['example.com/b'])
+  t.same(routes('wrangler.json', '"vars": {}'), undefined)
+  for (const pattern of ['', 'exa mple.com', 'a.*.com/', 'example.com/*/x', 'example.com/a?b=c', 'ftp://example.com/*', 'example.com\\r\\nx/*']) {
+    t.throws(() => routes('wrangler.jsonc', `"routes": ["${pattern}"]`), { code: 'ERR_CONFIG', message: /wrangler\.jsonc: routes\.0: .*route is host/ }, pattern)
+    t.throws(() => routes('outpost.json', `"routes": ["${pattern}"]`), { code: 'ERR_CONFIG', message: /outpost\.json: routes\.0: .*route is host/ }, pattern)
+  }
+  t.match(readFolder(withRoutes('wrangler.jsonc', '"routes": ["example.com/*"]')).notes, [/routes are kept .* no POP serves by them yet/])
+  t.same(readFolder(withRoutes('outpost.json', '"routes": []')).notes, [])
+})
+
 t.test('package.json counts only with main, and a scope is no part of the name', async (t) => {
   t.equal(readProject(t.testdir({ 'package.json': '{ "name": "x" }' })), null)
   t.match(readProject(t.testdir({ 'package.json': '{ "name": "@me/my.fn", "main": "a.js" }', 'a.js': '' })), { name: 'my-fn' })
