@@ -1,7 +1,8 @@
 /**
  * Which addresses a function may reach: the public internet and nothing else. Pure.
  *
- * IPv4: everything but the special-purpose blocks of the IANA registry that are not globally reachable.
+ * IPv4: everything but the special-purpose blocks of the IANA registry that are not globally reachable, and one public
+ * address that means the machine's own cloud.
  * IPv6: only 2000::/3, less what inside it is special, or carries an IPv4 address that would have to be checked again
  * (6to4, Teredo). So mapped, compatible, NAT64, unique local, link-local, site-local and multicast addresses are out
  * without being listed.
@@ -11,6 +12,8 @@ import { BlockList, isIP } from 'node:net'
 const SPECIAL_V4 = [
   ['0.0.0.0', 8], ['10.0.0.0', 8], ['100.64.0.0', 10], ['127.0.0.0', 8], ['169.254.0.0', 16], ['172.16.0.0', 12], ['192.0.0.0', 24], ['192.0.2.0', 24],
   ['192.88.99.0', 24], ['192.168.0.0', 16], ['198.18.0.0', 15], ['198.51.100.0', 24], ['203.0.113.0', 24], ['224.0.0.0', 4], ['240.0.0.0', 4],
+  // Azure's host answers its guests there, like others on 169.254.169.254.
+  ['168.63.129.16', 32],
 ] as const
 const SPECIAL_V6 = [
   // Protocol assignments with Teredo, documentation twice, 6to4.

@@ -4,7 +4,9 @@
  * G1  The check is on addresses, at the moment of connecting: literal ones in whatever notation (the URL parser has
  *     made them canonical), and every address that a name resolves to. Nothing resolves the name a second time.
  * G2  The peer address of the connected socket is checked once more before a byte is sent.
- * G3  Ports that this host itself listens on are refused at its own addresses, exceptions or not.
+ * G3  Ports that this host itself listens on are refused at its own addresses, exceptions or not. Its own addresses
+ *     are private, also if they look public: what reaches them from here passes by no firewall.
+ * G4  Ports of other protocols are refused as the Fetch standard says, so that no request is read as mail or the like.
  */
 import { lookup } from 'node:dns'
 import type { LookupAddress } from 'node:dns'
@@ -31,8 +33,17 @@ export interface GuardOptions {
   /** `host:port` as in the URL (`localhost:9000`, `[::1]:9000`), for which private addresses may be reached. */
   readonly allowedHosts: readonly string[]
   readonly ownListeners: () => readonly { readonly port: number }[]
+  /** Addresses of this host. Default: those of its network interfaces. */
+  readonly ownAddresses?: () => Iterable<string>
   readonly clock: Clock
 }
+
+/** "Bad ports" of the Fetch standard. */
+const OTHER_PROTOCOLS_PORTS: ReadonlySet<number> = new Set([
+  0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143,
+  161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190,
+  5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+])
 
 /** Where a connection goes, as its URL says. */
 interface Target {
@@ -103,7 +114,11 @@ export class ConnectGuard {
     const { allowPrivate, ownListeners } = this.#options
     // G3. Every address of 127.0.0.0/8 and the unspecified one reach this host.
     if (ownListeners().some(({ port }) => port === target.port) && this.#isOwnAddress(address)) return new CodedError('ERR_FETCH_FORBIDDEN', [target.host, 'it is this host itself'])
-    if (allowPrivate || isPublicAddress(address) || this.#allowedHosts.has(target.host.toLowerCase())) return null
+    if (this.#allowedHosts.has(target.host.toLowerCase())) return null
+    if (OTHER_PROTOCOLS_PORTS.has(target.port)) return new CodedError('ERR_FETCH_FORBIDDEN', [target.host, "its port is another protocol's"])
+    if (allowPrivate) return null
+    if (this.#isOwnAddress(address)) return new CodedError('ERR_FETCH_FORBIDDEN', [target.host, 'it is this host itself'])
+    if (isPublicAddress(address)) return null
     return new CodedError('ERR_FETCH_FORBIDDEN', [target.host, 'it is not a public address'])
   }
 
@@ -113,7 +128,7 @@ export class ConnectGuard {
     const nowMs = this.#options.clock.monotonicMs()
     if (nowMs >= this.#ownAddressesUntilMs) {
       this.#ownAddressesUntilMs = nowMs + OWN_ADDRESSES_TTL_MS
-      this.#ownAddresses = new Set(Object.values(networkInterfaces()).flatMap((list = []) => list.map((each) => each.address)))
+      this.#ownAddresses = new Set((this.#options.ownAddresses ?? interfaceAddresses)())
     }
     return this.#ownAddresses.has(plain)
   }
@@ -160,4 +175,8 @@ export class ConnectGuard {
     if (this.#lookups.size >= LOOKUPS_CACHED_MAX && oldest !== undefined) this.#lookups.delete(oldest)
     this.#lookups.set(hostname, { result, untilMs: this.#options.clock.monotonicMs() + LOOKUP_TTL_MS })
   }
+}
+
+function interfaceAddresses(): readonly string[] {
+  return Object.values(networkInterfaces()).flatMap((list = []) => list.map((each) => each.address))
 }

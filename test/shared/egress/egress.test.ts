@@ -180,6 +180,17 @@ t.test('the ports that this host listens on are refused whatever is allowed', as
   t.equal(own.connections, 0)
 })
 
+t.test('an address of this host is private though it looks public', async (t) => {
+  const egress = makeEgress(t, { allowPrivate: false, ownAddresses: () => ['8.8.4.4', '2001:4860:4860::8844'] })
+  for (const host of ['8.8.4.4', '[2001:4860:4860::8844]']) t.match(await fetchAll(egress, `http://${host}/`), { code: 'ERR_FETCH_FORBIDDEN', message: /this host itself/ }, host)
+})
+
+t.test('ports of other protocols are refused, whatever address they are at, unless the operator names them', async (t) => {
+  const egress = makeEgress(t, { allowedHosts: ['localhost:6667'] })
+  for (const port of [1, 22, 25, 110, 465, 587, 6667, 10080]) t.match(await fetchAll(egress, `http://127.0.0.1:${port}/`), { code: 'ERR_FETCH_FORBIDDEN', message: /another protocol/ }, String(port))
+  t.match(await fetchAll(egress, 'http://localhost:6667/'), { code: 'ERR_FETCH_FAILED' })
+})
+
 t.test('a redirect to a forbidden address is refused at that hop', async (t) => {
   const secret = await startOrigin(t, (_request, response) => response.end('secret'))
   const targets = [`http://127.0.0.1:${secret.port}/`, `http://localhost:${secret.port}/`, `//[::ffff:127.0.0.1]:${secret.port}/`, 'http://169.254.169.254/']
