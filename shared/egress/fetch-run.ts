@@ -8,6 +8,7 @@
  * X2  The body is pulled: while nobody reads, the socket is paused.
  * X3  Each hop is a new dispatch, so each connects through the guard; credentials stay with their origin.
  * X4  A hop's handler that is not the present one (`hop`) has no say: late events of an answer left behind do nothing.
+ * X5  Nothing outlives the run: what still comes of answers left behind is cut off at its end.
  */
 import type { Dispatcher } from 'undici'
 import { CodedError, isErrorCode } from '../errors.ts'
@@ -88,6 +89,8 @@ export class FetchRun implements EgressRequest {
   #turnScheduled = false
   /** Undecoded pieces that came before they were asked for: what the parser had in hand when it was paused. */
   #ready: Uint8Array[] = []
+  /** Redirects' answers that have not ended (X5). */
+  readonly #leftBehind = new Set<Dispatcher.DispatchController>()
 
   constructor(request: FetchRequest, sink: FetchSink, owner: FetchRunOwner) {
     this.#request = request
@@ -142,10 +145,12 @@ export class FetchRun implements EgressRequest {
         discardedBytes += chunk.length
         if (discardedBytes > DISCARDED_MAX_BYTES) controller.abort(new Error('not wanted'))
       },
-      onResponseEnd: () => {
+      onResponseEnd: (controller) => {
+        this.#leftBehind.delete(controller)
         if (isPresent()) this.#onWireEnd()
       },
-      onResponseError: (_controller, error) => {
+      onResponseError: (controller, error) => {
+        this.#leftBehind.delete(controller)
         if (isPresent()) this.#onError(hop, error)
       },
     }
@@ -159,6 +164,7 @@ export class FetchRun implements EgressRequest {
         if (this.#request.redirect === 'error') throw new CodedError('ERR_FETCH_FAILED', [where(hop.url), 'it redirects, and redirect is "error"'])
         // Servers write UTF-8 there; header values come as Latin-1.
         this.#dispatch(nextHop(hop, status, Buffer.from(location, 'latin1').toString()))
+        this.#leftBehind.add(controller)
       } catch (error) {
         // First, so that the abort's own error finds nobody (X4).
         this.#fail(error)
@@ -287,9 +293,9 @@ export class FetchRun implements EgressRequest {
     this.#state = { kind: 'done' }
     this.#ready = []
     if (state.kind === 'body') state.decoder?.destroy()
+    for (const controller of this.#leftBehind) controller.abort(new Error('not wanted'))
     this.#owner.onDone()
   }
-
 }
 
 /** Where a redirect leads. Throws ERR_FETCH_FAILED. */

@@ -205,6 +205,21 @@ t.test('a redirect to a forbidden address is refused at that hop', async (t) => 
   t.equal(egress.stats().running, 0)
 })
 
+t.test('a redirect whose own body never ends is cut off when the fetch is over', async (t) => {
+  let closed = 0
+  const origin = await startOrigin(t, (request, response) => {
+    if (request.url === '/end') return void response.end('end')
+    response.on('close', () => (closed += 1))
+    response.writeHead(302, { location: request.url === '/1' ? '/2' : request.url === '/2' ? '/end' : 'http://[' })
+    response.write('a drop')
+  })
+  const egress = makeEgress(t)
+  t.equal((await fetchOk(egress, `${origin.url}/1`)).body.toString(), 'end')
+  await until(() => closed === 2)
+  t.match(await fetchAll(egress, `${origin.url}/3`), { failed: true })
+  await until(() => closed === 3)
+})
+
 t.test('redirects change method, body and headers as browsers do', async (t) => {
   const second = await startOrigin(t, (_request, response) => response.end('second'))
   const origin = await startOrigin(t, (request, response) => {
