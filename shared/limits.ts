@@ -137,5 +137,11 @@ export const EGRESS_ACCOUNTS_MAX = 256
 export const EGRESS_RESPONSE_HEADERS_MAX_BYTES = 64 * KIB
 /** What a compressed body may unpack to, at each stage: the largest response that a function may give itself. */
 export const EGRESS_DECOMPRESSED_MAX_BYTES = FUNCTION_LIMIT_MAX.responseMaxBytes
+/**
+ * Brotli bodies that are being unpacked at once, in a process and for one account. Each may take 17 MB from 50 bytes on
+ * the wire, which is why requests do not offer it; a server that sends it all the same is understood within these.
+ */
+export const EGRESS_BROTLI_MAX = 32
+export const EGRESS_BROTLI_PER_ACCOUNT_MAX = 8
 /** One URL. Servers commonly take 8 KiB. */
 export const EGRESS_URL_MAX_CHARS = 16 * KIB

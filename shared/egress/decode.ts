@@ -30,8 +30,10 @@ export class Decoder {
   readonly #first: Transform
   readonly #last: Transform
   readonly #stages: readonly Transform[]
+  #release: () => void
 
-  constructor(codings: readonly string[], maxBytes: number = EGRESS_DECOMPRESSED_MAX_BYTES, onError: (error: Error) => void = () => undefined) {
+  /** `release` is called once, when the decoder gives back its memory. */
+  constructor(codings: readonly string[], maxBytes: number = EGRESS_DECOMPRESSED_MAX_BYTES, onError: (error: Error) => void = () => undefined, release: () => void = () => undefined) {
     // The coding that was applied last is undone first.
     const stages = codings.toReversed().flatMap((coding) => [decompressor(coding), new Limit(maxBytes)])
     const [first] = stages
@@ -42,6 +44,7 @@ export class Decoder {
     this.#first = first
     this.#last = last
     this.#stages = stages
+    this.#release = release
   }
 
   /** Takes input; `taken` is called when the next may come. */
@@ -73,6 +76,8 @@ export class Decoder {
 
   destroy(): void {
     for (const stage of this.#stages) stage.destroy()
+    this.#release()
+    this.#release = () => undefined
   }
 }
 

@@ -3,14 +3,14 @@
  * TLS sessions, waiting requests) is seen or used up by another.
  *
  * E1  Every connection goes through the guard; see guard.ts.
- * E2  Agents and requests under way are bounded; an agent that is pushed out closes when its requests have ended.
+ * E2  Agents, brotli decoders and requests under way are bounded; an agent that is pushed out closes when its requests have ended.
  */
 import { Agent } from 'undici'
 import type { Dispatcher } from 'undici'
 import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import {
-  EGRESS_ACCOUNTS_MAX, EGRESS_CONNECTIONS_PER_ORIGIN_MAX, EGRESS_DECOMPRESSED_MAX_BYTES, EGRESS_REQUESTS_MAX, EGRESS_RESPONSE_HEADERS_MAX_BYTES, FUNCTION_LIMIT_MAX,
+  EGRESS_ACCOUNTS_MAX, EGRESS_BROTLI_MAX, EGRESS_BROTLI_PER_ACCOUNT_MAX, EGRESS_CONNECTIONS_PER_ORIGIN_MAX, EGRESS_DECOMPRESSED_MAX_BYTES, EGRESS_REQUESTS_MAX, EGRESS_RESPONSE_HEADERS_MAX_BYTES, FUNCTION_LIMIT_MAX,
 } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { FetchRun } from './fetch-run.ts'
@@ -45,6 +45,9 @@ export class Egress {
   /** Least recently used first. */
   readonly #agents = new Map<string, Agent>()
   readonly #running = new Set<FetchRun>()
+  /** Brotli stages by account, those that have any. */
+  readonly #brotli = new Map<string, number>()
+  #brotliCount = 0
   #closed = false
 
   constructor(options: EgressOptions) {
@@ -58,6 +61,7 @@ export class Egress {
   start(request: FetchRequest, sink: FetchSink): EgressRequest {
     const run: FetchRun = new FetchRun(request, sink, {
       decompressedMaxBytes: this.#decompressedMaxBytes,
+      takeBrotli: (count) => this.#takeBrotli(request.account, count),
       dispatch: (options, handler) => void this.#agent(request.account).dispatch(options, handler),
       onDone: () => void this.#running.delete(run),
     })
@@ -97,6 +101,19 @@ export class Egress {
     const agents = [...this.#agents.values()]
     this.#agents.clear()
     await Promise.all(agents.map((agent) => agent.destroy()))
+  }
+
+  #takeBrotli(account: string, count: number): (() => void) | null {
+    const own = this.#brotli.get(account) ?? 0
+    if (own + count > EGRESS_BROTLI_PER_ACCOUNT_MAX || this.#brotliCount + count > EGRESS_BROTLI_MAX) return null
+    this.#brotliCount += count
+    this.#brotli.set(account, own + count)
+    return () => {
+      this.#brotliCount -= count
+      const left = (this.#brotli.get(account) ?? 0) - count
+      if (left === 0) this.#brotli.delete(account)
+      else this.#brotli.set(account, left)
+    }
   }
 
   /** E2. */

@@ -52,6 +52,8 @@ export interface EgressRequest {
 export interface FetchRunOwner {
   dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): void
   readonly decompressedMaxBytes: number
+  /** Room for so many brotli stages, to be given back by what is returned; null if there is none. */
+  takeBrotli(count: number): (() => void) | null
   /** The run is over; called exactly once. */
   onDone(): void
 }
@@ -175,18 +177,25 @@ export class FetchRun implements EgressRequest {
     const hasBody = hop.method !== 'HEAD' && status !== 204 && status !== 205 && status !== 304
     const codings = hasBody ? supportedCodings(headerValue(headers, 'content-encoding')) : []
     const decodes = codings !== null && codings.length > 0
-    const decoder = decodes ? this.#decoder(codings, where(hop.url)) : null
+    const brotliCount = codings?.filter((coding) => coding === 'br').length ?? 0
+    const release = brotliCount === 0 ? doNothing : this.#owner.takeBrotli(brotliCount)
+    if (release === null) {
+      this.#fail(new CodedError('ERR_FETCH_FAILED', [where(hop.url), 'too many brotli answers are being read here, and brotli was not asked for']))
+      controller.abort(new Error('not wanted'))
+      return
+    }
+    const decoder = decodes ? this.#decoder(codings, where(hop.url), release) : null
     if (hasBody) controller.pause()
     this.#state = { kind: 'body', hop, controller, decoder, wireEnded: false, decoding: false }
     const visible = decodes ? headers.filter(([name]) => name !== 'content-encoding' && name !== 'content-length') : headers
     this.#sink.head(status, statusText, withoutHash(hop.url), hop.index > 0, headerText(visible))
   }
 
-  #decoder(codings: readonly string[], target: string): Decoder {
+  #decoder(codings: readonly string[], target: string, release: () => void): Decoder {
     const decoder = new Decoder(codings, this.#owner.decompressedMaxBytes, (error) => {
       const why = error instanceof TooLargeError ? error.message : 'its content is not what its Content-Encoding says'
       this.#failBody(new CodedError('ERR_FETCH_FAILED', [target, why]))
-    })
+    }, release)
     decoder.onReadable(() => this.#scheduleTurn())
     decoder.onEnd(() => this.#scheduleTurn())
     return decoder
@@ -365,4 +374,8 @@ function rawHeaders(controller: Dispatcher.DispatchController): readonly (Buffer
 /** A copy that is alone in its buffer: what is posted to another thread is the whole buffer behind a view. */
 function own(chunk: Buffer | null): Uint8Array | undefined {
   return chunk === null ? undefined : Uint8Array.prototype.slice.call(chunk)
+}
+
+function doNothing(): void {
+  // For what holds nothing.
 }

@@ -31,15 +31,21 @@ export function requestHeaders(text: string, url: string): HeaderList {
     const value = (parts[index + 1] ?? '').trim()
     if (!NAME.test(name) || !VALUE.test(value)) refuse(`its header ${JSON.stringify(name.slice(0, 80))} is malformed`)
     if (DROPPED_REQUEST_HEADERS.has(name) || name.startsWith('proxy-') || name.startsWith('x-outpost-')) continue
-    headers.push([name, value])
+    headers.push([name, name === 'accept-encoding' ? withoutBrotli(value) : value])
   }
   const add = (name: string, value: string): void => {
     if (!headers.some(([each]) => each === name)) headers.push([name, value])
   }
   add('accept', '*/*')
-  add('accept-encoding', 'gzip, deflate, br')
+  add('accept-encoding', 'gzip, deflate')
   add('user-agent', 'outpost')
   return headers
+}
+
+/** Often a browser's own header, sent on; see EGRESS_BROTLI_MAX. */
+function withoutBrotli(acceptEncoding: string): string {
+  const offered = acceptEncoding.split(',').map((coding) => coding.trim()).filter((coding) => !/^br\b/i.test(coding))
+  return offered.length === 0 ? 'identity' : offered.join(', ')
 }
 
 export function withoutCredentials(headers: HeaderList): HeaderList {

@@ -288,7 +288,7 @@ t.test('compressed content is decoded, whatever the coding', async (t) => {
   t.equal(unknown.body.toString(), 'as it is')
   t.equal(unknown.headers['content-encoding'], 'unknown', 'what we cannot undo is passed on as it is')
   t.equal((await fetchOk(egress, `${origin.url}/gzip`, { method: 'HEAD' })).headers['content-encoding'], 'gzip')
-  t.equal(origin.requests[0]?.headers['accept-encoding'], 'gzip, deflate, br')
+  t.equal(origin.requests[0]?.headers['accept-encoding'], 'gzip, deflate')
 })
 
 t.test('content that is not what it says, and a bomb at any stage, fail', async (t) => {
@@ -303,6 +303,33 @@ t.test('content that is not what it says, and a bomb at any stage, fail', async 
   for (const kind of ['bomb', 'inner', 'br']) t.match(await fetchAll(egress, `${origin.url}/${kind}`), { failed: true, code: 'ERR_FETCH_FAILED', message: /unpacks to more than 1000000 bytes/ }, kind)
   t.match(await fetchAll(egress, `${origin.url}/lie`), { failed: true, code: 'ERR_FETCH_FAILED', message: /not what its Content-Encoding says/ })
   t.equal(egress.stats().running, 0)
+})
+
+t.test('brotli is not offered, and its decoders are bounded for an account and for all', async (t) => {
+  const bomb = brotliCompressSync(Buffer.alloc(32 << 20))
+  const origin = await startOrigin(t, (_request, response) => {
+    response.writeHead(200, { 'content-encoding': 'br' })
+    response.end(bomb)
+  })
+  const egress = makeEgress(t)
+  const open: EgressRequest[] = []
+  const begin = (account: string): Promise<string> => new Promise((resolve) => {
+    const request = egress.start({ account, method: 'GET', url: origin.url, redirect: 'follow', headers: 'accept-encoding\ngzip, br;q=1.0', body: null }, {
+      head: () => resolve('head'), data: () => undefined, end: () => undefined, fail: (_name, message, code) => resolve(`${code} ${message}`),
+    })
+    open.push(request)
+  })
+  for (let at = 0; at < 8; at++) t.equal(await begin('greedy'), 'head')
+  t.match(await begin('greedy'), /^ERR_FETCH_FAILED .*too many brotli/)
+  for (let at = 0; at < 24; at++) t.equal(await begin(`account ${at}`), 'head')
+  t.match(await begin('late'), /^ERR_FETCH_FAILED .*too many brotli/)
+  t.equal(origin.requests[0]?.headers['accept-encoding'], 'gzip')
+  for (const request of open) request.abort()
+  t.equal(await begin('greedy'), 'head', 'what ended gives its room back')
+  open.at(-1)?.abort()
+  t.equal((await fetchOk(egress, origin.url, { account: 'greedy' })).body.length, 32 << 20)
+  for (let at = 0; at < 8; at++) t.equal(await begin('greedy'), 'head', 'and so does what was read to its end')
+  t.equal(egress.stats().running, 8)
 })
 
 t.test('a body flows only as it is read', async (t) => {
