@@ -7,13 +7,13 @@ import { encodeError } from '../api/replies.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import { DEFAULT_FUNCTION_LIMITS, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
 import type { InvocationResult } from '../worker/types.ts'
-import { HttpExchange, type Door, type GiveUpReason } from './exchange.ts'
+import type { Door, GiveUpReason } from './exchange.ts'
 import { LAMBDA_RESPONSE_MAX_BYTES, RESPONSE_TOO_LARGE, lambdaFailure, logTail } from './lambda-answer.ts'
 import { faultOf, routeIndex } from './metrics.ts'
 import { checkHead } from './response-head.ts'
 import type { Answer, AnswerSink, ControlCall, Placement } from './types.ts'
 import type { HttpResponse } from './uws.ts'
-import { WholeBody } from './whole-body.ts'
+import { WholeBodyExchange } from './whole-body-exchange.ts'
 
 const ROUTE = routeIndex('invoke')
 const EMPTY_EVENT = Buffer.from('{}')
@@ -37,9 +37,8 @@ export interface InvokeRequest {
   readonly authorize: ((call: ControlCall) => string | CodedError) | null
 }
 
-export class InvokeExchange extends HttpExchange implements AnswerSink {
+export class InvokeExchange extends WholeBodyExchange implements AnswerSink {
   readonly #request: InvokeRequest
-  readonly #body: WholeBody
   #answer: Answer | null = null
   #ended = false
   #cancelWanted = false
@@ -50,50 +49,28 @@ export class InvokeExchange extends HttpExchange implements AnswerSink {
   #complete = false
 
   constructor(door: Door, response: HttpResponse, request: InvokeRequest) {
-    super(door, response, ROUTE, request.requestId, request.chunked)
+    const { requestId, contentLength, chunked } = request
+    super(door, response, ROUTE, { requestId, contentLength, chunked, bodyMaxBytes: REQUEST_BODY_MAX_BYTES })
     this.#request = request
-    this.#body = new WholeBody(door.metrics, REQUEST_BODY_MAX_BYTES, request.contentLength)
   }
 
-  protected override onStart(): void {
-    const request = this.#request
-    if (request.contentLength > REQUEST_BODY_MAX_BYTES) this.#refuse(new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES]))
-    else if (request.contentLength > 0 || request.chunked) this.receive()
-    else this.#dispatch(new Uint8Array(0))
-  }
-
-  protected override onBody(chunk: ArrayBuffer, last: boolean): void {
-    if (!this.isOpen || this.dispatched) return
-    const verdict = this.#body.push(chunk, last)
-    switch (verdict.kind) {
-      case 'more':
-        return
-      case 'complete':
-        return this.#dispatch(verdict.body)
-      case 'too-large':
-        return this.#refuse(new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES]))
-      case 'no-room':
-        return this.#refuse(new CodedError('ERR_QUEUE_FULL', ['request bodies']))
-    }
-  }
-
-  #dispatch(body: Uint8Array): void {
+  protected override onWholeBody(body: Uint8Array): void {
     const { reference, signed, authorize } = this.#request
     // Without keys, in development, an ARN's account is as good as any.
     let account = reference.account ?? this.door.settings.account
     if (authorize !== null && signed !== null) {
       const verdict = authorize({ ...signed, body })
-      if (verdict instanceof CodedError) return this.#refuse(verdict)
+      if (verdict instanceof CodedError) return this.refuse(verdict)
       if (reference.account !== null && reference.account !== verdict) {
         // The caller is who signed, whatever an ARN names; whether the other account has such a function is not told.
         const arn = functionArn(this.door.settings.awsRegion, reference.account, reference.name, reference.qualifier)
-        return this.#refuse(new CodedError('ERR_RESOURCE_NOT_FOUND', [`Function not found: ${arn}`]))
+        return this.refuse(new CodedError('ERR_RESOURCE_NOT_FOUND', [`Function not found: ${arn}`]))
       }
       account = verdict
     }
     const event = body.byteLength === 0 ? EMPTY_EVENT : body
     const wrong = payloadError(event) ?? contextError(this.#request.clientContext)
-    if (wrong !== null) return this.#refuse(wrong)
+    if (wrong !== null) return this.refuse(wrong)
     this.dispatched = true
     try {
       const answer = this.door.dispatcher.invoke({
@@ -127,15 +104,13 @@ export class InvokeExchange extends HttpExchange implements AnswerSink {
   }
 
   protected override onGone(): void {
-    this.#body.release()
+    super.onGone()
     this.#cancel()
   }
 
-  protected override onWritable(): void {}
-
   override giveUp(why: GiveUpReason): void {
     const error = this.giveUpError(why)
-    this.#refuse(error)
+    this.refuse(error)
     this.abort()
     this.#cancel()
     this.#over()
@@ -185,7 +160,7 @@ export class InvokeExchange extends HttpExchange implements AnswerSink {
     this.door.metrics.failed(faultOf(error.code), placement)
     this.#ended = true
     this.#placement = placement
-    this.#refuse(error)
+    this.refuse(error)
     this.#over()
   }
 
@@ -197,7 +172,7 @@ export class InvokeExchange extends HttpExchange implements AnswerSink {
       : ''
     if (this.#complete) return this.#succeedGathered(placement, log)
     const failure = lambdaFailure(result, this.requestId)
-    if (failure.kind === 'platform') this.#refuse(failure.error)
+    if (failure.kind === 'platform') this.refuse(failure.error)
     else this.#functionError(failure.payload, placement, log)
   }
 
@@ -229,7 +204,7 @@ export class InvokeExchange extends HttpExchange implements AnswerSink {
       + `\r\nx-amzn-requestid: ${this.requestId}${this.door.placementLines.of(placement)}${this.requestId}`
   }
 
-  #refuse(error: CodedError): void {
+  protected override refuse(error: CodedError): void {
     const reply = encodeError(error, this.requestId, this.door.clock)
     const checked = checkHead(reply.headers)
     const lines = checked.kind === 'head' ? checked.lines : ''
