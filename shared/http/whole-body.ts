@@ -1,9 +1,14 @@
-/** Gathers a request body until it is complete, within a bound and within what all such bodies together may hold. */
+/**
+ * Gathers a request body until it is complete, within a bound and within what all such bodies together may hold.
+ *
+ * W1  What is held is 16 KiB or at most twice what has come: a client that only announces a large body takes no room
+ *     from others.
+ */
 import type { HttpMetrics } from './metrics.ts'
 import { BODIES_BUFFERED_MAX_BYTES } from '../limits.ts'
 
-/** What a body of unknown length starts with; it doubles from there. */
-const FIRST_BYTES = 4096
+/** What a longer body, or one of unknown length, starts with; it doubles from there. */
+const FIRST_BYTES = 16_384
 
 export type BodyVerdict =
   | { readonly kind: 'more' }
@@ -49,7 +54,8 @@ export class WholeBody {
   }
 
   #grow(neededBytes: number): boolean {
-    const bytes = this.#expectedBytes >= 0 ? this.#expectedBytes : Math.min(this.#maxBytes, Math.max(FIRST_BYTES, neededBytes * 2))
+    const mostBytes = this.#expectedBytes >= 0 ? this.#expectedBytes : this.#maxBytes
+    const bytes = Math.min(mostBytes, Math.max(FIRST_BYTES, neededBytes * 2))
     const addedBytes = bytes - (this.#buffer?.byteLength ?? 0)
     if (this.#metrics.bufferedBytes + addedBytes > BODIES_BUFFERED_MAX_BYTES) return false
     const larger = Buffer.allocUnsafe(bytes)

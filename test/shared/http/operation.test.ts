@@ -223,6 +223,22 @@ t.test('bodies that are held are counted and given back, whatever ends them', as
   t.equal(door.metrics.bufferedBytes, 0)
 })
 
+t.test('bodies that are only announced take no room from others', async (t) => {
+  const { door, dispatcher, client, ask } = await openDoor(t, { mode: 'dev' })
+  const invoke = (bytes: number): string => `POST /2015-03-31/functions/hello/invocations HTTP/1.1\r\nHost: localhost\r\nAuthorization: x\r\nContent-Length: ${bytes}\r\n\r\n`
+  // Whole, these would be 360 MB where 256 MiB may be held.
+  const idle = Array.from({ length: 60 }, () => client())
+  for (const connection of idle) connection.send(invoke(6_000_000) + '"x')
+  while (door.metrics.bufferedBytes < 60 * 16_384) await new Promise(setImmediate)
+  dispatcher.onInvoke = (run) => run.reply(String(run.call.body?.byteLength))
+  const long = JSON.stringify('y'.repeat(5_999_998))
+  t.equal((await ask(invoke(long.length) + long)).body, '6000000')
+  t.ok(door.metrics.bufferedBytes <= 60 * 32_768, 'what is held is near what has come')
+  for (const connection of idle) connection.destroy()
+  while (door.inFlight > 0) await new Promise(setImmediate)
+  t.equal(door.metrics.bufferedBytes, 0)
+})
+
 t.test('a body that finds no room is refused, and so is one that is half dispatched', async (t) => {
   const { door, dispatcher, client } = await openDoor(t)
   door.metrics.bufferedBytes = 256 * 1024 * 1024 - 100_000
