@@ -73,7 +73,8 @@ export class Routes {
 
   #parseHost(host: string): HostKind {
     const bare = HOST.exec(host)?.[1]
-    if (bare === undefined) return { kind: 'malformed' }
+    // `request.url` is made of it: what no URL can hold would fail in the function.
+    if (bare === undefined || !URL.canParse(`http://${host}/`)) return { kind: 'malformed' }
     if (LOOPBACK.test(bare)) return { kind: 'loopback' }
     const lower = bare.toLowerCase()
     for (const domain of this.#webDomains) {
