@@ -71,8 +71,9 @@ export function bindHost(host: Host): void {
   } = host)
 }
 
-/** `respond` with a whole JSON answer of status 200. */
-export const RESPOND_JSON_OK = 200 | (WIRE_JSON << RESPOND_WIRE_SHIFT)
+/** For `respond`: JSON headers, and with status 200. */
+export const RESPOND_JSON = WIRE_JSON << RESPOND_WIRE_SHIFT
+export const RESPOND_JSON_OK = 200 | RESPOND_JSON
 
 /** Bytes of a UTF-8 text as an own array. */
 export function encodeUtf8(text: string): Uint8Array<ArrayBuffer> {

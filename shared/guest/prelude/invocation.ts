@@ -9,9 +9,9 @@
 import { ArrayBufferByteLength, nativeThen, NativeDOMException, PromiseConstructor, PromiseThen } from './primordials.ts'
 import { env } from './configuration.ts'
 import { executionContext } from './context.ts'
-import { hostDone, hostEnd, hostFail, hostWrite } from './host.ts'
+import { hostDone, hostEnd, hostFail, hostRespond, hostWrite, type WireBody } from './host.ts'
 import { operation } from './operations.ts'
-import { OPERATIONS } from '../abi.ts'
+import { OPERATIONS, RESPOND_DONE } from '../abi.ts'
 import { describeThrown, reportUncaught } from './report.ts'
 import { incomingRequest, type Request } from './request.ts'
 import { isResponse, sendResponse, type Response } from './response.ts'
@@ -94,6 +94,13 @@ export function notAResponse(): TypeError {
 /** One of what holds the invocation has settled. */
 export function release(): void {
   if (--outstanding === 0) hostDone()
+}
+
+/** The whole answer of what holds the invocation, which thereby settles. */
+export function respondAndRelease(what: number, body: WireBody, headers?: string): void {
+  const last = outstanding === 1
+  hostRespond(last ? what | RESPOND_DONE : what, body, headers)
+  outstanding--
 }
 
 export function hold(): void {

@@ -53,9 +53,11 @@ class EventSource {
   #encode(): EncodedBody {
     const { body } = this
     if (body === null) return { body: undefined, isBase64Encoded: false }
-    const type = getHeader(this.list, 'content-type') ?? ''
+    // Most bodies are JSON: seen without taking the headers apart. A header's name has no slash, so it is a value.
+    const isJson = StringIncludes(this.head, '\ncontent-type\napplication/json')
+    const type = isJson ? 'application/json' : (getHeader(this.list, 'content-type') ?? '')
     if (body !== AT_HOST) return encodeBody(body, type)
-    if (isTextType(type)) {
+    if (isJson || isTextType(type)) {
       const text = hostBodyText()
       // The host puts U+FFFD for wrong bytes: then, and only then, look at the bytes.
       if (!StringIncludes(text, '\uFFFD')) return { body: text, isBase64Encoded: false }

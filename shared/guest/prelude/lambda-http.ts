@@ -1,7 +1,8 @@
 /** Results of payload format 2.0 (`ecosystem.md` 2.6), and its events as a fetch handler sees them. */
 import { ArrayIsArray, ArrayPush, JSONStringify, ObjectKeys, StringStartsWith, Uint8ArrayFromBase64 } from './primordials.ts'
 import { findHeader, getHeader, normalizeName, normalizeValue, wireHeaders, type HeaderList } from './headers.ts'
-import { hostRespond, RESPOND_JSON_OK } from './host.ts'
+import { RESPOND_JSON, RESPOND_JSON_OK } from './host.ts'
+import { respondAndRelease } from './invocation.ts'
 import { encodeBody } from './lambda-event.ts'
 import { isObject, toText } from './webidl.ts'
 
@@ -18,7 +19,7 @@ interface HttpResult {
 export function respondWithHttpResult(result: unknown): void {
   if (!isObject(result) || (result as HttpResult).statusCode === undefined) {
     const text = typeof result === 'string' ? result : (JSONStringify(result) ?? 'null')
-    hostRespond(RESPOND_JSON_OK, text)
+    respondAndRelease(RESPOND_JSON_OK, text)
     return
   }
   const { statusCode, headers, multiValueHeaders, cookies, body, isBase64Encoded } = result as HttpResult
@@ -29,7 +30,10 @@ export function respondWithHttpResult(result: unknown): void {
   addHeaders(list, headers)
   if (ArrayIsArray(cookies)) for (let i = 0; i < cookies.length; i++) addHeader(list, 'set-cookie', cookies[i])
   if (findHeader(list, 'content-type', 0) < 0) addHeader(list, 'content-type', 'application/json')
-  hostRespond(status, resultBody(body, isBase64Encoded === true), wireHeaders(list))
+  const content = resultBody(body, isBase64Encoded === true)
+  // Most results have this one header.
+  if (list.length === 2 && list[0] === 'content-type' && list[1] === 'application/json') respondAndRelease(status | RESPOND_JSON, content)
+  else respondAndRelease(status, content, wireHeaders(list))
 }
 
 function resultBody(body: unknown, encoded: boolean): string | Uint8Array | null {

@@ -1,8 +1,8 @@
 /** Handlers of the Lambda kind: `(event, context, callback)`. */
 import { DateNow, JSONParse, JSONStringify, nativeThen } from './primordials.ts'
 import { configuration } from './configuration.ts'
-import { hostBodyText, hostRemainingMs, hostRespond, RESPOND_JSON_OK } from './host.ts'
-import { failWith, follow, handOver, hold, release, whenSettled } from './invocation.ts'
+import { hostBodyText, hostRemainingMs, RESPOND_JSON_OK } from './host.ts'
+import { failWith, follow, handOver, hold, release, respondAndRelease, whenSettled } from './invocation.ts'
 import { onIdle } from './operations.ts'
 import { headRequestId } from './head.ts'
 import { armHttpEvent, httpEvent } from './lambda-event.ts'
@@ -15,7 +15,7 @@ export type EventHandler = (event: unknown, context: object, callback: (error: u
 /** The contract's bodyState of a body that still comes in. */
 const STREAMED = 2
 
-/** How the answer of this invocation is written, and whether it was. */
+/** How the answer of this invocation is written, by `respondAndRelease` at the end; and whether it was. */
 let answer: (result: unknown) => void = respondWithJson
 let answered = false
 
@@ -62,7 +62,7 @@ function logStreamName(): string {
 }
 
 function respondWithJson(result: unknown): void {
-  hostRespond(RESPOND_JSON_OK, JSONStringify(result) ?? 'null')
+  respondAndRelease(RESPOND_JSON_OK, JSONStringify(result) ?? 'null')
 }
 
 function succeeded(result: unknown): void {
@@ -72,8 +72,8 @@ function succeeded(result: unknown): void {
     answer(result)
   } catch (error) {
     failWith(error) // The result cannot be written, like a cycle in JSON.
+    release()
   }
-  release()
 }
 
 function failed(error: unknown): void {

@@ -6,13 +6,13 @@
  * R1: META_NONE, META_TEXT, META_JSON and the three lists in them are shared by all responses and never changed;
  *     `#own` makes copies first.
  */
-import { RESPOND_DONE, RESPOND_MORE, RESPOND_WIRE_SHIFT, WIRE_JSON, WIRE_TEXT } from '../abi.ts'
+import { RESPOND_DONE, RESPOND_MORE, RESPOND_WIRE_SHIFT, WIRE_TEXT } from '../abi.ts'
 import { ArrayPush, JSONStringify, NativeUint8Array, NumberIsInteger, RegExpExec, MathTrunc } from './primordials.ts'
 import { assertUsable, cloneRaw, extractBody, extractedType, isUsed, readArrayBuffer, readBlob, readBytes, readForm, readText, streamOf, TEXT_TYPE, USED, type RawBody } from './body.ts'
 import type { Blob } from './blob.ts'
 import type { FormData } from './form-data.ts'
 import { copyList, fillHeaders, findHeader, getHeader, headersOver, wireHeaders, type Guard, type HeaderList, type Headers } from './headers.ts'
-import { hostRespond } from './host.ts'
+import { hostRespond, RESPOND_JSON } from './host.ts'
 import { JSONParse, NativeURL } from './primordials.ts'
 import { HostSource, type ReadableStream } from './streams.ts'
 import { getHref } from './url.ts'
@@ -37,7 +37,6 @@ export interface ResponseInit {
 
 const JSON_TYPE = 'application/json'
 const RESPOND_TEXT = WIRE_TEXT << RESPOND_WIRE_SHIFT
-const RESPOND_JSON = WIRE_JSON << RESPOND_WIRE_SHIFT
 const LIST_NONE: HeaderList = []
 const LIST_TEXT: HeaderList = ['content-type', TEXT_TYPE]
 const LIST_JSON: HeaderList = ['content-type', JSON_TYPE]
