@@ -2,8 +2,9 @@
  * Publishing: from an uploaded zip to an image that every tier can run, and the only way records change.
  *
  * A publish goes through these stages; a failure in any leaves nothing behind that a client could see:
- *   bundle   zip -> one ES module                     (bounded number at once, with build)
- *   build    module + settings -> images              skipped when the inputs are those of the build that runs
+ *   bundle   zip -> ES modules                        (bounded number at once, with build)
+ *   build    modules + settings -> images             skipped when the inputs are those of the build that runs; a bundle whose
+ *                                                     libraries cannot be layers is made again without them
  *   store    images -> image store, each on disk      (one publish at a time from here)
  *   commit   sources, secrets and records -> registry, in one transaction
  *
@@ -15,7 +16,7 @@
  */
 import { createHash, randomUUID } from 'node:crypto'
 import type { BuildKey, ImageId } from '../shared/brand.ts'
-import { bundleZip } from '../shared/api/bundle.ts'
+import { bundleZip, type Bundle, decodeBundle, encodeBundle } from '../shared/api/bundle.ts'
 import { LATEST, functionArn } from '../shared/api/names.ts'
 import type { BuildRecord, CodeRecord, ControlBackend, FunctionReader, FunctionRecord, FunctionSettings, FunctionTransaction, PublishOrder, Published, VersionRecord } from '../shared/api/records.ts'
 import { openZip } from '../shared/api/zip.ts'
@@ -23,7 +24,7 @@ import type { Clock } from '../shared/clock.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
 import { BUILDS_RUNNING_MAX, BUILDS_WAITING_MAX } from '../shared/limits.ts'
 import type { Log } from '../shared/log.ts'
-import type { BuiltImage, ImageBuilder } from '../shared/microvm/build-types.ts'
+import type { BuiltImage, ImageBuilder, InseparableChunk } from '../shared/microvm/build-types.ts'
 import { decodeManifest } from '../shared/microvm/manifest.ts'
 import type { ImageStore } from '../shared/store/types.ts'
 import type { CommitPurpose, Registry } from './registry.ts'
@@ -55,9 +56,22 @@ interface Prepared {
 
 interface PreparedCode {
   readonly code: CodeRecord
-  readonly source: string
+  readonly bundle: Pick<Bundle, 'source' | 'chunks' | 'ownCodeFirst'>
   /** Bytes by id, for what may be new. */
   readonly sources: ReadonlyMap<string, Uint8Array>
+}
+
+interface Built {
+  readonly kind: 'built'
+  readonly build: BuildRecord
+  /** Empty if the current build is used again. */
+  readonly images: readonly BuiltImage[]
+}
+
+interface Unbuilt {
+  readonly kind: 'inseparable'
+  readonly inseparable: readonly InseparableChunk[]
+  readonly error: CodedError
 }
 
 interface PreparedSecrets {
@@ -155,25 +169,34 @@ export class Publisher implements ControlBackend {
   }
 
   async #prepare(order: PublishOrder): Promise<Prepared> {
-    const { code, source, sources } = await this.#prepareCode(order)
     const secrets = this.#prepareSecrets(order)
     const settings: FunctionSettings = { ...order.settings, secretsId: secrets.id, secretNames: Object.keys(secrets.values).sort() }
-    const { build, images } = await this.#build(order, code, source, settings, secrets.values)
-    return {
-      published: { settings, code, build },
-      images,
-      purpose: { kind: 'publish', content: { sources, secrets: secrets.id === null ? null : { id: secrets.id, values: secrets.values } } },
+    const inseparable = new Set<string>()
+    for (;;) {
+      const prepared = await this.#prepareCode(order, inseparable)
+      const built = await this.#build(order, prepared, settings, secrets.values)
+      if (built.kind === 'built') {
+        return {
+          published: { settings, code: prepared.code, build: built.build },
+          images: built.images,
+          purpose: { kind: 'publish', content: { sources: prepared.sources, secrets: secrets.id === null ? null : { id: secrets.id, values: secrets.values } } },
+        }
+      }
+      // Each round leaves out more: a name that was left out before cannot come back.
+      const known = inseparable.size
+      for (const { name } of built.inseparable) inseparable.add(name)
+      if (inseparable.size === known) throw built.error
     }
   }
 
-  async #prepareCode({ code, settings, handlerGiven }: PublishOrder): Promise<PreparedCode> {
+  async #prepareCode({ code, settings, handlerGiven }: PublishOrder, inseparable: ReadonlySet<string> = new Set()): Promise<PreparedCode> {
     const { registry, clock } = this.#deps
-    if (code.kind === 'stored' && code.code.handler === settings.handler) {
-      return { code: code.code, source: Buffer.from(registry.source(code.code.moduleId)).toString(), sources: new Map() }
+    if (code.kind === 'stored' && code.code.handler === settings.handler && inseparable.size === 0) {
+      return { code: code.code, bundle: decodeBundle(registry.source(code.code.moduleId)), sources: new Map() }
     }
     const zip = code.kind === 'zip' ? code.bytes : registry.source(code.code.zipId)
-    const bundle = await bundleZip({ archive: openZip(zip), handler: settings.handler, handlerGiven }, clock)
-    const module = Buffer.from(bundle.source)
+    const bundle = await bundleZip({ archive: openZip(zip), handler: settings.handler, handlerGiven, inseparable }, clock)
+    const module = encodeBundle(bundle)
     const digest = createHash('sha256').update(zip).digest()
     const record: CodeRecord = {
       zipId: digest.toString('hex'),
@@ -184,7 +207,7 @@ export class Publisher implements ControlBackend {
       handler: settings.handler,
       handlerExport: bundle.handlerExport,
     }
-    return { code: record, source: bundle.source, sources: new Map([[record.zipId, zip], [record.moduleId, module]]) }
+    return { code: record, bundle, sources: new Map([[record.zipId, zip], [record.moduleId, module]]) }
   }
 
   #prepareSecrets({ account, functionName, settings, secrets }: PublishOrder): PreparedSecrets {
@@ -194,7 +217,7 @@ export class Publisher implements ControlBackend {
     return { id: Object.keys(secrets).length === 0 ? null : randomUUID(), values: secrets }
   }
 
-  async #build(order: PublishOrder, code: CodeRecord, source: string, settings: FunctionSettings, secrets: Readonly<Record<string, string>>): Promise<{ build: BuildRecord; images: readonly BuiltImage[] }> {
+  async #build(order: PublishOrder, { code, bundle }: PreparedCode, settings: FunctionSettings, secrets: Readonly<Record<string, string>>): Promise<Built | Unbuilt> {
     const { account, functionName, current } = order
     const { builder, regionName } = this.#deps
     const engineBuild = this.#deps.engineBuild()
@@ -204,10 +227,12 @@ export class Publisher implements ControlBackend {
       settings.prime, arn, settings.limits.memoryMib,
     ])
     if (current?.inputsId === inputsId && engineBuild !== null && this.#areStored(current.imageIds)) {
-      return { build: { ...current, key: buildKey(account, functionName, current.imageIds, current.handlerKind, settings) }, images: [] }
+      return { kind: 'built', build: { ...current, key: buildKey(account, functionName, current.imageIds, current.handlerKind, settings) }, images: [] }
     }
     const result = await builder.build({
-      source,
+      source: bundle.source,
+      chunks: bundle.chunks,
+      ownCodeFirst: bundle.ownCodeFirst,
       fileName: code.fileName,
       handlerExport: code.handlerExport,
       vars: settings.vars,
@@ -219,6 +244,7 @@ export class Publisher implements ControlBackend {
       arn,
       limits: settings.limits,
     })
+    if (result.kind === 'refused' && result.inseparable !== undefined) return { kind: 'inseparable', inseparable: result.inseparable, error: CodedError.fromData(result.error) }
     if (result.kind === 'refused') throw CodedError.fromData(result.error)
     const own = result.images.at(-1)
     if (own === undefined) throw new CodedError('ERR_BUILD_FAILED', ['it made no image'])
@@ -231,7 +257,7 @@ export class Publisher implements ControlBackend {
       handlerKind: result.handlerKind,
       report: result.report,
     }
-    return { build, images: result.images }
+    return { kind: 'built', build, images: result.images }
   }
 
   #areStored(imageIds: readonly ImageId[]): boolean {

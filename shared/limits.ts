@@ -58,6 +58,8 @@ export const CONTROL_BODY_MAX_BYTES = Math.ceil(ZIP_MAX_BYTES / 3) * 4 + 2 * MIB
 export const BUNDLE_INPUT_MAX_BYTES = 64 * MIB
 /** Time esbuild may take to bundle one zip; real applications need less than one second. */
 export const BUNDLE_TIME_MAX_MS = 20_000
+/** Library layers below a function's image. With base, prelude and the function a chain has three more images. */
+export const LAYERS_MAX = 4
 /** Variables of one function, and its secrets: names and values together. Lambda allows 4 KiB, others 5 KiB a value. */
 export const FUNCTION_VARS_MAX_BYTES = 16 * KIB
 export const FUNCTION_SECRETS_MAX_BYTES = 16 * KIB

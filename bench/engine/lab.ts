@@ -64,7 +64,7 @@ export class EngineLab {
   /** `prime` null: as a region does by default. */
   build(name: string, source: string, prime: readonly string[] | null = null): LabFunction {
     const result = buildImage(this.images, this.arena, {
-      source, fileName: `${name}.js`, handlerExport: null, vars: {}, secrets: {}, prime, account: 'bench', functionName: name, version: '1', arn: `arn:bench:${name}`,
+      source, chunks: [], ownCodeFirst: false, fileName: `${name}.js`, handlerExport: null, vars: {}, secrets: {}, prime, account: 'bench', functionName: name, version: '1', arn: `arn:bench:${name}`,
       limits: DEFAULT_FUNCTION_LIMITS,
     })
     if (result.kind === 'refused') throw new Error(`${name} was refused: ${formatMessage(result.error.code, result.error.params)}`)

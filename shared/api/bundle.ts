@@ -1,14 +1,17 @@
 /**
- * From a zip to the one ES module an image is built of: finds the entry that `Handler` names and lets esbuild join it
- * with what it imports. esbuild sees files of the zip only: every import goes through our resolver and every file
+ * From a zip to the ES modules an image is built of: finds the entry that `Handler` names, lets esbuild join it
+ * with what it imports, and splits libraries off as chunks (or finds them split, when our own tool made the zip). esbuild sees files of the zip only: every import goes through our resolver and every file
  * comes from the archive in memory.
  *
  * A zip whose entry is a single ES module without imports is used as it is, so its line numbers stay the client's.
  */
 import { context, stop, type BuildContext, type BuildOptions, type BuildResult, type Loader, type Message, type Plugin } from 'esbuild'
+import { CHUNK_LIST, NO_UPLOADED_CHUNKS, readUploadedChunks, type UploadedChunks } from '../chunks/upload.ts'
+import { type MoreOptions, splitBundle } from '../chunks/split.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import { BUNDLE_INPUT_MAX_BYTES, BUNDLE_MAX_BYTES, BUNDLE_TIME_MAX_MS } from '../limits.ts'
+import type { Chunk } from '../microvm/build-types.ts'
 import { removeComputedImports } from './computed-imports.ts'
 import { ZipResolver } from './zip-resolver.ts'
 import type { ZipArchive } from './zip.ts'
@@ -19,10 +22,15 @@ export interface BundleRequest {
   readonly handler: string
   /** False when `handler` is the default: then a fetch handler is looked for first. */
   readonly handlerGiven: boolean
+  /** Names of chunks that an earlier bundle of the same zip had and that are to stay in the function. */
+  readonly inseparable?: ReadonlySet<string>
 }
 
 export interface Bundle {
   readonly source: string
+  /** As in BuildRequest, like `ownCodeFirst`. */
+  readonly chunks: readonly Chunk[]
+  readonly ownCodeFirst: boolean
   readonly fileName: string
   /** As in BuildRequest. */
   readonly handlerExport: string | null
@@ -30,6 +38,8 @@ export interface Bundle {
 
 const NAMESPACE = 'zip'
 const EMPTY_NAMESPACE = 'empty'
+/** All that a bundle may be made of: files of the zip, empty modules, and what stands in for chunks. */
+const INPUTS = /^(zip|empty|outpost-chunk|outpost-value):/
 const ENTRY_POINT = 'main'
 const WRAPPER = 'outpost-entry.js'
 const MODULE_EXTENSIONS = ['.mjs', '.js', '.ts', '.mts', '.cjs', '.cts', '.tsx', '.jsx']
@@ -45,28 +55,62 @@ const MESSAGES_SHOWN_MAX = 5
 export async function bundleZip(request: BundleRequest, clock: Clock): Promise<Bundle> {
   const handler = parseHandler(request.handler)
   const entry = findEntry(request.archive, handler.file, request.handlerGiven)
-  const first = await runEsbuild(request.archive, entry, null, clock)
+  const uploaded = request.archive.names.has(CHUNK_LIST) ? await readUploadedChunks(request.archive, request.inseparable ?? new Set()) : NO_UPLOADED_CHUNKS
+  const first = await runEsbuild({ archive: request.archive, entry, wrapper: null, uploaded }, clock)
   const input = first.metafile.inputs[`${NAMESPACE}:${entry}`]
-  if (input?.format === 'cjs' || handler.path.length > 1) return await bundleWrapped(request, entry, handler.path, clock)
+  if (input?.format === 'cjs' || handler.path.length > 1) return await bundleWrapped(request, entry, handler.path, uploaded, clock)
   const exported = Object.values(first.metafile.outputs)[0]?.exports ?? []
   const name = handler.path[0] ?? null
   const handlerExport = !request.handlerGiven || name === null || (!exported.includes(name) && exported.includes('default')) ? null : name
   const plain = input?.format === 'esm' && input.imports.length === 0 && PLAIN_EXTENSIONS.has(extensionOf(entry))
   const original = plain ? decodeSource(entry, await request.archive.read(entry)) : null
-  const source = original === null || /\bprocess\b/.test(original) ? outputOf(first) : original
-  return { source: checkSize(source), fileName: entry, handlerExport }
+  if (original !== null && !/\bprocess\b/.test(original)) return checkSize({ source: original, chunks: [], ownCodeFirst: false, fileName: entry, handlerExport })
+  return checkSize({ ...(await split(request, { archive: request.archive, entry, wrapper: null, uploaded }, first, clock)), fileName: entry, handlerExport })
 }
 
 /**
  * CommonJS has no exports that can be known beforehand, and a nested handler has no export of its own: a small module
  * in front gives both one.
  */
-async function bundleWrapped(request: BundleRequest, entry: string, path: readonly string[], clock: Clock): Promise<Bundle> {
+async function bundleWrapped(request: BundleRequest, entry: string, path: readonly string[], uploaded: UploadedChunks, clock: Clock): Promise<Bundle> {
   const access = path.map((part) => `?.[${JSON.stringify(part)}]`).join('')
   const wrapper = `import * as main from ${JSON.stringify(`./${entry}`)}\nexport const handler = main${access}\nexport default main.default\n`
-  const result = await runEsbuild(request.archive, WRAPPER, wrapper, clock)
+  const input: EsbuildInput = { archive: request.archive, entry: WRAPPER, wrapper, uploaded }
+  const result = await runEsbuild(input, clock)
   const onlyHandler = path.length === 1 && path[0] === 'handler'
-  return { source: checkSize(outputOf(result)), fileName: entry, handlerExport: request.handlerGiven && !onlyHandler ? 'handler' : null }
+  return checkSize({ ...(await split(request, input, result, clock)), fileName: entry, handlerExport: request.handlerGiven && !onlyHandler ? 'handler' : null })
+}
+
+async function split(request: BundleRequest, input: EsbuildInput, whole: EsbuildResult, clock: Clock): Promise<Modules> {
+  const { archive, uploaded } = input
+  if (uploaded.chunks.length > 0) return { source: outputOf(whole), chunks: uploaded.chunks, ownCodeFirst: uploaded.ownCodeFirst }
+  const startedAtMs = clock.monotonicMs()
+  const found = await splitBundle({
+    folder: null,
+    plain: whole.metafile,
+    inseparable: request.inseparable ?? new Set(),
+    run: async (more) => {
+      if (clock.monotonicMs() - startedAtMs > BUNDLE_TIME_MAX_MS) throw new CodedError('ERR_BUNDLE_LIMIT', ['time', `${BUNDLE_TIME_MAX_MS} ms`])
+      return await runEsbuild(input, clock, more)
+    },
+    versionOf: async (folder) => await readVersion(archive, folder.replace(/^zip:/, '')),
+  })
+  if (found === null) return { source: outputOf(whole), chunks: [], ownCodeFirst: false }
+  return { source: Buffer.from(found.code).toString(), chunks: found.chunks, ownCodeFirst: found.ownCodeFirst }
+}
+
+async function readVersion(archive: ZipArchive, folder: string): Promise<string | null> {
+  const path = `${folder}/package.json`
+  if (!archive.names.has(path)) return null
+  const json: unknown = JSON.parse(Buffer.from(await archive.read(path)).toString())
+  return typeof json === 'object' && json !== null && 'version' in json && typeof json.version === 'string' ? json.version : null
+}
+
+interface EsbuildInput {
+  readonly archive: ZipArchive
+  readonly entry: string
+  readonly wrapper: string | null
+  readonly uploaded: UploadedChunks
 }
 
 type EsbuildResult = BuildResult<BuildOptions & { metafile: true; write: false }>
@@ -75,21 +119,21 @@ type EsbuildResult = BuildResult<BuildOptions & { metafile: true; write: false }
  * A source nested deep enough ends esbuild's process by exhausting its stack, and with it every other bundle that is
  * being made. A second try tells the one from the others.
  */
-async function runEsbuild(archive: ZipArchive, entry: string, wrapper: string | null, clock: Clock): Promise<EsbuildResult> {
+async function runEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions = { plugins: [] }): Promise<EsbuildResult> {
   try {
-    return await tryEsbuild(archive, entry, wrapper, clock)
+    return await tryEsbuild(input, clock, more)
   } catch (error) {
     if (toCodedError(error).code !== 'ERR_BUILD_FAILED') throw error
   }
   try {
-    return await tryEsbuild(archive, entry, wrapper, clock)
+    return await tryEsbuild(input, clock, more)
   } catch (error) {
     if (toCodedError(error).code !== 'ERR_BUILD_FAILED') throw error
     throw new CodedError('ERR_BUNDLE_SYNTAX', ['esbuild stops when it reads it; is it nested very deeply?'], { cause: error })
   }
 }
 
-async function tryEsbuild(archive: ZipArchive, entry: string, wrapper: string | null, clock: Clock): Promise<EsbuildResult> {
+async function tryEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions): Promise<EsbuildResult> {
   const failure: { error: CodedError | null } = { error: null }
   const options = {
     // Not the file's own name: esbuild looks on the disk for an entry whose name holds `*`.
@@ -106,7 +150,8 @@ async function tryEsbuild(archive: ZipArchive, entry: string, wrapper: string | 
     tsconfigRaw: '{}',
     // A guest has no `process`: libraries would take their Node path. Only its environment is there, as the prelude's binding.
     define: { 'process.env.NODE_ENV': '"production"', 'process.env': '__OUTPOST_ENV__', global: 'globalThis' },
-    plugins: [zipPlugin(archive, entry, wrapper, (error) => (failure.error ??= error))],
+    ...more,
+    plugins: [...more.plugins, zipPlugin(input, (error) => (failure.error ??= error))],
   } satisfies BuildOptions
   let building: BuildContext<typeof options> | null = null
   const timeout = { reached: false }
@@ -132,12 +177,12 @@ async function tryEsbuild(archive: ZipArchive, entry: string, wrapper: string | 
 
 /** Whatever esbuild learns to look for on a disk one day must not get out. */
 function checkInputs(result: EsbuildResult): EsbuildResult {
-  const foreign = Object.keys(result.metafile.inputs).some((name) => !name.startsWith(`${NAMESPACE}:`) && !name.startsWith(`${EMPTY_NAMESPACE}:`))
+  const foreign = Object.keys(result.metafile.inputs).some((name) => !INPUTS.test(name))
   if (foreign) throw new CodedError('ERR_BUNDLE_SYNTAX', ['it imports files outside of the zip'])
   return result
 }
 
-function zipPlugin(archive: ZipArchive, entry: string, wrapper: string | null, fail: (error: CodedError) => void): Plugin {
+function zipPlugin({ archive, entry, wrapper, uploaded }: EsbuildInput, fail: (error: CodedError) => void): Plugin {
   const resolver = new ZipResolver(archive)
   let inputBytes = 0
   return {
@@ -145,6 +190,8 @@ function zipPlugin(archive: ZipArchive, entry: string, wrapper: string | null, f
     setup(build) {
       build.onResolve({ filter: /.*/ }, async ({ path, importer, kind, namespace }) => {
         if (kind === 'entry-point') return { path: entry, namespace: NAMESPACE }
+        const chunk = uploaded.resolve(path)
+        if (chunk !== null) return chunk.external ? { path, external: true } : { path: chunk.file, namespace: NAMESPACE }
         if (namespace !== NAMESPACE) return { errors: [{ text: `Could not resolve ${JSON.stringify(path)}` }] }
         try {
           const from = importer === WRAPPER ? '' : importer
@@ -228,13 +275,29 @@ function esbuildMessages(error: unknown): readonly Message[] {
   return error instanceof Error && 'errors' in error && Array.isArray(error.errors) ? (error.errors as Message[]) : []
 }
 
+type Modules = Pick<Bundle, 'source' | 'chunks' | 'ownCodeFirst'>
+/** No JavaScript begins with it. */
+const SEVERAL_MODULES = 0
+
+/** A bundle as it is kept: the module itself, or several of them as JSON behind a zero byte. */
+export function encodeBundle({ source, chunks, ownCodeFirst }: Modules): Uint8Array {
+  return chunks.length === 0 ? Buffer.from(source) : Buffer.concat([Buffer.from([SEVERAL_MODULES]), Buffer.from(JSON.stringify({ source, chunks, ownCodeFirst }))])
+}
+
+/** Of what `encodeBundle` gave. */
+export function decodeBundle(bytes: Uint8Array): Modules {
+  if (bytes[0] !== SEVERAL_MODULES) return { source: Buffer.from(bytes).toString(), chunks: [], ownCodeFirst: false }
+  return JSON.parse(Buffer.from(bytes.subarray(1)).toString()) as Modules
+}
+
 function outputOf(result: EsbuildResult): string {
   return result.outputFiles[0]?.text ?? ''
 }
 
-function checkSize(source: string): string {
-  if (Buffer.byteLength(source) > BUNDLE_MAX_BYTES) throw new CodedError('ERR_BUNDLE_TOO_LARGE', [BUNDLE_MAX_BYTES])
-  return source
+function checkSize(bundle: Bundle): Bundle {
+  const bytes = [bundle, ...bundle.chunks].reduce((sum, { source }) => sum + Buffer.byteLength(source), 0)
+  if (bytes > BUNDLE_MAX_BYTES) throw new CodedError('ERR_BUNDLE_TOO_LARGE', [BUNDLE_MAX_BYTES])
+  return bundle
 }
 
 function decodeSource(name: string, bytes: Uint8Array): string {

@@ -50,6 +50,8 @@ export class BuildMachine {
   readonly call: EngineCall
   readonly refusals: Refusal[] = []
   readonly warnings: { readonly kind: string; readonly stack: string }[] = []
+  /** Times the guest asked for the time. */
+  clockReads = 0
   readonly #runtime: MachineRuntime
   readonly #limits: FunctionLimits
   #run: Run
@@ -76,6 +78,7 @@ export class BuildMachine {
       },
       promiseRejection: () => undefined,
       clock: (_id, resultPtr) => {
+        this.clockReads += 1
         this.binding.writeU64(resultPtr, BigInt(BUILD_CLOCK_MS) * 1_000_000n)
         return 0
       },

@@ -7,9 +7,10 @@ import { ImageArena } from './arena.ts'
 import { buildImage } from './build.ts'
 import type { BuildRequest, BuildResult } from './build-types.ts'
 import { loadEngine } from './engine.ts'
+import { LayerBuilder } from './layers.ts'
 import { createRuntime } from './runtime.ts'
 
-/** Room for base, prelude and the candidates of one build. */
+/** Room for base, prelude, the layers that are kept and the candidates of one build. */
 const ARENA_BYTES = 1024 * MIB
 
 export type ToBuilder = { readonly id: number; readonly request: BuildRequest }
@@ -19,12 +20,13 @@ export type FromBuilder =
 
 const arena = new ImageArena(ARENA_BYTES)
 const images = createRuntime(loadEngine(), await bundlePrelude(), arena, warmUpPrelude)
+const layers = new LayerBuilder(images, arena)
 const send = (message: FromBuilder): void => void process.send?.(message)
 
 process.on('message', ({ id, request }: ToBuilder) => {
   let result: BuildResult
   try {
-    result = buildImage(images, arena, request)
+    result = buildImage(images, arena, request, layers)
   } catch (error) {
     result = { kind: 'refused', error: { code: 'ERR_BUILD_FAILED', params: [toCodedError(error).message] } }
   }

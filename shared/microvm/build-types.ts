@@ -5,9 +5,20 @@ import type { FunctionLimits } from '../limits.ts'
 import type { HandlerKind } from '../worker/types.ts'
 import type { ImageId } from '../brand.ts'
 
-export interface BuildRequest {
-  /** One ES module: the function's whole bundle, self-contained. */
+/** A library as a module of its own, self-contained but for imports of chunks before it. */
+export interface Chunk {
+  /** What importers call it: `npm:NAME@VERSION#HASH`. The hash is of `source`, so no name ever stands for two contents. */
+  readonly name: string
   readonly source: string
+}
+
+export interface BuildRequest {
+  /** One ES module: the function's own code, which imports nothing but `chunks`. */
+  readonly source: string
+  /** Evaluated before the function's code, in this order, each as an image over the one before. At most LAYERS_MAX. */
+  readonly chunks: readonly Chunk[]
+  /** In the order of imports some of the function's own code comes before a chunk, which then may not matter to it. */
+  readonly ownCodeFirst: boolean
   /** Shown in stack traces instead of any path. */
   readonly fileName: string
   /** Export to use, from Lambda's `Handler` (`index.handler` gives `handler`); null: `default.fetch`, else `handler`. */
@@ -38,9 +49,15 @@ export type BuildResult =
       readonly images: readonly BuiltImage[]
       readonly handlerKind: HandlerKind
       /** What the publish report says: whether priming was kept and why not, warnings with their line. */
-      readonly report: { readonly primed: boolean; readonly primeNote: string; readonly warnings: readonly string[]; readonly buildMs: number; readonly pages: number }
+      readonly report: { readonly primed: boolean; readonly primeNote: string; readonly warnings: readonly string[]; readonly buildMs: number; readonly pages: number; readonly layers: readonly string[] }
     }
-  | { readonly kind: 'refused'; readonly error: CodedErrorData }
+  /** With `inseparable`: evaluating those chunks ahead would not be the same; bundled without them the function may be built. */
+  | { readonly kind: 'refused'; readonly error: CodedErrorData; readonly inseparable?: readonly InseparableChunk[] }
+
+export interface InseparableChunk {
+  readonly name: string
+  readonly reason: string
+}
 
 export interface ImageBuilder {
   /** Never rejects for a fault of the bundle: that is `refused`. Rejects with ERR_BUILD_FAILED for a fault of the builder. */

@@ -1,5 +1,5 @@
 /**
- * Building a function's image: bundle -> bytecode -> top level -> priming -> capture.
+ * Building a function's image: bundle -> bytecode -> layers -> top level -> priming -> capture.
  *
  * B1  No entropy, no secret and no handle may be in an image: a bundle that asks for one at top level is refused with
  *     its line, even if it catches the error.
@@ -11,13 +11,16 @@ import type { CodedErrorData } from '../errors.ts'
 import type { HandlerKind } from '../worker/types.ts'
 import type { ImageArena, ResidentImage } from './arena.ts'
 import { BuildMachine, type ProbeAnswer, type Refusal, type SyntheticRequest } from './build-machine.ts'
-import type { BuildRequest, BuildResult, BuiltImage } from './build-types.ts'
-import { captureImage } from './capture.ts'
+import type { GuestValue } from './binding.ts'
+import type { BuildRequest, BuildResult, BuiltImage, InseparableChunk } from './build-types.ts'
+import { captureSlot, type ParentImage } from './capture.ts'
+import { type Layer, LayerBuilder, nameUsed, watchGlobals } from './layers.ts'
 import { blockOf, globalValues, type RuntimeImages } from './runtime.ts'
 
 /** What top-level code may take; Workers allow 1 s of start-up, but ours is paid once at publish. */
 const TOP_LEVEL_MAX_MS = 10_000
 const PRIME_MAX_MS = 1_000
+const WASM_PAGES_PER_MIB = 16
 const PROMISE_FULFILLED = 1
 const PROMISE_REJECTED = 2
 
@@ -43,36 +46,68 @@ const PROBES: readonly SyntheticRequest[] = [
   event('{"probe":{"a":1},"list":[1,2,3]}'),
 ]
 
-export function buildImage(images: RuntimeImages, arena: ImageArena, request: BuildRequest): BuildResult {
+/** `layers` keeps what was built for earlier requests. */
+export function buildImage(images: RuntimeImages, arena: ImageArena, request: BuildRequest, layers = new LayerBuilder(images, arena)): BuildResult {
   const startedAtMs = performance.now()
   const refuse = (code: CodedErrorData['code'], ...params: (string | number)[]): BuildResult => ({ kind: 'refused', error: { code, params } })
   const compiled = compileBundle(images, request)
   if ('code' in compiled) return { kind: 'refused', error: compiled }
 
-  const machine = new BuildMachine(images.runtime, request.limits)
+  const chain = layers.build(request.chunks)
+  if (chain.kind === 'refused') return refuseChunks(chain.chunks)
+  const parent = chain.layers.at(-1) ?? { imageId: images.preludeId, image: images.runtime.prelude }
+  const inseparable = findInseparable(images, chain.layers, parent.image, request, compiled.bytecode)
+  if (inseparable.length > 0) return refuseChunks(inseparable)
+
+  const machine = new BuildMachine(images.runtime, request.limits, parent.image)
   const loaded = load(machine, images, request, compiled.bytecode)
   const refusal = machine.refusals[0]
   if (refusal !== undefined) return { kind: 'refused', error: refusalError(refusal) }
   if ('code' in loaded) return { kind: 'refused', error: loaded }
 
   machine.tidy()
-  const unprimed = capture(machine, images, arena)
-  const priming = prime(machine, images, arena, unprimed, request, loaded.handlerKind)
+  const take = (): Candidate => capture(machine, images, arena, parent)
+  const unprimed = take()
+  const priming = prime(machine, take, arena, unprimed, request, loaded.handlerKind)
   const chosen = priming.image ?? unprimed
   const leaked = findSecret(machine, images, arena, chosen, request)
   release(arena, [unprimed, priming.image])
   if (leaked !== null) return refuse('ERR_BUNDLE_SECRET', leaked, 'its value was found in the image')
   const warnings = machine.warnings.map(({ kind, stack }) => (kind === 'math-random' ? `Math.random at top level gives every request the same values: ${stack}` : `${kind} ${stack}`))
   return {
-    kind: 'built', images: [images.base, images.prelude, chosen.built], handlerKind: loaded.handlerKind,
-    report: { primed: priming.image !== null, primeNote: priming.note, warnings, buildMs: Math.round(performance.now() - startedAtMs), pages: chosen.pages },
+    kind: 'built', images: [images.base, images.prelude, ...chain.layers.map(({ built }) => built), chosen.built], handlerKind: loaded.handlerKind,
+    report: { primed: priming.image !== null, primeNote: priming.note, warnings, buildMs: Math.round(performance.now() - startedAtMs), pages: chosen.pages, layers: request.chunks.map(({ name }) => name) },
   }
+}
+
+function refuseChunks(inseparable: readonly InseparableChunk[]): BuildResult {
+  const why = inseparable.map(({ name, reason }) => `${name}: ${reason}`).join('; ')
+  return { kind: 'refused', error: { code: 'ERR_BUILD_FAILED', params: [`no layers can be made of ${why}`] }, inseparable }
+}
+
+/** Layers whose being evaluated first the function could notice (L2 of layers.ts). */
+function findInseparable(images: RuntimeImages, layers: readonly Layer[], parent: ResidentImage, request: BuildRequest, bytecode: Uint8Array): InseparableChunk[] {
+  const { chunks } = request
+  const all = (reason: string): InseparableChunk[] => chunks.map(({ name }) => ({ name, reason }))
+  if (chunks.length > 0 && parent.virtualPages > request.limits.memoryMib * WASM_PAGES_PER_MIB) return all('it takes more memory than the function may have')
+  const named = chunks.filter((_chunk, index) => nameUsed(layers[index]?.globals ?? [], [request]) !== null)
+  if (named.length > 0) return named.map(({ name }) => ({ name, reason: 'the function names a global that it sets' }))
+  if (chunks.length === 0 || !request.ownCodeFirst) return []
+  const { changed, added } = watchGlobals(new BuildMachine(images.runtime, request.limits, parent), (machine) => {
+    machine.within(TOP_LEVEL_MAX_MS, () => evaluateTopLevel(machine, images, request, bytecode))
+  })
+  const what = changed ?? nameUsed(added, chunks)
+  return what === null ? [] : all(`the function sets ${what} and is imported before it`)
 }
 
 /** Compiled apart: the parser's garbage would stay in the image. */
 function compileBundle(images: RuntimeImages, request: BuildRequest): { readonly bytecode: Uint8Array } | CodedErrorData {
   const machine = new BuildMachine(images.runtime, { ...request.limits, memoryMib: 512 })
-  const bytecode = machine.within(TOP_LEVEL_MAX_MS, () => machine.compile(request.source, request.fileName))
+  const bytecode = machine.within(TOP_LEVEL_MAX_MS, () => {
+    // Imports are looked up when a module is compiled and linked when it is evaluated: here a name is enough.
+    for (const { name } of request.chunks) machine.compile('', name)
+    return machine.compile(request.source, request.fileName)
+  })
   if (bytecode !== null) return { bytecode }
   if (machine.stopped !== null) return machine.stopped
   const { name, message, stack } = machine.binding.takeException()
@@ -81,33 +116,40 @@ function compileBundle(images: RuntimeImages, request: BuildRequest): { readonly
 
 function load(machine: BuildMachine, images: RuntimeImages, request: BuildRequest, bytecode: Uint8Array): { readonly handlerKind: HandlerKind } | CodedErrorData {
   const { binding, call } = machine
-  const { entries } = images.runtime
-  const thrown = (): CodedErrorData => {
-    const { name, message, stack } = binding.takeException()
-    return { code: 'ERR_BUNDLE_THROWS', params: [`${name}: ${message} ${stack.trim()}`] }
-  }
   const loaded = machine.within(TOP_LEVEL_MAX_MS, (): { readonly handlerKind: HandlerKind } | CodedErrorData => {
-    const configuration = JSON.stringify({
-      vars: request.vars, secretNames: Object.keys(request.secrets), functionName: request.functionName, version: request.version,
-      memoryMib: request.limits.memoryMib, accountId: request.account, arn: request.arn, handlerExport: request.handlerExport,
-    })
-    if (binding.isException(binding.call(entries.configure, [binding.newString(configuration)]))) return thrown()
-    const promise = machine.evaluate(bytecode)
-    if (binding.isException(promise)) return thrown()
-    const state = call('qjs_promise_state', promise)
-    if (state === PROMISE_REJECTED) {
-      call('qjs_throw', call('qjs_promise_result', promise))
-      return thrown()
-    }
-    if (state !== PROMISE_FULFILLED) return { code: 'ERR_BUNDLE_HANDLE', params: ['a promise that never settles', 'top-level await'] }
-    const kind = binding.call(entries.load, [call('qjs_promise_result', promise)])
-    if (binding.isException(kind)) return thrown()
+    const namespace = evaluateTopLevel(machine, images, request, bytecode)
+    if (typeof namespace !== 'number') return namespace
+    const kind = binding.call(images.runtime.entries.load, [call('qjs_promise_result', namespace)])
+    if (binding.isException(kind)) return thrown(machine)
     machine.drainJobs()
     const handlerKind = binding.string(kind)
     if (handlerKind !== 'fetch' && handlerKind !== 'event') return { code: 'ERR_BUNDLE_NO_HANDLER', params: [request.handlerExport ?? request.fileName] }
     return { handlerKind }
   })
   return machine.stopped ?? loaded ?? { code: 'ERR_BUILD_FAILED', params: ['the top level trapped'] }
+}
+
+/** The fulfilled promise of the function's module. */
+function evaluateTopLevel(machine: BuildMachine, images: RuntimeImages, request: BuildRequest, bytecode: Uint8Array): GuestValue | CodedErrorData {
+  const { binding, call } = machine
+  const configuration = JSON.stringify({
+    vars: request.vars, secretNames: Object.keys(request.secrets), functionName: request.functionName, version: request.version,
+    memoryMib: request.limits.memoryMib, accountId: request.account, arn: request.arn, handlerExport: request.handlerExport,
+  })
+  if (binding.isException(binding.call(images.runtime.entries.configure, [binding.newString(configuration)]))) return thrown(machine)
+  const promise = machine.evaluate(bytecode)
+  if (binding.isException(promise)) return thrown(machine)
+  const state = call('qjs_promise_state', promise)
+  if (state === PROMISE_REJECTED) {
+    call('qjs_throw', call('qjs_promise_result', promise))
+    return thrown(machine)
+  }
+  return state === PROMISE_FULFILLED ? promise : { code: 'ERR_BUNDLE_HANDLE', params: ['a promise that never settles', 'top-level await'] }
+}
+
+function thrown({ binding }: BuildMachine): CodedErrorData {
+  const { name, message, stack } = binding.takeException()
+  return { code: 'ERR_BUNDLE_THROWS', params: [`${name}: ${message} ${stack.trim()}`] }
 }
 
 interface Candidate {
@@ -118,26 +160,23 @@ interface Candidate {
   readonly known: boolean
 }
 
-function capture(machine: BuildMachine, images: RuntimeImages, arena: ImageArena): Candidate {
-  const { runtime, preludeId } = images
-  const { slot } = machine
-  const globals = Object.fromEntries(runtime.globalNames.map((name, index) => [name, String(slot.instance.globals[index]?.value)]))
-  const { manifest, built } = captureImage(slot.bytes, globals, slot.virtualBytes / 65_536, { imageId: preludeId, image: runtime.prelude }, arena, 'function', runtime.engineBuild, {})
+function capture(machine: BuildMachine, images: RuntimeImages, arena: ImageArena, parent: ParentImage): Candidate {
+  const { manifest, built } = captureSlot(machine.slot, images.runtime, parent, arena, 'function')
   const known = arena.get(built.imageId) !== undefined
-  const image = arena.add(built.imageId, manifest, globalValues(manifest, runtime.globalNames), blockOf(built))
+  const image = arena.add(built.imageId, manifest, globalValues(manifest, images.runtime.globalNames), blockOf(built))
   return { built, image, pages: manifest.pages.length, known }
 }
 
 /** B2. */
 function prime(
-  machine: BuildMachine, images: RuntimeImages, arena: ImageArena, unprimed: Candidate, request: BuildRequest, handlerKind: HandlerKind,
+  machine: BuildMachine, take: () => Candidate, arena: ImageArena, unprimed: Candidate, request: BuildRequest, handlerKind: HandlerKind,
 ): { readonly image: Candidate | null; readonly note: string } {
   if (request.prime?.length === 0) return { image: null, note: 'not primed: switched off' }
   const declared = request.prime?.map((path) => http('GET', `http://localhost${path.startsWith('/') ? path : `/${path}`}`))
   const run = declared === undefined ? runFirst(machine, unprimed, DEFAULT_PRIMES[handlerKind]) : runAll(machine, unprimed, declared)
   if (run.problem !== null) return { image: null, note: `not primed: ${run.problem}` }
   machine.tidy()
-  const primed = capture(machine, images, arena)
+  const primed = take()
   const differing = PROBES.find((probe) => answerOf(machine, unprimed, probe) !== answerOf(machine, primed, probe))
   if (differing === undefined) return { image: primed, note: `primed with ${run.ran}` }
   release(arena, [primed.image.imageId === unprimed.image.imageId ? null : primed])

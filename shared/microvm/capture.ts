@@ -9,15 +9,28 @@ import type { BuiltImage } from './build-types.ts'
 import { type BlockId, blockIdOf, encodeManifest, imageIdOf, type ImageManifest, PAGE_BYTES, ZERO_BLOCK } from './manifest.ts'
 import type { Slot } from './slot.ts'
 
+const WASM_PAGE_BYTES = 65_536
+
 export interface Capture {
   readonly manifest: ImageManifest
   readonly built: BuiltImage
 }
 
+export interface ParentImage {
+  readonly imageId: ImageId
+  readonly image: ResidentImage
+}
+
+/** Captures what is in a slot over an image that is resident. */
+export function captureSlot(slot: Slot, runtime: { readonly globalNames: readonly string[]; readonly engineBuild: string }, parent: ParentImage, arena: ImageArena, layer: 'layer' | 'function'): Capture {
+  const globals = Object.fromEntries(runtime.globalNames.map((name, index) => [name, String(slot.instance.globals[index]?.value)]))
+  return captureImage(slot.bytes, globals, slot.virtualBytes / WASM_PAGE_BYTES, parent, arena, layer, runtime.engineBuild, {})
+}
+
 /** `parent` null: the base image, everything that is not zero. `bytes` is all of the guest's physical memory. */
 export function captureImage(
   bytes: Uint8Array, globals: Readonly<Record<string, string>>, virtualPages: number,
-  parent: { readonly imageId: ImageId; readonly image: ResidentImage } | null, arena: ImageArena,
+  parent: ParentImage | null, arena: ImageArena,
   layer: ImageManifest['layer'], engineBuild: string, entries: Readonly<Record<string, number>>,
 ): Capture {
   const blocks = new Map<BlockId, Uint8Array>()

@@ -42,7 +42,7 @@ export function image(seeds: readonly string[], options: { readonly parentId?: I
   return { imageId: imageIdOf(encodedManifest), encodedManifest, blocks: new Map(pages.map((content) => [blockIdOf(content), content])) }
 }
 
-/** The same image for the same request. A source with `REFUSE ERR_X` is refused; one with `BROKEN` breaks the builder. */
+/** The same image for the same request. A source with `REFUSE ERR_X` is refused, one with `BROKEN` breaks the builder, and chunks with `INSEPARABLE` are refused as such. */
 export class FakeBuilder implements ImageBuilder {
   readonly requests: BuildRequest[] = []
   engineBuild = 'engine-1'
@@ -55,13 +55,15 @@ export class FakeBuilder implements ImageBuilder {
     await this.gate
     const refusal = /REFUSE (ERR_[A-Z_]+)/.exec(request.source)
     if (refusal !== null) return { kind: 'refused', error: { code: refusal[1] as ErrorCode, params: ['index.mjs:1'] } }
+    const inseparable = request.chunks.filter(({ source }) => source.includes('INSEPARABLE')).map(({ name }) => ({ name, reason: 'it says so' }))
+    if (inseparable.length > 0) return { kind: 'refused', error: { code: 'ERR_BUILD_FAILED', params: ['inseparable'] }, inseparable }
     if (request.source.includes('BROKEN')) throw new CodedError('ERR_BUILD_FAILED', ['exit code 139'])
     const base = image(['base-0', 'base-1', 'base-2'].map((seed) => `${this.engineBuild}/${seed}`), { layer: 'base', engineBuild: this.engineBuild })
     const inputs = JSON.stringify([this.engineBuild, request.source, request.vars, Object.keys(request.secrets), request.limits.memoryMib, request.prime])
     const seeds = Array.from({ length: this.pagesPerFunction }, (_each, index) => (index === 0 ? `${this.engineBuild}/common` : `${inputs}/${index}`))
     const own = image(seeds, { parentId: base.imageId, engineBuild: this.engineBuild })
     const handlerKind = request.source.includes('fetch') ? 'fetch' : 'event'
-    return { kind: 'built', images: [base, own], handlerKind, report: { primed: false, primeNote: 'fake', warnings: ['a warning'], buildMs: 1, pages: this.pagesPerFunction } }
+    return { kind: 'built', images: [base, own], handlerKind, report: { primed: false, primeNote: 'fake', warnings: ['a warning'], buildMs: 1, pages: this.pagesPerFunction, layers: [] } }
   }
 
   close(): Promise<void> {

@@ -1,6 +1,7 @@
 /** Publishing is all or nothing, bounded, and leaves no waste; the registry's feed of changes. */
 import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { strToU8, zipSync } from 'fflate'
 import t from 'tap'
 import { Publisher } from '../../region/publish.ts'
 import { BoundedTurns, SingleTurns } from '../../region/turns.ts'
@@ -75,6 +76,32 @@ await t.test('beyond the bound publishes are refused with a time to come back', 
   t.equal(replies.filter(({ status }) => status === 201).length, 18, '2 build, 16 wait')
   t.equal(replies.filter(({ status }) => status === 429).length, 6)
   t.equal((await control(made, 'POST', '', createBody('later'))).status, 201)
+})
+
+await t.test('libraries that cannot be layers are bundled into the function, and what is stored is built again as it was', async (t) => {
+  const builder = new FakeBuilder()
+  const made = await make(t, { builder })
+  const heavy = (mark: string): string => `export const x = ${JSON.stringify(mark.padEnd(10_000, '.'))}`
+  const libraries = (first: string): Record<string, Uint8Array> => ({
+    'index.mjs': strToU8('import { x } from "one"; import { x as y } from "two"; export const handler = () => x + y'),
+    'node_modules/one/index.mjs': strToU8(heavy(first)), 'node_modules/one/package.json': strToU8('{"main":"index.mjs","version":"1.0.0"}'),
+    'node_modules/two/index.mjs': strToU8(heavy('two')), 'node_modules/two/package.json': strToU8('{"main":"index.mjs"}'),
+  })
+  const create = (name: string, first: string): Promise<Reply> => control(made, 'POST', '', { FunctionName: name, Code: { ZipFile: Buffer.from(zipSync(libraries(first))).toString('base64') } })
+  t.equal((await create('split', 'one')).status, 201)
+  t.match(builder.requests[0], { ownCodeFirst: false, chunks: [{ name: /^npm:one@1\.0\.0#[0-9a-f]{16}$/, source: /one\.\.\./ }, { name: /^npm:two#[0-9a-f]{16}$/ }] })
+  t.notMatch(builder.requests[0]?.source, /one\.\.\./)
+  t.equal((await create('folded', 'INSEPARABLE')).status, 201)
+  t.equal(builder.requests.length, 3)
+  t.same(builder.requests[2]?.chunks.map(({ name }) => name.replace(/#.*/, '')), ['npm:two'])
+  t.match(builder.requests[2]?.source, /INSEPARABLE/)
+  const publisher = new Publisher({ store: made.store, registry: made.registry, builder, clock: systemClock, log: silentLog, regionName: 'us-east-1', engineBuild: () => null })
+  for (const [name, first] of [['split', 0], ['folded', 2]] as const) {
+    await publisher.rebuild(ACCOUNT, name, '$LATEST')
+    const again = builder.requests.at(-1)
+    t.same([again?.source, again?.chunks, again?.ownCodeFirst], [builder.requests[first]?.source, builder.requests[first]?.chunks, false])
+  }
+  t.same([...made.store.audit(), ...made.registry.audit()], [])
 })
 
 await t.test('two updates at once: one wins, the other is told of the conflict', async (t) => {

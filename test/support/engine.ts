@@ -41,7 +41,7 @@ export function testEngine(options: { readonly prelude?: string; readonly engine
 
 export function buildRequest(source: string, request: Partial<BuildRequest> = {}): BuildRequest {
   return {
-    source, fileName: 'index.mjs', handlerExport: null, vars: {}, secrets: {}, prime: [], account: '000000000000', functionName: 'test', version: '$LATEST',
+    source, chunks: [], ownCodeFirst: false, fileName: 'index.mjs', handlerExport: null, vars: {}, secrets: {}, prime: [], account: '000000000000', functionName: 'test', version: '$LATEST',
     arn: 'arn:aws:lambda:local:000000000000:function:test', limits: DEFAULT_FUNCTION_LIMITS, ...request,
   }
 }

@@ -1,5 +1,8 @@
 import t from 'tap'
 import { unzipSync } from 'fflate'
+import { bundleZip } from '../../../shared/api/bundle.ts'
+import { openZip } from '../../../shared/api/zip.ts'
+import { systemClock } from '../../../shared/clock.ts'
 import { bundle, openBundler } from '../../../shared/cli/bundle.ts'
 import { zipBundle } from '../../../shared/cli/zip.ts'
 import { writeFileSync } from 'node:fs'
@@ -62,4 +65,33 @@ t.test('equal bundles make equal zips', async (t) => {
   const [one, two] = [await bundle(join(dir, 'app.js'), dir), await bundle(join(dir, 'app.js'), dir)]
   t.same(zipBundle(one), zipBundle(two))
   t.same(unzipSync(zipBundle(one))['index.mjs'], one.code)
+})
+
+t.test('libraries are chunks of the zip, which the region takes as they are and bundles in when it must', async (t) => {
+  const heavy = `export const heavy = () => ${JSON.stringify('x'.repeat(10_000))}.length\n`
+  const dir = t.testdir({
+    app: { 'app.ts': `import { heavy } from 'lib'\nimport old from 'old'\nexport default { fetch: () => new Response(String(heavy() + old.y)) }\n` },
+    node_modules: {
+      lib: { 'package.json': '{"name":"lib","version":"2.0.0","type":"module","exports":"./main.js"}', 'main.js': `${heavy}export const unused = 1\n` },
+      old: { 'package.json': '{"name":"old","version":"0.1.0"}', 'index.js': `exports.y = ${JSON.stringify('y'.repeat(9_000))}.length\n` },
+    },
+  })
+  const made = await bundle(join(dir, 'app/app.ts'), dir)
+  t.match(made.chunks.map(({ name }) => name), [/^npm:lib@2\.0\.0#/, /^npm:old@0\.1\.0#/])
+  t.match(made.exports, ['default'])
+  t.ok(made.code.byteLength < 5_000)
+  t.ok(JSON.parse(Buffer.from(made.sourceMap).toString()), 'of what is left')
+  t.same((await bundle(join(dir, 'app/app.ts'), join(dir, 'app'))).chunks, made.chunks, 'wherever the command is run')
+
+  const archive = openZip(zipBundle(made))
+  const open = (inseparable: readonly string[]): ReturnType<typeof bundleZip> => bundleZip({ archive, handler: 'index.handler', handlerGiven: false, inseparable: new Set(inseparable) }, systemClock)
+  t.same((await open([])).chunks, made.chunks)
+  const whole = await open(made.chunks.map(({ name }) => name))
+  t.same(whole.chunks, [])
+  const module = await import(`data:text/javascript,${encodeURIComponent(whole.source)}`) as { default: { fetch(): Response } }
+  t.equal(await module.default.fetch().text(), '19000')
+
+  const bundler = await openBundler(join(dir, 'app/app.ts'), dir)
+  t.teardown(() => bundler.close())
+  t.same((await bundler.build()).chunks, [], 'an edit is not kept waiting for it')
 })
