@@ -12,8 +12,9 @@ import { memoryBudget } from './memory-budget.ts'
 import { noisyNeighbour } from './noisy-neighbour.ts'
 import { resetCost } from './reset-cost.ts'
 import { slowUpstream } from './slow-upstream.ts'
+import { store } from './store.ts'
 import { zipf } from './zipf.ts'
 
 export const BENCHMARKS: readonly Benchmark[] = [
-  httpJson, httpLatency, httpEvent, guestTime, resetCost, honoImage, engineSlowdown, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget,
+  httpJson, httpLatency, httpEvent, guestTime, resetCost, honoImage, engineSlowdown, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget, store,
 ]
