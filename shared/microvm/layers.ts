@@ -29,8 +29,10 @@ export type LayerChain =
   /** All chunks of the request that cannot be layers. */
   | { readonly kind: 'refused'; readonly chunks: readonly InseparableChunk[] }
 
-/** Some hundred KiB each; see ARENA_BYTES of build-main.ts. */
+/** A megabyte each, seldom more. */
 const LAYERS_KEPT_MAX = 128
+/** Of the arena: the rest is for the layers of one request and the candidates of its image. */
+const ARENA_SHARE_MAX = 0.5
 const REFUSALS_KEPT_MAX = 1_000
 const EVALUATION_MAX_MS = 2_000
 /** Of every layer, whatever the function's limits are (L1). */
@@ -42,18 +44,22 @@ const NO_CONFIGURATION = { vars: {}, secretNames: [], functionName: '', version:
 export class LayerBuilder {
   readonly #images: RuntimeImages
   readonly #arena: ImageArena
+  readonly #keptMax: number
   /** By digest of the chunks up to it; least recently used first. */
   readonly #layers = new Map<string, Layer>()
   /** Why not, by digest of the chunk alone. */
   readonly #refusals = new Map<string, string>()
 
-  constructor(images: RuntimeImages, arena: ImageArena) {
+  constructor(images: RuntimeImages, arena: ImageArena, keptMax = LAYERS_KEPT_MAX) {
     this.#images = images
     this.#arena = arena
+    this.#keptMax = keptMax
   }
 
   build(chunks: readonly Chunk[]): LayerChain {
     if (chunks.length > LAYERS_MAX) return { kind: 'refused', chunks: chunks.slice(LAYERS_MAX).map(({ name }) => ({ name, reason: `a function has ${LAYERS_MAX} layers at most` })) }
+    // Before anything is built: what this request needs stays until it is done with it.
+    this.#evict()
     const layers: Layer[] = []
     const refused: InseparableChunk[] = []
     let key = ''
@@ -71,7 +77,6 @@ export class LayerBuilder {
       const named = nameUsed(made.globals, chunks.filter((other) => other !== chunk))
       if (named !== null) refused.push({ name: chunk.name, reason: `it sets the global ${named}, which other code names` })
     })
-    this.#evict()
     return refused.length > 0 ? { kind: 'refused', chunks: refused } : { kind: 'built', layers }
   }
 
@@ -112,7 +117,7 @@ export class LayerBuilder {
   /** L3. */
   #evict(): void {
     for (const [key, { imageId }] of this.#layers) {
-      if (this.#layers.size <= LAYERS_KEPT_MAX) break
+      if (this.#layers.size <= this.#keptMax && this.#arena.usedBytes <= this.#arena.maxBytes * ARENA_SHARE_MAX) break
       if (this.#arena.remove(imageId)) this.#layers.delete(key)
     }
     for (const name of this.#refusals.keys()) {

@@ -2,6 +2,7 @@ import { engineSlowdown } from '../../bench/engine-slowdown.ts'
 import { guestTime } from '../../bench/guest-time.ts'
 import { honoImage } from '../../bench/hono-image.ts'
 import { resetCost } from '../../bench/reset-cost.ts'
+import { store } from '../../bench/store.ts'
 import { testEach } from './quick.ts'
 
-testEach([guestTime, resetCost, honoImage, engineSlowdown])
+testEach([guestTime, resetCost, honoImage, engineSlowdown, store])

@@ -6,7 +6,7 @@ import { z } from 'zod'
 import { CodedError } from '../../errors.ts'
 import { FUNCTION_LIMIT_MAX } from '../../limits.ts'
 import { ApiClient, resolveCredentials, type ConfigurationMembers, type FunctionRecord } from '../api-client.ts'
-import { bundle, shortPath } from '../bundle.ts'
+import { type Bundle, bundle, shortPath } from '../bundle.ts'
 import type { CliContext } from '../context.ts'
 import { deployFunction } from '../deployment.ts'
 import { collect, functionName, keyAndValue, resolveEndpoint, wholeNumber } from '../options.ts'
@@ -62,7 +62,7 @@ async function runDeploy(context: CliContext, entry: string, options: DeployOpti
 
   const built = await bundle(path, context.cwd)
   for (const warning of built.warnings) context.err(`warning: ${warning}\n`)
-  context.err(`bundled ${shortPath(path, context.cwd)}: ${renderBytes(built.code.byteLength)} in ${built.tookMs} ms\n`)
+  context.err(`bundled ${shortPath(path, context.cwd)}: ${renderBytes(built.code.byteLength)}${libraries(built)} in ${built.tookMs} ms\n`)
 
   const startedAtMs = performance.now()
   const { created, record } = await deployFunction(api, {
@@ -84,6 +84,11 @@ async function runDeploy(context: CliContext, entry: string, options: DeployOpti
     for (const warning of report.warnings) context.err(`warning: ${warning}\n`)
   }
   context.out(`${url}\n`)
+}
+
+function libraries({ chunks }: Bundle): string {
+  const shown = chunks.map(({ name, source }) => `${name.replace(/^npm:|#.*$/g, '')} (${renderBytes(Buffer.byteLength(source))})`)
+  return shown.length === 0 ? '' : ` and ${shown.join(', ')}`
 }
 
 async function configuration(options: DeployOptions, context: CliContext): Promise<ConfigurationMembers> {

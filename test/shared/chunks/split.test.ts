@@ -6,7 +6,10 @@ import { openZip } from '../../../shared/api/zip.ts'
 import { CHUNK_LIST, packChunks } from '../../../shared/chunks/upload.ts'
 import { systemClock } from '../../../shared/clock.ts'
 import { bundlePrelude } from '../../../shared/guest/bundle.ts'
+import { DEFAULT_FUNCTION_LIMITS } from '../../../shared/limits.ts'
 import { buildImage } from '../../../shared/microvm/build.ts'
+import type { BuildRequest } from '../../../shared/microvm/build-types.ts'
+import { LayerBuilder } from '../../../shared/microvm/layers.ts'
 import { decodeManifest } from '../../../shared/microvm/manifest.ts'
 import { buildRequest, testEngine, testExecutor } from '../../support/engine.ts'
 
@@ -130,6 +133,25 @@ await t.test('a chunk is the same whoever imports it, and layers are shared', as
   }
   t.same(images(one).slice(0, 3), images(await bundle({ 'index.js': `import { y } from 'lib'${handler('y() + 1')}`, ...lib })).slice(0, 3))
   t.equal(other.chunks.length, 2)
+})
+
+await t.test('a layer holds nothing of a function, and is built again alike when it was dropped', async (t) => {
+  const chunk = (name: string, source: string): Bundle['chunks'][number] => ({ name: `npm:${name}#0000000000000000`, source })
+  const first = chunk('first', `${HEAVY}export const x = heavy.length`)
+  const kept = new LayerBuilder(engine.images, engine.arena, 1)
+  const layersOf = (chunks: Bundle['chunks'], more: Partial<BuildRequest> = {}, layers = kept): string[] => {
+    const result = buildImage(engine.images, engine.arena, buildRequest(`import { x } from ${JSON.stringify(chunks.at(-1)?.name)}\nexport default { fetch: () => new Response(x) }`, { chunks, ...more }), layers)
+    if (result.kind === 'refused') throw new Error(result.error.params.join())
+    return result.images.slice(2, -1).map(({ imageId }) => imageId)
+  }
+  const [id = ''] = layersOf([first])
+  const other = { account: '111111111111', functionName: 'other', arn: 'arn:other', vars: { A: 'b' }, secrets: { TOKEN: 'a-secret-value' }, limits: { ...DEFAULT_FUNCTION_LIMITS, memoryMib: 512, cpuMs: 1 } }
+  t.same(layersOf([first], other, new LayerBuilder(engine.images, engine.arena)), [id])
+  t.not(layersOf([chunk('first', `${HEAVY}export const x = heavy.length + 1`)])[0], id, 'other content under the same name')
+  const images = engine.arena.imageCount
+  for (let round = 0; round < 10; round++) layersOf([chunk('a', `export const x = ${round}`), chunk('b', `import { x as y } from "npm:a#0000000000000000"; export const x = y`)])
+  t.ok(engine.arena.imageCount <= images + 4, 'no more is kept than may be')
+  t.same(layersOf([first]), [id])
 })
 
 await t.test('a function has at most four layers, the heaviest', async (t) => {
