@@ -18,7 +18,8 @@ const HASH_DIGITS = 16
 const ListSchema = z.strictObject({
   format: z.literal(1),
   ownCodeFirst: z.boolean(),
-  chunks: z.array(z.strictObject({ name: z.string().regex(/^npm:[\w@./+-]{1,200}#[0-9a-f]{16}$/), file: z.string() })).max(LAYERS_MAX),
+  chunks: z.array(z.strictObject({ name: z.string().regex(/^npm:[\w@./+-]{1,200}#[0-9a-f]{16}$/), file: z.string() })).max(LAYERS_MAX)
+    .refine((chunks) => new Set(chunks.map(({ name }) => name)).size === chunks.length),
 })
 
 export interface UploadedChunks {

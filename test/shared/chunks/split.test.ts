@@ -180,7 +180,7 @@ await t.test('chunks of an upload: used as they are, checked against their names
   const [chunkFile = ''] = Object.keys(upload).filter((name) => name.startsWith('chunks/'))
   await t.rejects(bundle({ ...upload, [chunkFile]: 'globalThis.evil = 1' }), { code: 'ERR_ZIP_INVALID', message: /is not what outpost-chunks\.json says/ })
   await t.rejects(bundle({ 'index.mjs': made.source, [CHUNK_LIST]: upload[CHUNK_LIST] ?? '' }), { code: 'ERR_ZIP_INVALID' }, 'a chunk is missing')
-  for (const list of ['{', '[]', '{"format":2,"ownCodeFirst":false,"chunks":[]}', '{"format":1,"ownCodeFirst":false,"chunks":[{"name":"../x","file":"index.mjs"}]}']) {
+  for (const list of ['{', '[]', '{"format":2,"ownCodeFirst":false,"chunks":[]}', '{"format":1,"ownCodeFirst":false,"chunks":[{"name":"../x","file":"index.mjs"}]}', `{"format":1,"ownCodeFirst":false,"chunks":[${Array(2).fill(`{"name":"${names[0] ?? ''}","file":"index.mjs"}`).join()}]}`]) {
     await t.rejects(bundle({ ...upload, [CHUNK_LIST]: list }), { code: 'ERR_ZIP_INVALID', message: /cannot be understood/ }, list)
   }
   await t.rejects(bundle({ 'index.mjs': `import "npm:base@1.2.3#0000000000000000"${handler(1)}` }), { code: 'ERR_BUNDLE_SYNTAX', message: /Could not resolve/ })
