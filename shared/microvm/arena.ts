@@ -4,7 +4,11 @@
  * share them.
  *
  *   offset 0          never handed out: 0 in a page table means "a page of zeros"
- *   frames of 4 KiB   page contents and page tables, each table a whole number of frames in a row
+ *   frames of 4 KiB   page contents and page tables, each table with its masks a whole number of frames in a row
+ *
+ * The trunk is the image that the functions' images descend from: the child of the one without a parent. A mask, a byte
+ * for each page of an image, says which granules differ from the trunk's page, so that a slot that goes from one function
+ * to another copies only those.
  *
  * Any free frame serves for either. The lowest one that fits is taken, so that what is free lies together at the end;
  * only tables of more than one frame (guests above 4 MiB) can fail for want of a row though as many frames are free.
@@ -17,11 +21,16 @@ import type { ImageId } from '../brand.ts'
 import { CodedError } from '../errors.ts'
 import { MIB } from '../limits.ts'
 import { type BlockId, type ImageManifest, PAGE_BYTES, ZERO_BLOCK } from './manifest.ts'
+import { GRANULE_SHIFT } from './rewrite/layout.ts'
 
 const WASM_PAGE_BYTES = 65_536
 const FRAMES_PER_WASM_PAGE = WASM_PAGE_BYTES / PAGE_BYTES
 /** The memory grows by at least a MiB: growing goes through the system. */
 const GROW_WASM_PAGES = 16
+const TABLE_ENTRY_BYTES = 4
+const MASK_BYTES = 1
+const GRANULES_PER_PAGE = PAGE_BYTES >> GRANULE_SHIFT
+const ZERO_GRANULE = Buffer.alloc(1 << GRANULE_SHIFT)
 const FREE = 0
 const TAKEN = 1
 
@@ -31,6 +40,8 @@ export interface ResidentImage {
   /** Arena offset of its page table, and the table's length. */
   readonly table: number
   readonly count: number
+  /** The trunk or a descendant: masks lie behind its page table. */
+  readonly masked: boolean
   /** memory.size of the guest in 64 KiB pages. */
   readonly virtualPages: number
   /** Mutable globals in the order of the engine's global list. */
@@ -39,6 +50,8 @@ export interface ResidentImage {
 
 interface Entry {
   readonly resident: ResidentImage
+  /** What its masks compare with; itself for the trunk, null for the image without a parent. */
+  readonly trunk: ResidentImage | null
   readonly blocks: readonly BlockId[]
   readonly tableFrames: number
   readonly parentId: ImageId | null
@@ -86,7 +99,7 @@ export class ImageArena {
 
     const lastPage = manifest.pages.at(-1)?.[0] ?? -1
     const count = Math.max(parent?.resident.count ?? 0, lastPage + 1)
-    const tableFrames = Math.max(1, Math.ceil((count * 4) / PAGE_BYTES))
+    const tableFrames = Math.max(1, Math.ceil((count * (TABLE_ENTRY_BYTES + MASK_BYTES)) / PAGE_BYTES))
     const fresh = new Set(manifest.pages.filter(([, id]) => id !== ZERO_BLOCK && !this.#frameOf.has(id)).map(([, id]) => id))
     if (this.#usedFrames + tableFrames + fresh.size > this.#frames.length) throw this.#noCapacity()
 
@@ -99,14 +112,16 @@ export class ImageArena {
         offsets[index] = id === ZERO_BLOCK ? 0 : this.#hold(id, block)
         if (id !== ZERO_BLOCK) blocks.push(id)
       }
+      this.#fillMasks(table, count, manifest, parent)
     } catch (error) {
       for (const id of blocks) this.#release(id)
       this.#free(table, tableFrames)
       throw error
     }
     if (parent !== null) parent.children++
-    const resident = { imageId, table, count, virtualPages: manifest.virtualPages, globals }
-    this.#images.set(imageId, { resident, blocks, tableFrames, parentId: manifest.parentId, children: 0 })
+    const resident = { imageId, table, count, masked: parent !== null, virtualPages: manifest.virtualPages, globals }
+    const trunk = parent === null ? null : (parent.trunk ?? resident)
+    this.#images.set(imageId, { resident, trunk, blocks, tableFrames, parentId: manifest.parentId, children: 0 })
     return resident
   }
 
@@ -125,8 +140,36 @@ export class ImageArena {
 
   /** A copy of one page as the image has it. */
   page(image: ResidentImage, index: number): Uint8Array {
-    const offset = index < image.count ? (new Int32Array(this.memory.buffer, image.table, image.count)[index] ?? 0) : 0
+    const offset = this.#offsetOf(image, index)
     return offset === 0 ? new Uint8Array(PAGE_BYTES) : new Uint8Array(this.memory.buffer, offset, PAGE_BYTES).slice()
+  }
+
+  /** Masks of the pages that its chain changed; the trunk differs nowhere from itself. */
+  #fillMasks(table: number, count: number, manifest: ImageManifest, parent: Entry | null): void {
+    const masks = new Uint8Array(this.memory.buffer, table + count * TABLE_ENTRY_BYTES, count).fill(0)
+    const trunk = parent?.trunk ?? null
+    if (parent === null || trunk === null) return
+    const { resident } = parent
+    masks.set(new Uint8Array(this.memory.buffer, resident.table + resident.count * TABLE_ENTRY_BYTES, resident.count))
+    const own = new Int32Array(this.memory.buffer, table, count)
+    for (const [index] of manifest.pages) masks[index] = this.#differingGranules(own[index] ?? 0, this.#offsetOf(trunk, index))
+  }
+
+  #differingGranules(a: number, b: number): number {
+    let mask = 0
+    for (let granule = 0; granule < GRANULES_PER_PAGE; granule++) {
+      const at = granule << GRANULE_SHIFT
+      if (!this.#granule(a, at).equals(this.#granule(b, at))) mask |= 1 << granule
+    }
+    return mask
+  }
+
+  #granule(page: number, at: number): Buffer {
+    return page === 0 ? ZERO_GRANULE : Buffer.from(this.memory.buffer, page + at, 1 << GRANULE_SHIFT)
+  }
+
+  #offsetOf(image: ResidentImage, index: number): number {
+    return index < image.count ? (new Int32Array(this.memory.buffer, image.table, image.count)[index] ?? 0) : 0
   }
 
   #hold(id: BlockId, block: (id: BlockId) => Uint8Array): number {

@@ -97,6 +97,35 @@
       (br_if $each (i32.lt_u (local.tee $page (i32.add (local.get $page) (i32.const 1))) (local.get $end))))
     (local.get $copied))
 
+  ;; The same between two images with the same trunk, copying only granules in which one of them differs from it. Behind
+  ;; each table lie the images' masks, one byte for each page: bit n says that granule n differs from the trunk's.
+  (func (export "switch") (param $fromTable i32) (param $fromCount i32) (param $toTable i32) (param $toCount i32) (param $pages i32) (result i32)
+    (local $page i32) (local $end i32) (local $copied i32) (local $word i64)
+    (local.set $end (select (local.get $fromCount) (local.get $toCount) (i32.gt_u (local.get $fromCount) (local.get $toCount))))
+    (if (i32.gt_u (local.get $end) (local.get $pages)) (then (local.set $end (local.get $pages))))
+    (loop $each
+      (if (i32.ne
+            (call $source (local.get $fromTable) (local.get $fromCount) (local.get $page))
+            (call $source (local.get $toTable) (local.get $toCount) (local.get $page)))
+        (then
+          ;; Bit n of the masks to byte n of a word, then every byte that is not 0 to 1.
+          (local.set $word (i64.and (i64.const 0x8040201008040201) (i64.mul (i64.const 0x0101010101010101)
+            (i64.extend_i32_u (i32.or
+              (call $mask (local.get $fromTable) (local.get $fromCount) (local.get $page))
+              (call $mask (local.get $toTable) (local.get $toCount) (local.get $page)))))))
+          (local.set $word (i64.and (i64.const 0x0101010101010101)
+            (i64.shr_u (i64.add (local.get $word) (i64.const 0x7f7f7f7f7f7f7f7f)) (i64.const 7))))
+          (if (i64.ne (local.get $word) (i64.const 0))
+            (then (call $restorePage (local.get $toTable) (local.get $toCount) (local.get $page) (local.get $pages) (local.get $word))))
+          (local.set $copied (i32.add (local.get $copied) (i32.const 1)))))
+      (br_if $each (i32.lt_u (local.tee $page (i32.add (local.get $page) (i32.const 1))) (local.get $end))))
+    (local.get $copied))
+
+  (func $mask (param $table i32) (param $count i32) (param $page i32) (result i32)
+    (if (result i32) (i32.lt_u (local.get $page) (local.get $count))
+      (then (i32.load8_u $arena (i32.add (i32.add (local.get $table) (i32.shl (local.get $count) (i32.const 2))) (local.get $page))))
+      (else (i32.const 0))))
+
   ;; The first page at which memory differs from the image, or a flag is set; -1 if there is none.
   (func (export "verify") (param $table i32) (param $count i32) (param $pages i32) (result i32)
     (local $page i32) (local $from i32) (local $at i32) (local $end i32)

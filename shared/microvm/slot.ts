@@ -144,7 +144,8 @@ export class Slot {
     const missing = to.virtualPages - this.#bytes.length / WASM_PAGE_BYTES
     if (missing > 0) this.instance.memory.grow(missing)
     this.#refresh()
-    const copied = this.instance.pageOps.reimage(from.table, from.count, to.table, to.count, this.#pages)
+    const { pageOps } = this.instance
+    const copied = (from.masked && to.masked ? pageOps.switch : pageOps.reimage)(from.table, from.count, to.table, to.count, this.#pages)
     this.#image = to
     this.#restoreGlobals(to.globals)
     return copied

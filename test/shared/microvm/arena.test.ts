@@ -6,8 +6,9 @@ import { ImageArena } from '../../../shared/microvm/arena.ts'
 import { type BlockId, blockIdOf, type ImageManifest, PAGE_BYTES, ZERO_BLOCK } from '../../../shared/microvm/manifest.ts'
 
 const MAX_BYTES = 64 * PAGE_BYTES
-/** A page table has 1024 entries a frame: an image whose last page is at n has n / 1024 + 1 frames of table. */
-const ENTRIES_PER_FRAME = PAGE_BYTES / 4
+/** Four bytes of table and one of mask for each page. */
+const ENTRY_BYTES = 5
+const ENTRIES_PER_FRAME = Math.floor(PAGE_BYTES / ENTRY_BYTES)
 
 const contents = Array.from({ length: 40 }, (_, value) => new Uint8Array(PAGE_BYTES).fill(value + 1))
 const blocks = new Map(contents.map((content) => [blockIdOf(content), content] as const))
@@ -134,7 +135,7 @@ await t.test('after any additions and removals every page is as its image has it
         const parent = parentId === null ? null : (images.get(parentId) ?? null)
         const content = new Map([...(parent?.content ?? []), ...step.pages])
         const last = Math.max(0, ...content.keys())
-        const model: Model = { content, parentId, tableFrames: Math.floor(last / ENTRIES_PER_FRAME) + 1, own: step.pages.map(([, value]) => value).filter((value) => value >= 0) }
+        const model: Model = { content, parentId, tableFrames: Math.ceil(((last + 1) * ENTRY_BYTES) / PAGE_BYTES), own: step.pages.map(([, value]) => value).filter((value) => value >= 0) }
         const refusal = codeOf(() => arena.add(name(number), manifest(pagesOf(step.pages), parentId), [], read))
         const fits = framesOf(new Map([...images, [name(number), model]])) * PAGE_BYTES <= MAX_BYTES
         if (refusal !== null) {

@@ -49,3 +49,43 @@ await t.test('reset restores every flagged granule and 16 bytes past it, and not
     if (restored !== new Set([...marked].map((granule) => granule >> 3)).size) throw new Error(`${restored} pages`)
   }), { numRuns: 500 }))
 })
+
+await t.test('switch turns one image into another of the same trunk by the granules in which they differ from it', async (t) => {
+  const arena = new WebAssembly.Memory({ initial: 32, maximum: 32, shared: true })
+  const memory = new WebAssembly.Memory({ initial: 2, maximum: 65_536 })
+  const flags = new WebAssembly.Memory({ initial: FLAGS_PAGES, maximum: FLAGS_PAGES })
+  const ops = bindPageOps(compilePageOps(), arena, memory, flags)
+  const content = Buffer.from(arena.buffer)
+  const guest = Buffer.from(memory.buffer)
+  const trunk = Buffer.alloc(PAGES * PAGE)
+  for (let at = 0; at < 20 * PAGE; at++) trunk[at] = Math.floor(at / PAGE) % 4 === 0 ? 0 : (at * 13) | 1
+
+  /** An image with `changes` over the trunk, its pages, table and masks in the arena from `from` on. */
+  const place = (from: number, count: number, changes: readonly (readonly [granule: number, value: number])[]): { table: number; image: Buffer } => {
+    const image = Buffer.from(trunk)
+    for (const [granule, value] of changes) if (granule < count * 8) image.fill(value, granule * GRANULE, granule * GRANULE + 40)
+    for (let page = 0; page < count; page++) {
+      const own = image.subarray(page * PAGE, (page + 1) * PAGE)
+      const at = own.every((byte) => byte === 0) ? 0 : from + PAGE * (page + 1)
+      // Pages that equal the trunk's have the trunk's frame, here the first image's place.
+      const base = trunk.subarray(page * PAGE, (page + 1) * PAGE)
+      const shared = own.equals(base) && at !== 0 ? 65_536 + PAGE * (page + 1) : at
+      new Int32Array(arena.buffer)[from / 4 + page] = shared
+      if (shared !== 0) own.copy(content, shared)
+      let mask = 0
+      for (let granule = 0; granule < 8; granule++) if (!own.subarray(granule * GRANULE, (granule + 1) * GRANULE).equals(base.subarray(granule * GRANULE, (granule + 1) * GRANULE))) mask |= 1 << granule
+      content[from + count * 4 + page] = mask
+    }
+    return { table: from, image }
+  }
+  place(65_536, PAGES, [])
+  const change = fc.tuple(fc.nat(PAGES * 8 - 1), fc.nat(255))
+  t.doesNotThrow(() => fc.assert(fc.property(fc.array(change, { maxLength: 60 }), fc.array(change, { maxLength: 60 }), fc.constantFrom(20, 26, PAGES), fc.constantFrom(20, 29, PAGES), (a, b, aCount, bCount) => {
+    const from = place(65_536 * 8, aCount, a)
+    const to = place(65_536 * 16, bCount, b)
+    from.image.copy(guest)
+    ops.switch(from.table, aCount, to.table, bCount, PAGES)
+    if (!guest.subarray(0, PAGES * PAGE).equals(to.image)) throw new Error('memory')
+    if (ops.verify(to.table, bCount, PAGES) !== -1) throw new Error('the oracle')
+  }), { numRuns: 200 }))
+})
