@@ -70,6 +70,8 @@ export const ERRORS = {
   ERR_STORE_FULL: { status: 507, fault: 'platform', ran: 'no', message: 'The disk is full, nothing was published: %s' },
   ERR_STORE_BLOCK: { status: 500, fault: 'platform', ran: 'no', message: 'Block %s is %s' },
   ERR_STORE_FAILED: { status: 500, fault: 'platform', ran: 'no', message: 'The store failed: %s' },
+  ERR_STORE_KEY: { status: 500, fault: 'platform', ran: 'no', message: 'The key of %s cannot be used: %s' },
+  ERR_STORE_SALT: { status: 400, fault: 'client', ran: 'no', message: 'Salt %s is refused: %s' },
 
   // Capacity and life of a process.
   ERR_QUEUE_FULL: { status: 503, fault: 'overload', ran: 'no', message: 'Too many invocations wait here (%s)' },
