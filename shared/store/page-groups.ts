@@ -4,7 +4,7 @@
  * equal neighbours are equal pieces in every image, and a manifest alone says what a piece is made of.
  */
 import { CodedError } from '../errors.ts'
-import { PAGE_BYTES, ZERO_BLOCK, type BlockId, type ImageManifest } from '../microvm/manifest.ts'
+import { PAGE_BYTES, ZERO_BLOCK, blockIdOf, type BlockId, type ImageManifest } from '../microvm/manifest.ts'
 import type { ImageId } from '../brand.ts'
 import type { ObjectId } from './types.ts'
 
@@ -32,13 +32,14 @@ export function groupsOf(manifest: ImageManifest): PageGroup[] {
   return groups
 }
 
-/** The image's pieces. Throws ERR_STORE_BLOCK if a page is missing or of another size. */
+/** The image's pieces. Throws ERR_STORE_BLOCK if a page is missing or is not what its id says. */
 export function piecesOf(manifest: ImageManifest, blocks: ReadonlyMap<BlockId, Uint8Array>): Uint8Array[] {
   return groupsOf(manifest).map((group) => {
     const piece = new Uint8Array(group.length * PAGE_BYTES)
     group.forEach((id, index) => {
       const page = blocks.get(id)
-      if (page?.byteLength !== PAGE_BYTES) throw new CodedError('ERR_STORE_BLOCK', [id, page === undefined ? 'missing' : 'altered'])
+      if (page === undefined) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])
+      if (page.byteLength !== PAGE_BYTES || blockIdOf(page) !== id) throw new CodedError('ERR_STORE_BLOCK', [id, 'altered'])
       piece.set(page, index * PAGE_BYTES)
     })
     return piece
