@@ -74,6 +74,8 @@ export const BUILDS_RUNNING_MAX = 2
 export const BUILDS_WAITING_MAX = 16
 /** Writes that wait for the store's single writer; each holds at most one image. */
 export const STORE_WRITES_WAITING_MAX = 1_000
+/** Blocks that one transaction of the store writes, bytes; a larger object takes several. About 20 ms of the one thread that also answers requests. */
+export const STORE_WRITE_MAX_BYTES = 4 * MIB
 /** Left free on the disk of a store: a deletion needs new pages before it can give any back. */
 export const STORE_DISK_RESERVE_BYTES = 16 * MIB
 /** Deleted functions that the change feed still remembers; a POP further behind has to compare everything. */
