@@ -9,15 +9,14 @@
  */
 import type { ImageId } from '../shared/brand.ts'
 import type { Clock } from '../shared/clock.ts'
-import { CodedError, toCodedError } from '../shared/errors.ts'
+import { toCodedError } from '../shared/errors.ts'
 import type { Log } from '../shared/log.ts'
-import { decodeManifest, type BlockId, type ImageManifest } from '../shared/microvm/manifest.ts'
-import type { ImageStore } from '../shared/store/types.ts'
 import type { SandboxHost } from '../shared/worker/types.ts'
+import type { Content, StoredImage } from './content.ts'
 import { SingleTurns } from './turns.ts'
 
 export interface ImageResidencyDeps {
-  readonly store: Pick<ImageStore, 'getManifest' | 'getBlock'>
+  readonly content: Pick<Content, 'readImage'>
   readonly host: SandboxHost
   readonly clock: Clock
   readonly log: Log
@@ -63,9 +62,9 @@ export class ImageResidency {
     return this.#lease(this.#residents.get(imageId) ?? null, 'was-there')
   }
 
-  /** Throws ERR_STORE_BLOCK if the image is missing or altered, ERR_NO_CAPACITY if it has no room beside the images in use. */
-  async acquire(imageId: ImageId): Promise<ImageLease> {
-    return this.tryAcquire(imageId) ?? await this.#turns.run(async () => this.#lease(await this.#load(imageId), 'loaded'))
+  /** `account`: whose function it is. Throws ERR_STORE_BLOCK if the image is missing or altered, ERR_NO_CAPACITY if it has no room beside the images in use. */
+  async acquire(account: string, imageId: ImageId): Promise<ImageLease> {
+    return this.tryAcquire(imageId) ?? await this.#turns.run(async () => this.#lease(await this.#load(account, imageId), 'loaded'))
   }
 
   /** Drops an image that nothing runs any more, if it is not in use; else it goes when room is needed. */
@@ -96,46 +95,37 @@ export class ImageResidency {
   }
 
   /** Null for an image of the host's own (I3). */
-  async #load(imageId: ImageId): Promise<Resident | null> {
+  async #load(account: string, imageId: ImageId): Promise<Resident | null> {
     if (this.#isHere(imageId)) return this.#residents.get(imageId) ?? null
-    const { store } = this.#deps
-    const encoded = store.getManifest(imageId)
-    if (encoded === null) throw new CodedError('ERR_STORE_BLOCK', [imageId, 'missing, as image'])
-    const manifest = decodeManifest(encoded, imageId)
-    const parent = manifest.parentId === null ? null : await this.#load(manifest.parentId)
+    const image = this.#deps.content.readImage(account, imageId)
+    const { parentId, pages } = image.manifest
+    const parent = parentId === null ? null : await this.#load(account, parentId)
     // Held from here on, so that making room for the child cannot drop its parent.
     if (parent !== null) parent.children += 1
     try {
       await this.#gone([imageId])
-      await this.#add(imageId, manifest)
+      await this.#add(imageId, image)
     } catch (error) {
       if (parent !== null) parent.children -= 1
       throw error
     }
-    const resident: Resident = { imageId, parent, pages: manifest.pages.length, leases: 0, children: 0 }
+    const resident: Resident = { imageId, parent, pages: pages.length, leases: 0, children: 0 }
     this.#dropping.delete(imageId)
     this.#residents.set(imageId, resident)
     return resident
   }
 
   /** Makes room once if there is none. */
-  async #add(imageId: ImageId, manifest: ImageManifest): Promise<void> {
+  async #add(imageId: ImageId, { manifest, page }: StoredImage): Promise<void> {
     const { host } = this.#deps
     // It was dropped and came into use again before the host let go of it: then the host has kept it.
     if (host.hasImage(imageId)) return
-    const block = (id: BlockId): Uint8Array => this.#block(id)
     try {
-      host.addImage(imageId, manifest, block)
+      host.addImage(imageId, manifest, page)
     } catch (error) {
       if (toCodedError(error).code !== 'ERR_NO_CAPACITY' || !(await this.#makeRoom(manifest.pages.length))) throw error
-      host.addImage(imageId, manifest, block)
+      host.addImage(imageId, manifest, page)
     }
-  }
-
-  #block(id: BlockId): Uint8Array {
-    const content = this.#deps.store.getBlock(id)
-    if (content === null) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])
-    return content
   }
 
   /** Drops unused images, longest unused first, until they had `pages` pages. False if there were none to drop. */

@@ -5,13 +5,12 @@
  *   bundle   zip -> ES modules                        (bounded number at once, with build)
  *   build    modules + settings -> images             skipped when the inputs are those of the build that runs; a bundle whose
  *                                                     libraries cannot be layers is made again without them
- *   store    images -> image store, each on disk      (one publish at a time from here)
- *   commit   sources, secrets and records -> registry, in one transaction
+ *   store    images, zip and module -> sealed objects, each on disk     (one publish at a time from here)
+ *   commit   secrets and records -> registry, in one transaction that claims these objects
  *
- * P1: no record names an image that is not on disk: images are stored before the commit, and removed only after the
- *     commit that dropped their last reference, and both stages are one turn of `#turns`.
- * P2: images stored for a commit that failed, or orphaned by one that a crash cut off from its cleanup, are found by
- *     their missing references: the former at once, the latter by `sweep` at start.
+ * P1: no record names what is not on disk: everything is stored before the commit, which fails if it has gone meanwhile.
+ * P2: what was stored for a commit that failed or never came, or is named no more, is of no record's: a collection
+ *     removes it in its time (shared/store/roots.ts).
  * P3: bundles are the source of truth. Zip and module are kept as long as a version names them; images are derived.
  */
 import { createHash, randomUUID } from 'node:crypto'
@@ -26,13 +25,13 @@ import { BUILDS_RUNNING_MAX, BUILDS_WAITING_MAX } from '../shared/limits.ts'
 import type { Log } from '../shared/log.ts'
 import type { BuiltImage, ImageBuilder, InseparableChunk } from '../shared/microvm/build-types.ts'
 import { decodeManifest } from '../shared/microvm/manifest.ts'
-import type { ImageStore } from '../shared/store/types.ts'
-import type { CommitPurpose, Registry } from './registry.ts'
+import type { Content } from './content.ts'
+import type { CommitPurpose, NewSecrets, Registry } from './registry.ts'
 import { BoundedTurns, SingleTurns } from './turns.ts'
 
 export interface PublisherDeps {
   readonly registry: Registry
-  readonly store: ImageStore & { imageIds(): ImageId[] }
+  readonly content: Content
   readonly builder: ImageBuilder
   readonly clock: Clock
   readonly log: Log
@@ -40,8 +39,8 @@ export interface PublisherDeps {
   readonly regionName: string
   /** Identity of the engine that `builder` builds for; null: not known now, and a publish builds. */
   readonly engineBuild: () => string | null
-  /** An image is in the store no more. */
-  readonly onImageRemoved?: (imageId: ImageId) => void
+  /** A function does not run this image any more. */
+  readonly onImageDropped?: (imageId: ImageId) => void
   readonly buildsRunningMax?: number
   readonly buildsWaitingMax?: number
 }
@@ -51,7 +50,9 @@ interface Prepared {
   readonly published: Published
   /** Empty if the current build is used again. */
   readonly images: readonly BuiltImage[]
-  readonly purpose: CommitPurpose
+  /** Bytes by id, for what may be new. */
+  readonly sources: ReadonlyMap<string, Uint8Array>
+  readonly secrets: NewSecrets | null
 }
 
 interface PreparedCode {
@@ -114,11 +115,6 @@ export class Publisher implements ControlBackend {
     return code
   }
 
-  /** P2. To be called once before anything is published. Returns how many images were removed. */
-  async sweep(): Promise<number> {
-    return await this.#turns.run(() => this.#collect(this.#deps.store.imageIds()))
-  }
-
   /**
    * Builds the image of a version again from its source and puts it in place of the one that was, for all callers at
    * once. What a client sees of the version stays. Throws as `publish`; ERR_RESOURCE_NOT_FOUND if the version is gone.
@@ -179,7 +175,8 @@ export class Publisher implements ControlBackend {
         return {
           published: { settings, code: prepared.code, build: built.build },
           images: built.images,
-          purpose: { kind: 'publish', content: { sources: prepared.sources, secrets: secrets.id === null ? null : { id: secrets.id, values: secrets.values } } },
+          sources: prepared.sources,
+          secrets: secrets.id === null ? null : { id: secrets.id, values: secrets.values },
         }
       }
       // Each round leaves out more: a name that was left out before cannot come back.
@@ -189,12 +186,12 @@ export class Publisher implements ControlBackend {
     }
   }
 
-  async #prepareCode({ code, settings, handlerGiven }: PublishOrder, inseparable: ReadonlySet<string> = new Set()): Promise<PreparedCode> {
-    const { registry, clock } = this.#deps
+  async #prepareCode({ account, code, settings, handlerGiven }: PublishOrder, inseparable: ReadonlySet<string> = new Set()): Promise<PreparedCode> {
+    const { content, clock } = this.#deps
     if (code.kind === 'stored' && code.code.handler === settings.handler && inseparable.size === 0) {
-      return { code: code.code, bundle: decodeBundle(registry.source(code.code.moduleId)), sources: new Map() }
+      return { code: code.code, bundle: decodeBundle(content.readBundle(account, code.code.moduleId)), sources: new Map() }
     }
-    const zip = code.kind === 'zip' ? code.bytes : registry.source(code.code.zipId)
+    const zip = code.kind === 'zip' ? code.bytes : content.readBundle(account, code.code.zipId)
     const bundle = await bundleZip({ archive: openZip(zip), handler: settings.handler, handlerGiven, inseparable }, clock)
     const module = encodeBundle(bundle)
     const digest = createHash('sha256').update(zip).digest()
@@ -226,7 +223,7 @@ export class Publisher implements ControlBackend {
       engineBuild, code.moduleId, code.fileName, code.handlerExport, sortedEntries(settings.vars), settings.secretNames, settings.secretsId,
       settings.prime, arn, settings.limits.memoryMib,
     ])
-    if (current?.inputsId === inputsId && engineBuild !== null && this.#areStored(current.imageIds)) {
+    if (current?.inputsId === inputsId && engineBuild !== null && this.#areStored(account, current.imageIds)) {
       return { kind: 'built', build: { ...current, key: buildKey(account, functionName, current.imageIds, current.handlerKind, settings) }, images: [] }
     }
     const result = await builder.build({
@@ -260,41 +257,22 @@ export class Publisher implements ControlBackend {
     return { kind: 'built', build, images: result.images }
   }
 
-  #areStored(imageIds: readonly ImageId[]): boolean {
-    return imageIds.every((imageId) => this.#deps.store.getManifest(imageId) !== null)
+  #areStored(account: string, imageIds: readonly ImageId[]): boolean {
+    return imageIds.every((imageId) => this.#deps.content.hasImage(account, imageId))
   }
 
   /** P1; one turn. */
-  async #storeAndCommit<T>(order: PublishOrder, prepared: Prepared, action: (transaction: FunctionTransaction) => T): Promise<T> {
-    try {
-      for (const { imageId, encodedManifest, blocks } of prepared.images) await this.#deps.store.putImage(imageId, encodedManifest, blocks)
-      return await this.#commit(order.account, order.functionName, prepared.purpose, action)
-    } finally {
-      // P2: a commit that failed, or that found its function changed, names none of them.
-      await this.#collect(prepared.images.map(({ imageId }) => imageId))
-    }
+  async #storeAndCommit<T>({ account, functionName }: PublishOrder, { images, sources, secrets }: Prepared, action: (transaction: FunctionTransaction) => T): Promise<T> {
+    const { content } = this.#deps
+    for (const image of images) await content.putImage(account, image)
+    for (const [id, bytes] of sources) await content.putBundle(account, id, bytes)
+    return await this.#commit(account, functionName, { kind: 'publish', secrets }, action)
   }
 
   async #commit<T>(account: string, functionName: string, purpose: CommitPurpose, action: (transaction: FunctionTransaction) => T): Promise<T> {
-    const { result, orphans } = await this.#deps.registry.commit(account, functionName, purpose, action)
-    await this.#collect(orphans)
+    const { result, dropped } = await this.#deps.registry.commit(account, functionName, purpose, action)
+    for (const imageId of dropped) this.#deps.onImageDropped?.(imageId)
     return result
-  }
-
-  /** Removes those of `imageIds` that no record names. What fails stays until the next sweep: the client's call has succeeded or failed already. */
-  async #collect(imageIds: readonly ImageId[]): Promise<number> {
-    let removed = 0
-    for (const imageId of imageIds) {
-      if (this.#deps.registry.imageRefCount(imageId) > 0) continue
-      try {
-        await this.#deps.store.deleteImage(imageId)
-        this.#deps.onImageRemoved?.(imageId)
-        removed += 1
-      } catch (error) {
-        this.#log.error('an unused image could not be removed', { imageId, code: toCodedError(error).code, reason: toCodedError(error).message })
-      }
-    }
-    return removed
   }
 }
 

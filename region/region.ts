@@ -5,11 +5,10 @@
  *   front door --> invoke, control     (Dispatcher)
  *   POPs, by the link --> invoke, control, manifest, block, describe, snapshot, report     (LinkHandler, `links`)
  *
- * Owns the sandboxes' images (ImageResidency) and the way of a publish (Publisher); store, registry, builder and host
+ * Owns the sandboxes' images (ImageResidency) and the way of a publish (Publisher); content, registry, builder and host
  * come by constructor and are closed by whoever made them.
  */
 import { randomUUID } from 'node:crypto'
-import type { ImageId } from '../shared/brand.ts'
 import type { Clock } from '../shared/clock.ts'
 import { controlFailure, handleControl } from '../shared/api/router.ts'
 import type { Authenticator } from '../shared/api/keys.ts'
@@ -19,16 +18,17 @@ import type { FunctionDescription, FunctionRef, FunctionVersions, LinkAnswer, Li
 import type { Log } from '../shared/log.ts'
 import type { ImageBuilder } from '../shared/microvm/build-types.ts'
 import type { BlockId } from '../shared/microvm/manifest.ts'
-import type { ImageStore } from '../shared/store/types.ts'
 import type { BuildSpec, SandboxHost } from '../shared/worker/types.ts'
+import type { Content } from './content.ts'
 import { controlInvoke, invokeTarget } from './control-invoke.ts'
 import { ImageResidency } from './image-residency.ts'
+import { PlainImages } from './plain-images.ts'
 import { Publisher } from './publish.ts'
 import type { FunctionChange, Registry } from './registry.ts'
 import { Run, type RunDeps, type RunSink } from './run.ts'
 
 export interface RegionDeps {
-  readonly store: ImageStore & { imageIds(): ImageId[] }
+  readonly content: Content
   readonly registry: Registry
   readonly builder: ImageBuilder
   readonly host: SandboxHost
@@ -77,16 +77,14 @@ export class Region implements Dispatcher {
     this.#deps = deps
     this.#log = deps.log.child('region')
     this.#residency = new ImageResidency(deps)
-    this.#publisher = new Publisher({ ...deps, onImageRemoved: (imageId) => this.#residency.discard(imageId) })
+    this.#publisher = new Publisher({ ...deps, onImageDropped: (imageId) => this.#residency.discard(imageId) })
     this.#runDeps = { host: deps.host, residency: this.#residency, repair: (build) => this.#repair(build) }
     this.#grants = deps.grants ?? ALL_GRANTED
     this.links = this.#makeLinkHandler()
   }
 
-  /** Starts the sandboxes and removes what a crash left in the store. To be called once, before the first call. */
+  /** Starts the sandboxes. To be called once, before the first call. */
   async start(): Promise<void> {
-    const removed = await this.#publisher.sweep()
-    if (removed > 0) this.#log.info('images of no function were removed', { removed })
     await this.#deps.host.start()
     this.#state = 'ready'
     // In the background: a call that comes first has its image built ahead of the others.
@@ -178,12 +176,12 @@ export class Region implements Dispatcher {
   }
 
   #makeLinkHandler(): LinkHandler {
-    const { store } = this.#deps
+    const images = new PlainImages(this.#deps.content)
     return {
       invoke: (popId, open, deadlineAtMs, answer) => this.#invokeForPop(popId, open, deadlineAtMs, answer),
       control: (_popId, call) => this.control(call),
-      manifest: (_popId, imageId) => store.getManifest(imageId),
-      block: (_popId, id: BlockId) => store.getBlock(id),
+      manifest: (_popId, imageId) => images.manifest(imageId),
+      block: (_popId, id: BlockId) => images.page(id),
       describe: (popId, account, functionName, qualifier) => this.#describe(popId, account, functionName, qualifier),
       snapshot: (popId, functions) => this.#snapshot(popId, functions),
       report: (popId, report) => this.#report(popId, report),

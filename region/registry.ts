@@ -3,31 +3,36 @@
  *
  * R1: a write is one transaction and is on disk before it is acknowledged (LmdbEnvironment L1, L2).
  * R2: every image, source and set of secrets that a record names is there; a commit that would break this is refused.
- *     They are counted by the records that name them. Sources and secrets go with the last of these; images are
- *     reported as orphans, since the image store has transactions of its own.
+ *     Images and sources are objects of the store (Content): a commit claims those that it names in its own transaction,
+ *     and `liveObjects` tells a collection of all that are named. Secrets are counted by the records that name them, go
+ *     with the last of these, and are sealed under the account's key.
  * R3: every write of a function takes the next number of one sequence. The feed keeps the newest number of each
  *     function and of the CHANGE_TOMBSTONES_MAX functions deleted last; who is further behind has to compare everything.
  *
  * Tables (keys are arrays, ordered part by part): functions [account, name], versions [account, name, number],
- * aliases [account, name, alias], secrets [account, name, secretsId], imageRefs, sources, sourceRefs [id],
+ * aliases [account, name, alias], secrets (SecretsTable),
  * changes [seq] -> [account, name], changeOf [account, name] -> seq, tombstones [seq], registryMeta.
  */
-import { createHash } from 'node:crypto'
 import type { BuildKey, ImageId } from '../shared/brand.ts'
 import type { AliasRecord, FunctionReader, FunctionRecord, FunctionTransaction, VersionRecord } from '../shared/api/records.ts'
 import { LATEST, functionArn, isVersionNumber } from '../shared/api/names.ts'
 import { CodedError } from '../shared/errors.ts'
 import { CHANGE_TOMBSTONES_MAX } from '../shared/limits.ts'
 import { silentLog, type Log } from '../shared/log.ts'
+import type { Keyring } from '../shared/store/keyring.ts'
 import type { LmdbEnvironment, Table } from '../shared/store/lmdb-environment.ts'
+import type { ObjectKey } from '../shared/store/object-tables.ts'
 import type { BuildSpec } from '../shared/worker/types.ts'
+import type { Content } from './content.ts'
+import { SecretsTable, type Secrets } from './secrets.ts'
 
 export interface RegistryOptions {
   readonly environment: LmdbEnvironment
   /** Region name for ARNs in messages. */
   readonly regionName: string
-  /** Whether an image is stored; part of R2. Called inside transactions. */
-  readonly hasImage: (imageId: ImageId) => boolean
+  /** In the same environment: a commit claims what it names. */
+  readonly content: Content
+  readonly keyring: Keyring
   readonly tombstonesMax?: number
   readonly log?: Log
 }
@@ -49,32 +54,32 @@ export type ChangesSince =
   /** The feed does not go back that far: drop what is not listed by `describe`. */
   | { readonly kind: 'resync'; readonly seq: number }
 
-/** Content that a commit brings along, by id. */
-export interface CommitContent {
-  /** SHA-256 hex -> bytes. */
-  readonly sources: ReadonlyMap<string, Uint8Array>
-  readonly secrets: { readonly id: string; readonly values: Readonly<Record<string, string>> } | null
+/** Secrets that a commit brings along. */
+export interface NewSecrets {
+  readonly id: string
+  readonly values: Secrets
 }
 
 export type CommitPurpose =
-  | { readonly kind: 'publish'; readonly content: CommitContent }
+  | { readonly kind: 'publish'; readonly secrets: NewSecrets | null }
   | { readonly kind: 'write' }
   /** May use the disk's reserve. */
   | { readonly kind: 'delete' }
 
 export interface Committed<T> {
   readonly result: T
-  /** Images that no record names any more. */
-  readonly orphans: readonly ImageId[]
+  /** The function's own images, without their ancestors, that none of its records names any more. */
+  readonly dropped: readonly ImageId[]
 }
 
 type FunctionKey = [account: string, name: string]
 type PartKey = [account: string, name: string, part: string | number]
 
-const NO_CONTENT: CommitContent = { sources: new Map(), secrets: null }
-/** Records of one commit at most, bytes, without its sources. */
+/** Records of one commit at most, bytes. */
 const RECORDS_BYTES = 65_536
 const RESOLVED_FUNCTIONS_CACHED_MAX = 10_000
+/** Records of one page of a pass over all of them. */
+const ROWS_PER_PAGE = 100
 const SEQ_KEY = 'seq'
 const HORIZON_KEY = 'horizon'
 /** Sorts after every string and number that is a key's part. */
@@ -84,10 +89,7 @@ interface Tables {
   readonly functions: Table<FunctionKey>
   readonly versions: Table<PartKey>
   readonly aliases: Table<PartKey>
-  readonly secrets: Table<PartKey>
-  readonly imageRefs: Table<string>
-  readonly sources: Table<string>
-  readonly sourceRefs: Table<string>
+  readonly secrets: SecretsTable
   readonly changes: Table<number>
   readonly changeOf: Table<FunctionKey>
   readonly tombstones: Table<number>
@@ -97,7 +99,7 @@ interface Tables {
 export class Registry {
   readonly #environment: LmdbEnvironment
   readonly #regionName: string
-  readonly #hasImage: (imageId: ImageId) => boolean
+  readonly #content: Content
   readonly #tombstonesMax: number
   readonly #tables: Tables
   readonly #listeners = new Set<(change: FunctionChange) => void>()
@@ -110,7 +112,7 @@ export class Registry {
   constructor(options: RegistryOptions) {
     this.#environment = options.environment
     this.#regionName = options.regionName
-    this.#hasImage = options.hasImage
+    this.#content = options.content
     this.#tombstonesMax = options.tombstonesMax ?? CHANGE_TOMBSTONES_MAX
     this.#log = (options.log ?? silentLog).child('region-registry')
     const { environment } = options
@@ -118,10 +120,7 @@ export class Registry {
       functions: environment.table('functions', 'ordered'),
       versions: environment.table('versions', 'ordered'),
       aliases: environment.table('aliases', 'ordered'),
-      secrets: environment.table('secrets', 'ordered'),
-      imageRefs: environment.table('imageRefs', 'ordered'),
-      sources: environment.table('sources', 'ordered'),
-      sourceRefs: environment.table('sourceRefs', 'ordered'),
+      secrets: new SecretsTable(environment, options.keyring),
       changes: environment.table('changes', 'ordered'),
       changeOf: environment.table('changeOf', 'ordered'),
       tombstones: environment.table('tombstones', 'ordered'),
@@ -141,22 +140,20 @@ export class Registry {
 
   /** R1. `action` is synchronous; what it throws as a CodedError changes nothing and is passed on. */
   async commit<T>(account: string, functionName: string, purpose: CommitPurpose, action: (transaction: FunctionTransaction) => T): Promise<Committed<T>> {
-    const content = purpose.kind === 'publish' ? purpose.content : NO_CONTENT
-    let bytes = RECORDS_BYTES
-    for (const source of content.sources.values()) bytes += source.byteLength
-    const write = this.#environment.write(purpose.kind === 'delete' ? { kind: 'removes' } : { kind: 'adds', bytes }, () => {
-      const transaction = new Transaction(this.#tables, account, functionName, this.#hasImage)
+    const secrets = purpose.kind === 'publish' ? purpose.secrets : null
+    const write = this.#environment.write(purpose.kind === 'delete' ? { kind: 'removes' } : { kind: 'adds', bytes: RECORDS_BYTES }, () => {
+      const transaction = new Transaction(this.#tables, account, functionName, this.#content)
       const result = action(transaction)
-      const orphans = transaction.settle(content)
-      return { result, orphans, change: transaction.changed ? this.#record(account, functionName) : null }
+      const dropped = transaction.settle(secrets)
+      return { result, dropped, change: transaction.changed ? this.#record(account, functionName) : null }
     })
-    const { result, orphans, change } = await write.catch((error: unknown) => {
+    const { result, dropped, change } = await write.catch((error: unknown) => {
       // A commit that failed while it was flushed may be there all the same.
       this.#resolved.delete(`${account}/${functionName}`)
       throw error
     })
     if (change !== null) this.#announce(change)
-    return { result, orphans }
+    return { result, dropped }
   }
 
   /** What runs for a qualifier; null means `$LATEST`. Throws ERR_FUNCTION_NOT_FOUND, ERR_RESOURCE_NOT_FOUND. */
@@ -174,27 +171,26 @@ export class Registry {
     return spec
   }
 
-  /** Bytes of a zip or module by its SHA-256, verified. Throws ERR_STORE_FAILED. */
-  source(id: string): Uint8Array {
-    const bytes = this.#tables.sources.getBinary(id)
-    if (bytes === undefined) throw new CodedError('ERR_STORE_FAILED', [`source ${id} is missing`])
-    if (createHash('sha256').update(bytes).digest('hex') !== id) throw new CodedError('ERR_STORE_FAILED', [`source ${id} is altered`])
-    return bytes
+  /** Throws ERR_STORE_KEY if they were sealed with another keyring. */
+  secretsOf(account: string, functionName: string, secretsId: string | null): Secrets {
+    return secretsId === null ? {} : this.#tables.secrets.read(account, functionName, secretsId)
   }
 
-  hasSource(id: string): boolean {
-    return this.#tables.sources.doesExist(id)
+  /**
+   * Every object that a record names, some of them more than once. Records are read a page at a time while they change:
+   * one that is there from start to end is met, and one that comes meanwhile has claimed what it names.
+   */
+  *liveObjects(): Generator<ObjectKey> {
+    for (const { account, version } of this.#allVersions()) {
+      for (const imageId of version.build.imageIds) yield this.#content.imageKey(account, imageId)
+      yield this.#content.bundleKey(account, version.code.zipId)
+      yield this.#content.bundleKey(account, version.code.moduleId)
+    }
   }
 
-  secretsOf(account: string, functionName: string, secretsId: string | null): Readonly<Record<string, string>> {
-    if (secretsId === null) return {}
-    const stored = this.#tables.secrets.getBinary([account, functionName, secretsId])
-    if (stored === undefined) throw new CodedError('ERR_STORE_FAILED', [`secrets of ${functionName} are missing`])
-    return decode<StoredSecrets>(stored).values
-  }
-
-  imageRefCount(imageId: ImageId): number {
-    return readNumber(this.#tables.imageRefs, imageId)
+  /** See SecretsTable.reseal. */
+  resealSecrets(): Promise<number> {
+    return this.#tables.secrets.reseal()
   }
 
   /**
@@ -242,7 +238,12 @@ export class Registry {
 
   /** Compares everything with R2 and R3 and returns what is wrong, one line each. Reads the whole registry. */
   audit(): string[] {
-    return audit(this.#tables, this.#hasImage)
+    return audit(this.#tables, this.#content)
+  }
+
+  *#allVersions(): Generator<{ readonly account: string; readonly version: VersionRecord }> {
+    for (const { key: [account], value } of pages(this.#tables.functions)) yield { account, version: decode<FunctionRecord>(value).latest }
+    for (const { key: [account], value } of pages(this.#tables.versions)) yield { account, version: decode<VersionRecord>(value) }
   }
 
   #announce(change: FunctionChange): void {
@@ -339,11 +340,6 @@ function findVersion(reader: FunctionReader, record: FunctionRecord, qualifier: 
   return alias.functionVersion === LATEST ? record.latest : reader.version(alias.functionVersion)
 }
 
-interface StoredSecrets {
-  readonly refs: number
-  readonly values: Readonly<Record<string, string>>
-}
-
 class Reader implements FunctionReader {
   protected readonly tables: Tables
   protected readonly account: string
@@ -389,17 +385,18 @@ class Reader implements FunctionReader {
   }
 }
 
-/** Collects by how much the counts of R2 change and settles them at the end, so that no order of calls matters. */
+/** Collects what the records name before and after and settles it at the end (R2), so that no order of calls matters. */
 class Transaction extends Reader implements FunctionTransaction {
-  readonly #hasImage: (imageId: ImageId) => boolean
-  readonly #imageDeltas = new Map<ImageId, number>()
-  readonly #sourceDeltas = new Map<string, number>()
+  readonly #content: Content
+  readonly #imagesNamed = new Set<ImageId>()
+  readonly #sourcesNamed = new Set<string>()
+  readonly #ownImagesBefore = new Set<ImageId>()
   readonly #secretDeltas = new Map<string, number>()
   changed = false
 
-  constructor(tables: Tables, account: string, name: string, hasImage: (imageId: ImageId) => boolean) {
+  constructor(tables: Tables, account: string, name: string, content: Content) {
     super(tables, account, name)
-    this.#hasImage = hasImage
+    this.#content = content
   }
 
   putFunction(record: FunctionRecord): void {
@@ -438,84 +435,46 @@ class Transaction extends Reader implements FunctionTransaction {
     return this.tables.functions.getKeysCount({ start: [this.account, ''], end: [this.account, AFTER_ALL] })
   }
 
-  /** Applies the counts. Returns the images that nothing names any more. Throws when R2 would be broken. */
-  settle(content: CommitContent): ImageId[] {
-    this.#settleSources(content)
-    this.#settleSecrets(content)
-    const orphans: ImageId[] = []
-    for (const [imageId, delta] of this.#imageDeltas) {
-      const refs = readNumber(this.tables.imageRefs, imageId) + delta
-      if (refs > 0) {
-        if (delta > 0 && !this.#hasImage(imageId)) throw new CodedError('ERR_STORE_FAILED', [`image ${imageId} is missing`])
-        void this.tables.imageRefs.put(imageId, encode(refs))
-      } else if (delta !== 0) {
-        void this.tables.imageRefs.remove(imageId)
-        orphans.push(imageId)
-      }
+  /** Claims what is named. Returns the function's own images that it names no more. Throws when R2 would be broken. */
+  settle(newSecrets: NewSecrets | null): ImageId[] {
+    for (const imageId of this.#imagesNamed) {
+      if (!this.#content.claimImage(this.account, imageId)) throw new CodedError('ERR_STORE_FAILED', [`image ${imageId} is missing`])
     }
-    return orphans
-  }
-
-  #settleSources({ sources }: CommitContent): void {
-    for (const [id, delta] of this.#sourceDeltas) {
-      if (delta === 0) continue
-      const before = readNumber(this.tables.sourceRefs, id)
-      const refs = before + delta
-      if (refs === 0) {
-        void this.tables.sourceRefs.remove(id)
-        void this.tables.sources.remove(id)
-        continue
-      }
-      if (before === 0) {
-        const bytes = sources.get(id)
-        if (bytes === undefined) throw new CodedError('ERR_STORE_FAILED', [`source ${id} is missing`])
-        void this.tables.sources.put(id, bytes)
-      }
-      void this.tables.sourceRefs.put(id, encode(refs))
+    for (const id of this.#sourcesNamed) {
+      if (!this.#content.claimBundle(this.account, id)) throw new CodedError('ERR_STORE_FAILED', [`source ${id} is missing`])
     }
-  }
-
-  #settleSecrets({ secrets }: CommitContent): void {
     for (const [id, delta] of this.#secretDeltas) {
-      if (delta === 0) continue
-      const key: PartKey = [this.account, this.name, id]
-      const before = decodeOrNull<StoredSecrets>(this.tables.secrets.getBinary(key))
-      const refs = (before?.refs ?? 0) + delta
-      if (refs === 0) {
-        void this.tables.secrets.remove(key)
-        continue
-      }
-      const values = before?.values ?? (secrets?.id === id ? secrets.values : null)
-      if (values === null) throw new CodedError('ERR_STORE_FAILED', [`secrets of ${this.name} are missing`])
-      void this.tables.secrets.put(key, encode({ refs, values } satisfies StoredSecrets))
+      if (delta !== 0) this.tables.secrets.count([this.account, this.name, id], delta, newSecrets?.id === id ? newSecrets.values : null)
     }
+    if (this.#ownImagesBefore.size === 0) return []
+    const kept = new Set([this.function()?.latest, ...this.versions(0, Number.MAX_SAFE_INTEGER)].map((version) => version?.build.imageIds.at(-1)))
+    return [...this.#ownImagesBefore].filter((imageId) => !kept.has(imageId))
   }
 
   #count(before: VersionRecord | null, after: VersionRecord | null): void {
     this.changed = true
-    for (const [version, delta] of [[before, -1], [after, 1]] as const) {
-      if (version === null) continue
-      for (const imageId of version.build.imageIds) add(this.#imageDeltas, imageId, delta)
-      // Two references even when both name the same bytes: only their sum matters.
-      add(this.#sourceDeltas, version.code.zipId, delta)
-      add(this.#sourceDeltas, version.code.moduleId, delta)
-      if (version.settings.secretsId !== null) add(this.#secretDeltas, version.settings.secretsId, delta)
-    }
+    const secretsId = { before: before?.settings.secretsId ?? null, after: after?.settings.secretsId ?? null }
+    if (secretsId.before !== null) add(this.#secretDeltas, secretsId.before, -1)
+    if (secretsId.after !== null) add(this.#secretDeltas, secretsId.after, 1)
+    const own = before?.build.imageIds.at(-1)
+    if (own !== undefined) this.#ownImagesBefore.add(own)
+    if (after === null) return
+    for (const imageId of after.build.imageIds) this.#imagesNamed.add(imageId)
+    this.#sourcesNamed.add(after.code.zipId).add(after.code.moduleId)
   }
 }
 
-function audit(tables: Tables, hasImage: (imageId: ImageId) => boolean): string[] {
+function audit(tables: Tables, content: Content): string[] {
   const problems: string[] = []
-  const images = new Map<string, number>()
-  const sources = new Map<string, number>()
   const secrets = new Map<string, number>()
   const functionKeys = new Set<string>()
   const visit = (account: string, name: string, version: VersionRecord): void => {
     for (const imageId of version.build.imageIds) {
-      add(images, imageId, 1)
-      if (!hasImage(imageId)) problems.push(`${account}/${name} version ${version.version}: image ${imageId} is missing`)
+      if (!content.hasImage(account, imageId)) problems.push(`${account}/${name} version ${version.version}: image ${imageId} is missing`)
     }
-    for (const id of [version.code.zipId, version.code.moduleId]) add(sources, id, 1)
+    for (const id of [version.code.zipId, version.code.moduleId]) {
+      if (!content.hasBundle(account, id)) problems.push(`${account}/${name} version ${version.version}: source ${id} is missing`)
+    }
     if (version.settings.secretsId !== null) add(secrets, JSON.stringify([account, name, version.settings.secretsId]), 1)
   }
   for (const { key, value } of tables.functions.getRange()) {
@@ -532,13 +491,7 @@ function audit(tables: Tables, hasImage: (imageId: ImageId) => boolean): string[
     if (!functionKeys.has(`${account}/${name}`)) problems.push(`${account}/${name} alias ${alias}: the function is missing`)
     if (target !== LATEST && !tables.versions.doesExist([account, name, Number(target)])) problems.push(`${account}/${name} alias ${alias}: version ${target} is missing`)
   }
-  compareCounts(problems, 'image', images, tables.imageRefs, (value) => decode<number>(value))
-  compareCounts(problems, 'source', sources, tables.sourceRefs, (value) => decode<number>(value))
-  for (const id of sources.keys()) if (!tables.sources.doesExist(id)) problems.push(`source ${id}: missing`)
-  if (tables.sources.getCount() !== sources.size) problems.push(`${tables.sources.getCount()} sources, ${sources.size} named`)
-  const storedSecrets = new Map([...tables.secrets.getRange()].map(({ key, value }) => [JSON.stringify(key), decode<StoredSecrets>(value).refs]))
-  for (const [id, count] of secrets) if (storedSecrets.get(id) !== count) problems.push(`secrets ${id}: counted ${storedSecrets.get(id) ?? 0}, named ${count}`)
-  if (storedSecrets.size !== secrets.size) problems.push(`${storedSecrets.size} sets of secrets, ${secrets.size} named`)
+  problems.push(...tables.secrets.audit(secrets))
   for (const { key, value } of tables.changeOf.getRange()) {
     const change = tables.changes.getBinary(decode<number>(value))
     if (change === undefined || decode<FunctionKey>(change).join('/') !== key.join('/')) problems.push(`${key.join('/')}: its change is missing`)
@@ -547,11 +500,16 @@ function audit(tables: Tables, hasImage: (imageId: ImageId) => boolean): string[
   return problems
 }
 
-function compareCounts(problems: string[], noun: string, named: ReadonlyMap<string, number>, table: Table<string>, refsOf: (value: Uint8Array) => number): void {
-  for (const { key, value } of table.getRange()) {
-    if (named.get(key) !== refsOf(value)) problems.push(`${noun} ${key}: counted ${refsOf(value)}, named ${named.get(key) ?? 0}`)
+/** All rows in order, read some at a time: what changes meanwhile is seen as it is when its place is reached. */
+function* pages<K extends FunctionKey | PartKey>(table: Table<K>): Generator<{ readonly key: K; readonly value: Uint8Array }> {
+  for (let after: K | null = null; ;) {
+    const start: { start?: K } = after === null ? {} : { start: after }
+    const last: string | null = after === null ? null : JSON.stringify(after)
+    const rows: { key: K; value: Uint8Array }[] = [...table.getRange({ ...start, limit: ROWS_PER_PAGE + 1 })].filter(({ key }) => JSON.stringify(key) !== last)
+    yield* rows
+    after = rows.at(-1)?.key ?? null
+    if (after === null) return
   }
-  for (const key of named.keys()) if (!table.doesExist(key)) problems.push(`${noun} ${key}: not counted`)
 }
 
 function add<K>(counts: Map<K, number>, key: K, delta: number): void {

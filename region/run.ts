@@ -100,11 +100,11 @@ export class Run {
   async #acquire(build: BuildSpec): Promise<{ readonly lease: ImageLease; readonly build: BuildSpec }> {
     const { residency } = this.#deps
     try {
-      return { lease: await residency.acquire(build.imageId), build }
+      return { lease: await residency.acquire(build.account, build.imageId), build }
     } catch (error) {
       const repaired = toCodedError(error).code === 'ERR_STORE_BLOCK' ? await this.#deps.repair(build) : null
       if (repaired === null) throw error
-      return { lease: await residency.acquire(repaired.imageId), build: repaired }
+      return { lease: await residency.acquire(repaired.account, repaired.imageId), build: repaired }
     }
   }
 

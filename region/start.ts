@@ -6,6 +6,7 @@ import { SigV4Authenticator } from '../shared/api/sigv4.ts'
 import type { Clock } from '../shared/clock.ts'
 import type { RegionConfig } from '../shared/config.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
+import { GC_GRACE_MS, GC_PERIOD_MS } from '../shared/limits.ts'
 import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
 import { FrontDoor } from '../shared/http/front-door.ts'
 import type { ControlCall } from '../shared/http/types.ts'
@@ -13,9 +14,14 @@ import { TokenIdentity } from '../shared/link/identity.ts'
 import { LinkServer } from '../shared/link/link-server.ts'
 import type { Log } from '../shared/log.ts'
 import { ProcessImageBuilder } from '../shared/microvm/process-builder.ts'
+import { Keyring } from '../shared/store/keyring.ts'
 import { LmdbEnvironment } from '../shared/store/lmdb-environment.ts'
-import { LmdbImageStore } from '../shared/store/lmdb-image-store.ts'
+import { ObjectStore } from '../shared/store/object-store.ts'
+import { Collector } from '../shared/store/roots.ts'
+import { SaltPolicy } from '../shared/store/salts.ts'
 import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
+import { Content } from './content.ts'
+import { Housekeeping } from './housekeeping.ts'
 import { Region } from './region.ts'
 import { Registry } from './registry.ts'
 
@@ -30,8 +36,13 @@ const REGION_NAME = 'us-east-1'
 export async function startRegion(config: RegionConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedRegion> {
   const authenticator = makeAuthenticator(config, clock)
   const environment = LmdbEnvironment.open({ path: join(config.dataDir, 'store') })
-  const store = LmdbImageStore.within(environment)
-  const registry = new Registry({ environment, regionName: REGION_NAME, hasImage: (imageId) => store.getManifest(imageId) !== null })
+  const keyring = Keyring.load(config.keyringFile ?? join(config.dataDir, 'keyring.json'))
+  const salts = new SaltPolicy({ by: config.copiesBy, copies: config.copies })
+  const store = new ObjectStore({ environment, keyring, salts, isolateAccounts: config.isolateAccounts, clock, log })
+  const content = new Content(store)
+  const registry = new Registry({ environment, regionName: REGION_NAME, content, keyring, log })
+  const collector = new Collector({ store, live: () => registry.liveObjects(), clock, log, graceMs: GC_GRACE_MS })
+  const housekeeping = new Housekeeping({ collector, clock, log, gcPeriodMs: GC_PERIOD_MS })
   const builder = new ProcessImageBuilder({ clock, log: log.child('builder') })
   builder.warm()
   const logLines = new FunctionLogLines({ tier: 'region', clock, log })
@@ -41,8 +52,9 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
     onLogLine: (build, requestId, level, text) => logLines.add({ account: build.account, functionName: build.functionName, version: build.version, requestId, level, text }),
     onException: (build, requestId, exception) => logLines.addException(build, requestId, exception),
   })
-  const region = new Region({ store, registry, builder, host, clock, log, authenticator, regionName: REGION_NAME, engineBuild: () => host.engineBuild })
+  const region = new Region({ content, registry, builder, host, clock, log, authenticator, regionName: REGION_NAME, engineBuild: () => host.engineBuild })
   await region.start()
+  housekeeping.start()
   const dispatcher = logLines.atRegion(region, { authenticate: (call) => region.authenticate(call), exists: (account, name) => registry.read(account, name).function() !== null })
   const links = new LinkServer({ regionId: REGION_NAME, identity: new TokenIdentity(config.token), handler: { ...region.links, control: (_popId, call) => dispatcher.control(call) }, clock, log })
   region.onVersions((versions) => links.pushVersions(versions))
@@ -59,8 +71,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
       await region.drain(drainTimeoutMs)
       links.close()
       await door.close()
-      await Promise.all([host.close(), builder.close()])
-      await store.close()
+      await Promise.all([host.close(), builder.close(), housekeeping.stop()])
       await environment.close()
     },
   }

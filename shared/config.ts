@@ -30,6 +30,14 @@ export const regionSchema = z.strictObject({
   adminPort: port.nullable().default(null).register(sources, { option: '--admin-port', env: 'OUTPOST_REGION_ADMIN_PORT' }),
   /** JSON file `{ "keys": [{ "accessKeyId", "secret", "account" }] }` (shared/api/keys.ts). Only a development region goes without. */
   keysFile: z.string().min(1).nullable().default(null).register(sources, { option: '--keys', env: 'OUTPOST_REGION_KEYS' }),
+  /** Keys that all stored code and secrets are sealed with; made if it is not there. Null: `keyring.json` in `dataDir`. Without this file the data cannot be read: keep a copy elsewhere. */
+  keyringFile: z.string().min(1).nullable().default(null).register(sources, { option: '--keyring', env: 'OUTPOST_REGION_KEYRING' }),
+  /** Sealed copies of one content at most, so that a damaged block harms one of that many users. Stored data is not changed by it. */
+  copies: z.int().min(1).max(1000).default(1).register(sources, { option: '--copies', env: 'OUTPOST_REGION_COPIES' }),
+  /** `user`: each account always has the same copy; `state`: one that is not there yet, until all are. */
+  copiesBy: z.enum(['user', 'state']).default('user').register(sources, { option: '--copies-by', env: 'OUTPOST_REGION_COPIES_BY' }),
+  /** Accounts share no stored block, and so cannot tell what others have. Costs a copy per account. */
+  isolateAccounts: z.boolean().default(false).register(sources, { option: '--isolate-accounts', env: 'OUTPOST_REGION_ISOLATE_ACCOUNTS' }),
   /** What POPs show to link up. */
   token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
   /** MiB that sandboxes, images and caches may hold together. */

@@ -76,6 +76,10 @@ export const BUILDS_WAITING_MAX = 16
 export const STORE_WRITES_WAITING_MAX = 1_000
 /** Blocks that one transaction of the store writes, bytes; a larger object takes several. About 20 ms of the one thread that also answers requests. */
 export const STORE_WRITE_MAX_BYTES = 4 * MIB
+/** Between two collections of what nobody names any more. Each reads every record and every row of the store once. */
+export const GC_PERIOD_MS = 10 * 60 * 1000
+/** How long what a collection found to be unnamed is kept: longer than any publish takes from its first block to its commit, and than any read takes. */
+export const GC_GRACE_MS = 60 * 60 * 1000
 /** Left free on the disk of a store: a deletion needs new pages before it can give any back. */
 export const STORE_DISK_RESERVE_BYTES = 16 * MIB
 /** Deleted functions that the change feed still remembers; a POP further behind has to compare everything. */

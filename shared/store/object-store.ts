@@ -49,7 +49,8 @@ export interface OpenObject {
   readonly objectId: ObjectId
   readonly kind: ObjectKind
   readonly head: Uint8Array
-  readonly pieceCount: number
+  /** Length of each piece. */
+  readonly pieceBytes: readonly number[]
   /** O3. The bytes are the caller's own. */
   piece(index: number): Uint8Array
 }
@@ -166,7 +167,7 @@ export class ObjectStore implements BlockSource {
       objectId,
       kind: manifest.kind,
       head: opened.head,
-      pieceCount: manifest.pieces.length,
+      pieceBytes: manifest.pieces.map(({ bytes }) => bytes),
       piece: (index) => this.#openPiece(manifest, opened, index, retired),
     }
   }

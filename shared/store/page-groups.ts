@@ -32,6 +32,18 @@ export function groupsOf(manifest: ImageManifest): PageGroup[] {
   return groups
 }
 
+/**
+ * The same of an image that was stored, whatever the windows were then: by the lengths of its pieces. Throws
+ * ERR_STORE_BLOCK if these do not add up to its pages.
+ */
+export function storedGroupsOf(manifest: ImageManifest, pieceBytes: readonly number[]): PageGroup[] {
+  const pages = manifest.pages.flatMap(([, id]) => (id === ZERO_BLOCK ? [] : [id]))
+  let at = 0
+  const groups = pieceBytes.map((bytes) => pages.slice(at, (at += bytes / PAGE_BYTES)))
+  if (at !== pages.length || groups.some((group, index) => group.length * PAGE_BYTES !== pieceBytes[index])) throw new CodedError('ERR_STORE_BLOCK', [pages[0] ?? 'of no page', 'not in the pieces of its image'])
+  return groups
+}
+
 /** The image's pieces. Throws ERR_STORE_BLOCK if a page is missing or is not what its id says. */
 export function piecesOf(manifest: ImageManifest, blocks: ReadonlyMap<BlockId, Uint8Array>): Uint8Array[] {
   return groupsOf(manifest).map((group) => {

@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { strToU8, zipSync } from 'fflate'
+import { Content } from '../../region/content.ts'
 import { Registry } from '../../region/registry.ts'
 import { Region, type RegionDeps } from '../../region/region.ts'
 import { devAuthenticator, type Authenticator } from '../../shared/api/keys.ts'
@@ -15,8 +16,14 @@ import { CodedError, type CodedErrorData, type ErrorCode } from '../../shared/er
 import { silentLog } from '../../shared/log.ts'
 import type { BuildRequest, BuildResult, BuiltImage, ImageBuilder } from '../../shared/microvm/build-types.ts'
 import { PAGE_BYTES, blockIdOf, encodeManifest, imageIdOf, type BlockId, type ImageManifest } from '../../shared/microvm/manifest.ts'
+import { audit } from '../../shared/store/audit.ts'
+import { Keyring } from '../../shared/store/keyring.ts'
 import { LmdbEnvironment } from '../../shared/store/lmdb-environment.ts'
-import { LmdbImageStore } from '../../shared/store/lmdb-image-store.ts'
+import { ObjectStore } from '../../shared/store/object-store.ts'
+import { Collector } from '../../shared/store/roots.ts'
+import { ONE_COPY, SaltPolicy } from '../../shared/store/salts.ts'
+import { decodeSealedManifest } from '../../shared/store/sealed-manifest.ts'
+import type { ObjectId } from '../../shared/store/types.ts'
 import type { HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from '../../shared/worker/types.ts'
 
 /** A page whose content follows from `seed`; half of it zeros, as real pages are. */
@@ -192,23 +199,59 @@ export function handlerZip(text = 'export const handler = async () => ({ ok: tru
   return zipOf({ 'index.mjs': text })
 }
 
-export interface TestRegion {
+/** Store and registry in one environment, as a region has them. */
+export interface RegionParts {
+  readonly environment: LmdbEnvironment
+  readonly keyring: Keyring
+  readonly store: ObjectStore
+  readonly content: Content
+  readonly registry: Registry
+  /** Deletes what no record names, at once. */
+  readonly collect: () => Promise<void>
+  /** What is wrong in store and registry. */
+  readonly audit: () => string[]
+  readonly storedImages: () => ObjectId[]
+}
+
+export interface PartsOptions {
+  readonly diskReserveBytes?: number
+  readonly contentMaxBytes?: number
+  readonly tombstonesMax?: number
+  readonly clock?: Clock
+}
+
+export function openParts(path: string, options: PartsOptions = {}): RegionParts {
+  const environment = LmdbEnvironment.open({ path, diskReserveBytes: options.diskReserveBytes ?? 0 })
+  const keyring = Keyring.load(join(path, 'keyring.json'))
+  const clock = options.clock ?? systemClock
+  const store = new ObjectStore({ environment, keyring, salts: new SaltPolicy(ONE_COPY), clock, log: silentLog, ...(options.contentMaxBytes === undefined ? {} : { contentMaxBytes: options.contentMaxBytes }) })
+  const content = new Content(store)
+  const registry = new Registry({ environment, regionName: 'us-east-1', content, keyring, ...(options.tombstonesMax === undefined ? {} : { tombstonesMax: options.tombstonesMax }) })
+  return {
+    environment, keyring, store, content, registry,
+    collect: async () => {
+      // The first may end what another one began; the second sees all that is named now.
+      for (let pass = 0; pass < 2; pass += 1) await new Collector({ store, live: () => registry.liveObjects(), clock, log: silentLog, graceMs: 0 }).run()
+    },
+    audit: () => [...audit(store), ...registry.audit()],
+    storedImages: () => store.tables.objectsAfter(null, 1_000_000).flatMap((key) => {
+      const encoded = store.tables.manifest(key)
+      return encoded !== null && decodeSealedManifest(encoded, key.objectId).kind === 'image' ? [key.objectId] : []
+    }),
+  }
+}
+
+export interface TestRegion extends RegionParts {
   readonly region: Region
   readonly builder: FakeBuilder
   readonly host: FakeHost
-  readonly store: LmdbImageStore
-  readonly registry: Registry
-  readonly environment: LmdbEnvironment
   readonly path: string
   close(): Promise<void>
 }
 
-export interface TestRegionOptions {
+export interface TestRegionOptions extends PartsOptions {
   readonly path?: string
   readonly authenticator?: Authenticator
-  readonly clock?: Clock
-  readonly diskReserveBytes?: number
-  readonly tombstonesMax?: number
   readonly builder?: FakeBuilder
   readonly host?: FakeHost
   readonly grants?: RegionDeps['grants']
@@ -216,13 +259,12 @@ export interface TestRegionOptions {
 
 export async function startRegion(options: TestRegionOptions = {}): Promise<TestRegion> {
   const path = options.path ?? tempDir()
-  const environment = LmdbEnvironment.open({ path, diskReserveBytes: options.diskReserveBytes ?? 0 })
-  const store = LmdbImageStore.within(environment)
-  const registry = new Registry({ environment, regionName: 'us-east-1', hasImage: (id) => store.getManifest(id) !== null, ...(options.tombstonesMax === undefined ? {} : { tombstonesMax: options.tombstonesMax }) })
+  const parts = openParts(path, options)
+  const { content, registry, environment } = parts
   const builder = options.builder ?? new FakeBuilder()
   const host = options.host ?? new FakeHost()
   const region = new Region({
-    store, registry, builder, host,
+    content, registry, builder, host,
     clock: options.clock ?? systemClock,
     log: silentLog,
     authenticator: options.authenticator ?? devAuthenticator,
@@ -234,7 +276,7 @@ export async function startRegion(options: TestRegionOptions = {}): Promise<Test
   // The system clock's timers do not keep a process alive; a server's sockets do.
   const keepAlive = setInterval(() => undefined, 1_000)
   return {
-    region, builder, host, store, registry, environment, path,
+    ...parts, region, builder, host, path,
     async close() {
       clearInterval(keepAlive)
       await region.drain(1_000)

@@ -1,8 +1,10 @@
 /** Publishing is all or nothing, bounded, and leaves no waste; the registry's feed of changes. */
-import { rmSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { strToU8, zipSync } from 'fflate'
 import t from 'tap'
+import { Content } from '../../region/content.ts'
 import { Publisher } from '../../region/publish.ts'
 import { BoundedTurns, SingleTurns } from '../../region/turns.ts'
 import { DEFAULT_SETTINGS } from '../../shared/api/settings.ts'
@@ -10,7 +12,9 @@ import type { FunctionRecord, PublishOrder, Published } from '../../shared/api/r
 import { systemClock } from '../../shared/clock.ts'
 import { CodedError, toCodedError } from '../../shared/errors.ts'
 import { silentLog } from '../../shared/log.ts'
-import { LmdbImageStore } from '../../shared/store/lmdb-image-store.ts'
+import { ObjectStore } from '../../shared/store/object-store.ts'
+import { ONE_COPY, SaltPolicy } from '../../shared/store/salts.ts'
+import { blocksOf, decodeSealedManifest, parseObjectId } from '../../shared/store/sealed-manifest.ts'
 import { FakeBuilder, handlerZip, image, startRegion, tempDir, type TestRegion, type TestRegionOptions } from './fakes.ts'
 
 const ACCOUNT = '000000000000'
@@ -39,6 +43,7 @@ async function control({ region }: TestRegion, method: string, path: string, bod
   return { status: reply.status, headers: reply.headers, json: text === '' ? {} : JSON.parse(text) as Record<string, unknown> }
 }
 
+const NOTHING = { objects: 0, blocks: 0, blockBytes: 0, manifestBytes: 0, logicalBytes: 0 }
 const zip = (text: string): string => Buffer.from(handlerZip(`export const handler = ${JSON.stringify(text)}`)).toString('base64')
 const createBody = (name: string, text = name): unknown => ({ FunctionName: name, Code: { ZipFile: zip(text) } })
 
@@ -53,6 +58,12 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
 
 function order(name: string, more: Partial<PublishOrder> = {}): PublishOrder {
   return { account: ACCOUNT, functionName: name, code: { kind: 'zip', bytes: handlerZip(`export const handler = ${JSON.stringify(name)}`) }, settings: DEFAULT_SETTINGS, handlerGiven: false, secrets: null, current: null, ...more }
+}
+
+/** Objects that are stored and that no record names. */
+function unnamed(made: TestRegion): string[] {
+  const live = new Set([...made.registry.liveObjects()].map(({ account, objectId }) => `${account}/${objectId}`))
+  return made.store.tables.objectsAfter(null, 1_000_000).map(({ account, objectId }) => `${account}/${objectId}`).filter((key) => !live.has(key))
 }
 
 function recordOf(name: string, published: Published): FunctionRecord {
@@ -95,13 +106,13 @@ await t.test('libraries that cannot be layers are bundled into the function, and
   t.equal(builder.requests.length, 3)
   t.same(builder.requests[2]?.chunks.map(({ name }) => name.replace(/#.*/, '')), ['npm:two'])
   t.match(builder.requests[2]?.source, /INSEPARABLE/)
-  const publisher = new Publisher({ store: made.store, registry: made.registry, builder, clock: systemClock, log: silentLog, regionName: 'us-east-1', engineBuild: () => null })
+  const publisher = new Publisher({ content: made.content, registry: made.registry, builder, clock: systemClock, log: silentLog, regionName: 'us-east-1', engineBuild: () => null })
   for (const [name, first] of [['split', 0], ['folded', 2]] as const) {
     await publisher.rebuild(ACCOUNT, name, '$LATEST')
     const again = builder.requests.at(-1)
     t.same([again?.source, again?.chunks, again?.ownCodeFirst], [builder.requests[first]?.source, builder.requests[first]?.chunks, false])
   }
-  t.same([...made.store.audit(), ...made.registry.audit()], [])
+  t.same(made.audit(), [])
 })
 
 await t.test('two updates at once: one wins, the other is told of the conflict', async (t) => {
@@ -110,15 +121,16 @@ await t.test('two updates at once: one wins, the other is told of the conflict',
   const replies = await Promise.all([control(made, 'PUT', '/f/code', { ZipFile: zip('one') }), control(made, 'PUT', '/f/code', { ZipFile: zip('two') })])
   t.same(replies.map(({ status }) => status).sort(), [200, 409])
   t.match(replies.find(({ status }) => status === 409)?.json, { message: /An update is in progress/ })
-  t.equal(made.store.stats().images, 2, 'the loser left nothing')
-  t.same([...made.store.audit(), ...made.registry.audit()], [])
+  await made.collect()
+  t.equal(made.storedImages().length, 2, 'the loser left nothing')
+  t.same(made.audit(), [])
 })
 
 await t.test('two creations at once: one wins', async (t) => {
   const made = await make(t)
   const replies = await Promise.all([control(made, 'POST', '', createBody('f', 'one')), control(made, 'POST', '', createBody('f', 'two'))])
   t.same(replies.map(({ status }) => status).sort(), [201, 409])
-  t.same([...made.store.audit(), ...made.registry.audit()], [])
+  t.same(made.audit(), [])
 })
 
 await t.test('a function deleted while it is updated stays deleted', async (t) => {
@@ -132,7 +144,8 @@ await t.test('a function deleted while it is updated stays deleted', async (t) =
   t.equal((await control(made, 'DELETE', '/f')).status, 204)
   gate.resolve(undefined)
   t.equal((await update).status, 404)
-  t.same(made.store.stats(), { images: 0, blocks: 0, contentBytes: 0 })
+  await made.collect()
+  t.same(made.store.counts(), NOTHING)
 })
 
 await t.test('a store that is full refuses the publish whole, and what runs goes on', async (t) => {
@@ -140,22 +153,24 @@ await t.test('a store that is full refuses the publish whole, and what runs goes
   await control(made, 'POST', '', createBody('f'))
   const before = made.registry.resolve(ACCOUNT, 'f', null)
   // Room for the base, which is there, but not for another function's image.
-  const store = LmdbImageStore.within(made.environment, { contentMaxBytes: made.store.stats().contentBytes + 8_000 })
-  const publisher = new Publisher({ store, registry: made.registry, builder: made.builder, clock: systemClock, log: silentLog, regionName: 'us-east-1', engineBuild: () => 'engine-1' })
+  const { blockBytes, manifestBytes } = made.store.counts()
+  const store = new ObjectStore({ environment: made.environment, keyring: made.keyring, salts: new SaltPolicy(ONE_COPY), clock: systemClock, log: silentLog, contentMaxBytes: blockBytes + manifestBytes + 8_000 })
+  const publisher = new Publisher({ content: new Content(store), registry: made.registry, builder: made.builder, clock: systemClock, log: silentLog, regionName: 'us-east-1', engineBuild: () => 'engine-1' })
   t.equal(await codeOf(publisher.publish(order('g'), (transaction, published) => transaction.putFunction(recordOf('g', published)))), 'ERR_STORE_FULL')
   t.equal(made.registry.read(ACCOUNT, 'g').function(), null)
   t.same(made.registry.resolve(ACCOUNT, 'f', null), before)
-  t.same([...made.store.audit(), ...made.registry.audit()], [])
+  t.same(made.audit(), [])
 })
 
 await t.test('a commit that throws takes the images with it', async (t) => {
   const made = await make(t)
-  const publisher = new Publisher({ store: made.store, registry: made.registry, builder: made.builder, clock: systemClock, log: silentLog, regionName: 'us-east-1', engineBuild: () => 'engine-1' })
+  const publisher = new Publisher({ content: made.content, registry: made.registry, builder: made.builder, clock: systemClock, log: silentLog, regionName: 'us-east-1', engineBuild: () => 'engine-1' })
   t.equal(await codeOf(publisher.publish(order('f'), (transaction, published) => {
     transaction.putFunction(recordOf('f', published))
     throw new CodedError('ERR_CONFLICT', ['no'])
   })), 'ERR_CONFLICT')
-  t.same(made.store.stats(), { images: 0, blocks: 0, contentBytes: 0 })
+  await made.collect()
+  t.same(made.store.counts(), NOTHING)
   t.equal(made.registry.seq(), 0)
   t.same(made.registry.audit(), [])
 })
@@ -197,10 +212,12 @@ await t.test('every write of a publish, failing before or after it reached the d
         const record = made.registry.read(ACCOUNT, name).function()
         if (record !== null) t.equal(made.registry.resolve(ACCOUNT, name, null).key, record.latest.build.key, 'what runs is what is on disk')
       }
-      t.same([...made.store.audit(), ...made.registry.audit()], [], `write ${failing} fails ${when}: ${replies.map(({ status }) => status).join(' ')}`)
+      t.same(made.audit(), [], `write ${failing} fails ${when}: ${replies.map(({ status }) => status).join(' ')}`)
       await made.close()
       const again = await startRegion({ path })
-      t.same(again.store.imageIds().filter((imageId) => again.registry.imageRefCount(imageId) === 0), [])
+      await again.collect()
+      t.same(unnamed(again), [], 'nothing unnamed is left')
+      t.same(again.audit(), [])
       await again.close()
       rmSync(path, { recursive: true, force: true })
       if (writes <= failing) break
@@ -208,17 +225,19 @@ await t.test('every write of a publish, failing before or after it reached the d
   }
 })
 
-await t.test('images that a crash left are removed at start, those in use are not', async (t) => {
+await t.test('images that a crash left are collected, those in use are not', async (t) => {
   const path = tempDir()
   const first = await startRegion({ path })
   await control(first, 'POST', '', createBody('f'))
   const orphan = image(['orphan', 'base-1'])
-  await first.store.putImage(orphan.imageId, orphan.encodedManifest, orphan.blocks)
+  await first.content.putImage(ACCOUNT, orphan)
+  t.ok(first.content.hasImage(ACCOUNT, orphan.imageId))
   await first.close()
   const second = await make(t, { path })
-  t.equal(second.store.getManifest(orphan.imageId), null)
-  t.equal(second.store.stats().images, 2)
-  t.same([...second.store.audit(), ...second.registry.audit()], [])
+  await second.collect()
+  t.notOk(second.content.hasImage(ACCOUNT, orphan.imageId))
+  t.equal(second.storedImages().length, 2)
+  t.same(second.audit(), [])
 })
 
 await t.test('sources are kept by content and go with the last version that names them', async (t) => {
@@ -229,19 +248,46 @@ await t.test('sources are kept by content and go with the last version that name
   const zipId = code?.zipId ?? ''
   t.equal(code?.moduleId, made.registry.read(ACCOUNT, 'g').function()?.latest.code.moduleId)
   await control(made, 'DELETE', '/f')
-  t.ok(made.registry.hasSource(zipId))
-  t.equal(Buffer.compare(made.registry.source(zipId), Buffer.from(zip('same'), 'base64')), 0)
+  await made.collect()
+  t.ok(made.content.hasBundle(ACCOUNT, zipId))
+  t.equal(Buffer.compare(made.content.readBundle(ACCOUNT, zipId), Buffer.from(zip('same'), 'base64')), 0)
   await control(made, 'DELETE', '/g')
-  t.notOk(made.registry.hasSource(zipId))
+  await made.collect()
+  t.notOk(made.content.hasBundle(ACCOUNT, zipId))
 })
 
 await t.test('a source that was altered on disk is not built from', async (t) => {
   const made = await make(t)
   await control(made, 'POST', '', createBody('f'))
   const moduleId = made.registry.read(ACCOUNT, 'f').function()?.latest.code.moduleId ?? ''
-  const raw = made.environment.table<string>('sources', 'ordered')
-  await made.environment.write({ kind: 'removes' }, () => void raw.put(moduleId, Buffer.from('export const handler = "evil"')))
-  t.match(await control(made, 'PUT', '/f/configuration', { Environment: { Variables: { A: '1' } } }), { status: 500, json: { OutpostCode: 'ERR_STORE_FAILED' } })
+  const manifest = made.store.openSealed(ACCOUNT, parseObjectId(moduleId))?.manifest ?? Buffer.alloc(0)
+  const [block = ''] = blocksOf(decodeSealedManifest(manifest, parseObjectId(moduleId)))
+  const raw = made.environment.table<Buffer>('sealedBlocks', 'binary')
+  await made.environment.write({ kind: 'removes' }, () => void raw.put(Buffer.from(block, 'hex'), Buffer.from('export const handler = "evil"')))
+  t.match(await control(made, 'PUT', '/f/configuration', { Environment: { Variables: { A: '1' } } }), { status: 500, json: { OutpostCode: 'ERR_STORE_BLOCK', Message: new RegExp(block) } })
+})
+
+await t.test('the disk of a region shows neither code nor secrets, and a set of secrets opens at its place only', async (t) => {
+  const path = tempDir()
+  t.teardown(async () => rmSync(path, { recursive: true, force: true }))
+  const made = await startRegion({ path })
+  const code = 'a handler that nobody else has'
+  for (const name of ['f', 'g']) t.equal((await control(made, 'POST', '', { FunctionName: name, Code: { ZipFile: zip(code) }, Outpost: { Secrets: { TOKEN: `the secret of ${name}` } } })).status, 201)
+  t.same(made.registry.resolve(ACCOUNT, 'f', null).secrets, { TOKEN: 'the secret of f' })
+  const table = made.environment.table<string[]>('secrets', 'ordered')
+  const [f, g] = [...table.getRange()].map(({ key, value }) => ({ key, value: Buffer.from(value) }))
+  if (f === undefined || g === undefined) throw new Error('no secrets are stored')
+  await made.environment.write({ kind: 'removes' }, () => void table.put(f.key, g.value))
+  t.throws(() => made.registry.secretsOf(ACCOUNT, 'f', f.key[2] ?? null), { code: 'ERR_STORE_KEY' })
+  await made.environment.write({ kind: 'removes' }, () => void table.put(f.key, f.value))
+  made.keyring.rotate()
+  t.equal(await made.registry.resealSecrets(), 2)
+  t.same(made.registry.secretsOf(ACCOUNT, 'f', f.key[2] ?? null), { TOKEN: 'the secret of f' })
+  t.same(made.audit(), [])
+  await made.close()
+  const disk = readFileSync(join(path, 'data.mdb'))
+  for (const text of [code, 'the secret of', 'export const handler']) t.equal(disk.indexOf(text), -1, text)
+  t.not(disk.indexOf('"handlerExport"'), -1, 'records are in it')
 })
 
 await t.test('the feed gives the newest change of every function since a number', async (t) => {

@@ -6,6 +6,8 @@ import { REQUEST_BODY_MAX_BYTES } from '../../shared/limits.ts'
 import type { FunctionVersions, LinkAnswer, OpenInvocation } from '../../shared/link/types.ts'
 import type { BlockId } from '../../shared/microvm/manifest.ts'
 import type { InvocationResult } from '../../shared/worker/types.ts'
+import { imageObjectId } from '../../shared/store/page-groups.ts'
+import { blocksOf as sealedBlocks, decodeSealedManifest } from '../../shared/store/sealed-manifest.ts'
 import { FakeBuilder, FakeHost, answer, answerFailure, handlerZip, okResult, startRegion, type TestRegion, type TestRegionOptions } from './fakes.ts'
 
 const ACCOUNT = '000000000000'
@@ -122,10 +124,10 @@ function open(functionName: string, more: Partial<OpenInvocation> = {}): OpenInv
   }
 }
 
-/** Blocks of a function's own image. */
-function blocksOf(made: TestRegion, functionName: string): BlockId[] {
-  const manifest = made.store.getManifest(made.registry.resolve(ACCOUNT, functionName, null).imageId)
-  return (JSON.parse(Buffer.from(manifest ?? []).toString()) as { pages: [number, BlockId][] }).pages.map(([, id]) => id)
+/** Sealed blocks of a function's own image, in the order of their pages. */
+function sealedBlocksOf(made: TestRegion, functionName: string): string[] {
+  const objectId = imageObjectId(made.registry.resolve(ACCOUNT, functionName, null).imageId)
+  return sealedBlocks(decodeSealedManifest(made.store.openSealed(ACCOUNT, objectId)?.manifest ?? new Uint8Array(0), objectId))
 }
 
 await t.test('what does not exist is refused with a code, before anything is loaded', async (t) => {
@@ -247,20 +249,20 @@ await t.test('an update while a call waits runs the new image, not an error', as
 await t.test('an image that is altered on disk is built again, once for all who wait', async (t) => {
   const made = await make(t)
   await deploy(made, 'f')
-  const [, block] = blocksOf(made, 'f')
-  const raw = made.environment.table<Buffer>('blocks', 'binary')
+  const [, block] = sealedBlocksOf(made, 'f')
+  const raw = made.environment.table<Buffer>('sealedBlocks', 'binary')
   await made.environment.write({ kind: 'removes' }, () => void raw.put(Buffer.from(block ?? '', 'hex'), Buffer.alloc(4096, 7)))
   const all = await Promise.all(Array.from({ length: 10 }, () => run(made, 'f')))
   t.ok(all.every(({ result, placement }) => result?.outcome === 'ok' && placement?.startKind === 'cold'))
   t.equal(made.builder.requests.length, 2)
-  t.same([...made.store.audit(), ...made.registry.audit()], [])
+  t.same(made.audit(), [])
 })
 
 await t.test('an image that cannot be built again is an error with its code', async (t) => {
   const made = await make(t)
   await deploy(made, 'f')
-  const raw = made.environment.table<Buffer>('images', 'binary')
-  await made.environment.write({ kind: 'removes' }, () => void raw.remove(Buffer.from(made.registry.resolve(ACCOUNT, 'f', null).imageId, 'hex')))
+  const objectId = imageObjectId(made.registry.resolve(ACCOUNT, 'f', null).imageId)
+  await made.environment.write({ kind: 'removes' }, () => made.store.tables.removeObject({ account: ACCOUNT, objectId }))
   made.builder.gate = Promise.reject(new CodedError('ERR_BUILD_FAILED', ['broken']))
   made.builder.gate.catch(() => undefined)
   t.match(await run(made, 'f'), { events: ['fail'], failure: { code: 'ERR_STORE_BLOCK' } })
@@ -293,8 +295,9 @@ await t.test('a new engine rebuilds every image in the background, and what is c
   t.match(await run(made, 'a', { qualifier: '1' }), { result: { outcome: 'ok' }, placement: { version: '1' } })
   t.equal(made.registry.read(ACCOUNT, 'a').function()?.latest.revisionId, revision, 'clients see no change')
   await made.region.drain(1)
-  t.same([...made.store.audit(), ...made.registry.audit()], [])
-  t.equal(made.store.imageIds().length, 4, 'the base and three images, none of the old engine')
+  t.same(made.audit(), [])
+  await made.collect()
+  t.equal(made.storedImages().length, 4, 'the base and three images, none of the old engine')
 })
 
 await t.test('failures of a function reach the front door as they are', async (t) => {

@@ -3,11 +3,9 @@ import { fork } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { Registry } from '../../region/registry.ts'
+import type { Registry } from '../../region/registry.ts'
 import { seededRandom } from '../../shared/random.ts'
-import { LmdbEnvironment } from '../../shared/store/lmdb-environment.ts'
-import { LmdbImageStore } from '../../shared/store/lmdb-image-store.ts'
-import { startRegion, tempDir } from './fakes.ts'
+import { openParts, startRegion, tempDir } from './fakes.ts'
 
 const ROUNDS = 20
 const ACCOUNT = '000000000000'
@@ -29,17 +27,15 @@ await t.test(`killed ${ROUNDS} times while functions change`, { timeout: 110_000
   for (let round = 0; round < ROUNDS; round += 1) {
     const lines = await runAndKill(fileURLToPath(new URL('../fixtures/registry-writer.ts', import.meta.url)), [path, String(seed + round)], { afterLines: 1 + random.below(60), thenMs: random.below(12) })
     acks += readLines(lines, expected)
-    const environment = LmdbEnvironment.open({ path })
-    const store = LmdbImageStore.within(environment)
-    const registry = new Registry({ environment, regionName: 'us-east-1', hasImage: (id) => store.getManifest(id) !== null })
-    t.same([...registry.audit(), ...store.audit()], [], `round ${round}: consistent after ${lines.length} lines`)
+    const { environment, registry, content, audit } = openParts(path)
+    t.same(audit(), [], `round ${round}: consistent after ${lines.length} lines`)
     for (const [name, { acknowledged, announced }] of expected) {
       const actual = stateOf(registry, name)
       t.ok(actual === acknowledged || actual === announced, `round ${round}: ${name} is as acknowledged`, { actual, acknowledged, announced })
       expected.set(name, { acknowledged: actual, announced: null })
       for (const qualifier of actual.includes('"code":null') ? [] : [null, ...registry.read(ACCOUNT, name).versions(0, 1000).map(({ version }) => version)]) {
         const { imageId } = registry.resolve(ACCOUNT, name, qualifier)
-        if (store.getManifest(imageId) === null) t.fail(`${name}:${qualifier} names a missing image`)
+        if (!content.hasImage(ACCOUNT, imageId)) t.fail(`${name}:${qualifier} names a missing image`)
       }
     }
     await environment.close()
@@ -48,8 +44,10 @@ await t.test(`killed ${ROUNDS} times while functions change`, { timeout: 110_000
   const made = await startRegion({ path })
   t.teardown(() => made.close())
   const { store, registry } = made
-  t.same(store.imageIds().filter((imageId) => registry.imageRefCount(imageId) === 0), [], 'the sweep at start leaves no image that nothing names')
-  t.same([...registry.audit(), ...store.audit()], [])
+  await made.collect()
+  const live = new Set([...registry.liveObjects()].map(({ account, objectId }) => `${account}/${objectId}`))
+  t.same(store.tables.objectsAfter(null, 1_000_000).filter(({ account, objectId }) => !live.has(`${account}/${objectId}`)), [], 'a collection leaves nothing that nothing names')
+  t.same(made.audit(), [])
 })
 
 function readLines(lines: readonly string[], expected: Map<string, Expected>): number {

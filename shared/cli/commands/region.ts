@@ -12,6 +12,10 @@ interface RegionOptions {
   readonly data?: string
   readonly adminPort?: number
   readonly keys?: string
+  readonly keyring?: string
+  readonly copies?: number
+  readonly copiesBy?: string
+  readonly isolateAccounts?: boolean
   readonly token?: string
   readonly memory?: number
   readonly workers?: number
@@ -30,6 +34,10 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--data <dir>', 'functions, images and secrets (OUTPOST_REGION_DATA; .outpost/region)')
     .option('--admin-port <port>', 'port of health and metrics (OUTPOST_REGION_ADMIN_PORT; none)', portNumber)
     .option('--keys <file>', 'JSON file of access keys (OUTPOST_REGION_KEYS; needed unless --dev)')
+    .option('--keyring <file>', 'keys that stored code and secrets are sealed with (OUTPOST_REGION_KEYRING; keyring.json in --data)')
+    .option('--copies <count>', 'sealed copies of one content at most (OUTPOST_REGION_COPIES; 1)', wholeNumber(1, 1000))
+    .option('--copies-by <policy>', 'who shares a copy: user or state (OUTPOST_REGION_COPIES_BY; user)')
+    .option('--isolate-accounts [boolean]', 'accounts share no stored block (OUTPOST_REGION_ISOLATE_ACCOUNTS; false)', trueOrFalse)
     .option('--token <token>', 'what POPs show to link up (OUTPOST_LINK_TOKEN; dev)')
     .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_REGION_MEMORY_MIB; 1024)', wholeNumber(64, 1_048_576))
     .option('--workers <count>', 'threads that run functions (OUTPOST_REGION_WORKERS; cores less one, 2 to 4)', wholeNumber(1, 256))
@@ -41,8 +49,8 @@ export function addRegion(program: Command, context: CliContext): void {
 }
 
 async function runRegion(context: CliContext, options: RegionOptions): Promise<void> {
-  const { data: dataDir, keys: keysFile, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
-  const settings = resolveConfig(regionSchema, configInput({ ...same, dataDir, keysFile, memoryMib, drainTimeoutMs }, config, context))
+  const { data: dataDir, keys: keysFile, keyring: keyringFile, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(regionSchema, configInput({ ...same, dataDir, keysFile, keyringFile, memoryMib, drainTimeoutMs }, config, context))
   // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
   const { startRegion } = await import('../../../region/start.ts')
   await runTier(context, 'region', settings, startRegion)

@@ -7,7 +7,7 @@ import t from 'tap'
 import { CodedError } from '../../../shared/errors.ts'
 import { PAGE_BYTES, ZERO_BLOCK, blockIdOf, type BlockId, type ImageManifest } from '../../../shared/microvm/manifest.ts'
 import { blockKey, contentDigest, isZeros, openBlock, sealBlock } from '../../../shared/store/block-seal.ts'
-import { GROUP_BYTES, groupsOf, pagesOf, piecesOf } from '../../../shared/store/page-groups.ts'
+import { GROUP_BYTES, groupsOf, pagesOf, piecesOf, storedGroupsOf } from '../../../shared/store/page-groups.ts'
 import { loadPopKeys, makePopKeys, unwrapAtPop, wrapForPop } from '../../../shared/store/pop-keys.ts'
 import { decodeSealedManifest, encodeSealedManifest, newDataKey, openManifest, parseObjectId, sealManifest } from '../../../shared/store/sealed-manifest.ts'
 
@@ -135,6 +135,9 @@ t.test('pages group by window of the address space, and come back', async (t) =>
   for (const [id, bytes] of pages) t.equal(Buffer.compare(back.get(id) ?? new Uint8Array(0), bytes), 0)
   t.match(failure(() => pagesOf(groups[0] ?? [], new Uint8Array(PAGE_BYTES))), /^ERR_STORE_BLOCK/)
   t.same(groupsOf(manifestOf([[3, ZERO_BLOCK]])), [])
+  t.same(storedGroupsOf(manifest, pieces.map(({ byteLength }) => byteLength)), groups)
+  t.same(storedGroupsOf(manifest, [PAGE_BYTES * 4, PAGE_BYTES]), [[a, b, b, c], [d]], 'of a time with other windows')
+  for (const lengths of [[], [PAGE_BYTES * 4], [PAGE_BYTES * 6], [PAGE_BYTES * 4, PAGE_BYTES / 2, PAGE_BYTES / 2]]) t.match(failure(() => storedGroupsOf(manifest, lengths)), /^ERR_STORE_BLOCK/)
 })
 
 t.test('a key wrapped for one POP and object opens there and nowhere else', async (t) => {

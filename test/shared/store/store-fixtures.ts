@@ -39,7 +39,7 @@ export function objectOf(seeds: readonly string[], name = ''): PlainObject {
 /** Everything in an object, or null. */
 export function contentOf(object: OpenObject | null): Buffer | null {
   if (object === null) return null
-  return Buffer.concat([object.head, ...Array.from({ length: object.pieceCount }, (_each, index) => object.piece(index))])
+  return Buffer.concat([object.head, ...object.pieceBytes.map((_bytes, index) => object.piece(index))])
 }
 
 export function plainContent(object: PlainObject): Buffer {
