@@ -126,10 +126,7 @@ export class ObjectStore implements BlockSource {
   async put(account: string, object: PlainObject): Promise<PutResult> {
     const key: ObjectKey = { account, objectId: object.objectId }
     const known = this.#intactBlocks(key)
-    if (known !== null) {
-      await this.#claim(key)
-      return { blocks: known, newBlocks: 0 }
-    }
+    if (known !== null && (await this.#claim(key))) return { blocks: known, newBlocks: 0 }
     const sealed = this.#seal(account, object)
     const missing = [...sealed.blocks].filter(([id]) => !this.hasBlock(id))
     const parts = inParts(missing, STORE_WRITE_MAX_BYTES)
@@ -275,10 +272,10 @@ export class ObjectStore implements BlockSource {
     }
   }
 
-  async #claim(key: ObjectKey): Promise<void> {
-    if ((this.tables.object(key)?.root ?? 0) >= this.tables.roots().active) return
-    const claimed = await this.environment.write({ kind: 'removes' }, () => this.claimInTransaction(key.account, key.objectId))
-    if (!claimed) throw new CodedError('ERR_STORE_FAILED', [`${key.objectId} is gone`])
+  /** False if it has gone since it was looked at. */
+  async #claim(key: ObjectKey): Promise<boolean> {
+    if ((this.tables.object(key)?.root ?? 0) >= this.tables.roots().active) return true
+    return await this.environment.write({ kind: 'removes' }, () => this.claimInTransaction(key.account, key.objectId))
   }
 
   #seal(account: string, object: PlainObject): SealedPut {

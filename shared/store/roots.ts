@@ -104,7 +104,10 @@ export class Collector {
       yield await this.#retire()
     }
     const { retired } = this.#tables.roots()
-    if (retired === null || this.#options.clock.nowMs() < retired.sinceMs + this.#options.graceMs) return
+    const nowMs = this.#options.clock.nowMs()
+    // The clock was set back: the grace begins anew, or it might last for years.
+    if (retired !== null && nowMs < retired.sinceMs) yield await this.#retireAt(retired.number, nowMs)
+    if (retired === null || nowMs < Math.min(retired.sinceMs, nowMs) + this.#options.graceMs) return
     if (!retired.alarmed) yield* this.#sweep(retired.number)
     yield await this.#end(retired.number)
   }
@@ -161,6 +164,14 @@ export class Collector {
       return number
     })
     this.events.cycles += 1
+    return { kind: 'retired', root }
+  }
+
+  async #retireAt(root: number, sinceMs: number): Promise<CollectorStep> {
+    await this.#write(() => {
+      const roots = this.#tables.roots()
+      if (roots.retired?.number === root) this.#tables.putRoots({ ...roots, retired: { ...roots.retired, sinceMs } })
+    })
     return { kind: 'retired', root }
   }
 

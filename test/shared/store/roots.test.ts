@@ -6,43 +6,10 @@ import { silentLog } from '../../../shared/log.ts'
 import { audit } from '../../../shared/store/audit.ts'
 import { Keyring } from '../../../shared/store/keyring.ts'
 import { Collector, type CollectorStep } from '../../../shared/store/roots.ts'
-import type { ObjectKey } from '../../../shared/store/object-tables.ts'
-import type { ObjectId, PlainObject } from '../../../shared/store/types.ts'
-import { ALICE, BOB, blockIds, codeOf, contentOf, damageBlock, makeStore, objectOf, openObjectStore, plainContent, tempFolder, type TestStore } from './store-fixtures.ts'
+import type { PlainObject } from '../../../shared/store/types.ts'
+import { ALICE, BOB, Names, blockIds, codeOf, contentOf, damageBlock, makeStore, objectOf, openObjectStore, plainContent, tempFolder, type TestStore } from './store-fixtures.ts'
 
 const GRACE_MS = 1000
-
-/** Names objects, as a registry does: in transactions of the same environment. */
-class Names {
-  readonly #made: TestStore
-  readonly #table
-
-  constructor(made: TestStore) {
-    this.#made = made
-    this.#table = made.environment.table<string>('names', 'ordered')
-  }
-
-  async commit(name: string, account: string, objectId: ObjectId): Promise<void> {
-    await this.#made.environment.write({ kind: 'removes' }, () => {
-      if (!this.#made.store.claimInTransaction(account, objectId)) throw new CodedError('ERR_STORE_FAILED', ['it is gone'])
-      void this.#table.put(name, Buffer.from(JSON.stringify({ account, objectId })))
-    })
-  }
-
-  async remove(name: string): Promise<void> {
-    await this.#made.environment.write({ kind: 'removes' }, () => void this.#table.remove(name))
-  }
-
-  /** Reads one name at a time, as records that change meanwhile are read. */
-  *live(): Generator<ObjectKey> {
-    for (let after = ''; ;) {
-      const next = [...this.#table.getRange({ start: after, limit: 2 })].find(({ key }) => key !== after)
-      if (next === undefined) return
-      after = next.key
-      yield JSON.parse(next.value.toString()) as ObjectKey
-    }
-  }
-}
 
 interface Setup extends TestStore {
   readonly names: Names
@@ -122,6 +89,23 @@ t.test('a read of what only a retired root claims is served, counted, and keeps 
   await collectAll(setup)
   t.notOk(store.has(ALICE, object.objectId), 'the next pass decides anew')
   t.same(audit(store), [])
+})
+
+t.test('a clock that was set back makes the grace begin anew', async (t) => {
+  const path = tempFolder(t)
+  const keyring = Keyring.inMemory()
+  const first = withCollector(openObjectStore(path, { keyring }))
+  first.clock.advance(1e9)
+  await first.store.put(ALICE, objectOf(['a']))
+  await first.collector.run()
+  await first.environment.close()
+  const second = withCollector(openObjectStore(path, { keyring }))
+  t.teardown(() => second.environment.close())
+  await second.collector.run()
+  t.equal(second.store.counts().objects, 1)
+  second.clock.advance(GRACE_MS)
+  await second.collector.run()
+  t.equal(second.store.counts().objects, 0)
 })
 
 t.test('a put before a pass and its commit after it', async (t) => {

@@ -4,15 +4,16 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ManualClock } from '../../../shared/clock.ts'
-import { toCodedError } from '../../../shared/errors.ts'
+import { CodedError, toCodedError } from '../../../shared/errors.ts'
 import { silentLog } from '../../../shared/log.ts'
 import { Keyring } from '../../../shared/store/keyring.ts'
-import { LmdbEnvironment } from '../../../shared/store/lmdb-environment.ts'
+import { LmdbEnvironment, type Table } from '../../../shared/store/lmdb-environment.ts'
 import { ObjectStore, type ObjectStoreOptions } from '../../../shared/store/object-store.ts'
 import { ONE_COPY, SaltPolicy } from '../../../shared/store/salts.ts'
 import type { OpenObject } from '../../../shared/store/object-store.ts'
 import { parseObjectId } from '../../../shared/store/sealed-manifest.ts'
-import type { PlainObject, SealedBlockId } from '../../../shared/store/types.ts'
+import type { ObjectKey } from '../../../shared/store/object-tables.ts'
+import type { ObjectId, PlainObject, SealedBlockId } from '../../../shared/store/types.ts'
 
 export const ALICE = '111111111111'
 export const BOB = '222222222222'
@@ -114,4 +115,53 @@ export function storedBytes({ environment }: TestStore): Buffer {
     for (const { key, value } of environment.table<Buffer>(name, 'binary').getRange()) parts.push(key, Buffer.from(value))
   }
   return Buffer.concat(parts)
+}
+
+/** Names objects, as a registry does: in transactions of the same environment. */
+export class Names {
+  readonly #made: Pick<TestStore, 'store' | 'environment'>
+  readonly #table: Table<string>
+
+  constructor(made: Pick<TestStore, 'store' | 'environment'>) {
+    this.#made = made
+    this.#table = made.environment.table('names', 'ordered')
+  }
+
+  /** What a name stands for, or null. */
+  read(name: string): ObjectKey | null {
+    const value = this.#table.getBinary(name)
+    return value === undefined ? null : (JSON.parse(value.toString()) as ObjectKey)
+  }
+
+  async commit(name: string, account: string, objectId: ObjectId): Promise<void> {
+    await this.#made.environment.write({ kind: 'removes' }, () => {
+      if (!this.#made.store.claimInTransaction(account, objectId)) throw new CodedError('ERR_STORE_FAILED', ['it is gone'])
+      void this.#table.put(name, Buffer.from(JSON.stringify({ account, objectId })))
+    })
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#made.environment.write({ kind: 'removes' }, () => void this.#table.remove(name))
+  }
+
+  /** Reads one name at a time, as records that change meanwhile are read. */
+  *live(): Generator<ObjectKey> {
+    for (let after = ''; ;) {
+      const next = [...this.#table.getRange({ start: after, limit: 2 })].find(({ key }) => key !== after)
+      if (next === undefined) return
+      after = next.key
+      yield JSON.parse(next.value.toString()) as ObjectKey
+    }
+  }
+}
+
+/** The objects that writers of crash tests store, by number: they share pieces with each other. */
+export function crashObject(index: number): PlainObject {
+  const seeds = [`common ${index % 2}`, `few ${index % 5}`, '', `own ${index}`, `own ${index} more`]
+  return { ...objectOf(seeds, `${index}`), pieces: seeds.map((seed) => piece(seed, 16_384)) }
+}
+
+/** The keyring that crash tests use on both sides of the crash. */
+export function keyringAt(folder: string): Keyring {
+  return Keyring.load(join(folder, 'keyring.json'))
 }
