@@ -1,11 +1,14 @@
-/** What a region does for its store by the clock: collects what nobody names. One thing at a time, never in a call's way. */
+/** What a region does for its store beside its calls: collects what nobody names, reads through the blocks, mends what is damaged. */
 import type { Clock } from '../shared/clock.ts'
 import { toCodedError } from '../shared/errors.ts'
 import type { Log } from '../shared/log.ts'
+import type { Repairer, Scrubber } from '../shared/store/repair.ts'
 import type { Collector } from '../shared/store/roots.ts'
 
 export interface HousekeepingDeps {
   readonly collector: Collector
+  readonly scrubber: Scrubber
+  readonly repairer: Repairer
   readonly clock: Clock
   readonly log: Log
   /** Between the end of one collection and the begin of the next. */
@@ -24,6 +27,12 @@ export class Housekeeping {
   }
 
   start(): void {
+    this.#deps.repairer.watch()
+    this.#deps.scrubber.start()
+    this.#schedule()
+  }
+
+  #schedule(): void {
     if (this.#stopped) return
     this.#cancel = this.#deps.clock.after(this.#deps.gcPeriodMs, () => void this.#collect())
   }
@@ -32,7 +41,8 @@ export class Housekeeping {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#cancel()
-    await this.#deps.collector.stop()
+    this.#deps.scrubber.stop()
+    await Promise.all([this.#deps.collector.stop(), this.#deps.repairer.stop()])
   }
 
   /** Never rejects. */
@@ -49,6 +59,6 @@ export class Housekeeping {
     } catch (error) {
       this.#log.error('a collection failed and is tried again later', { code: toCodedError(error).code, reason: toCodedError(error).message })
     }
-    this.start()
+    this.#schedule()
   }
 }

@@ -6,7 +6,7 @@ import { SigV4Authenticator } from '../shared/api/sigv4.ts'
 import type { Clock } from '../shared/clock.ts'
 import type { RegionConfig } from '../shared/config.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
-import { GC_GRACE_MS, GC_PERIOD_MS } from '../shared/limits.ts'
+import { GC_GRACE_MS, GC_PERIOD_MS, SCRUB_BYTES_PER_SECOND, SCRUB_PAUSE_MS } from '../shared/limits.ts'
 import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
 import { FrontDoor } from '../shared/http/front-door.ts'
 import type { ControlCall } from '../shared/http/types.ts'
@@ -17,6 +17,7 @@ import { ProcessImageBuilder } from '../shared/microvm/process-builder.ts'
 import { Keyring } from '../shared/store/keyring.ts'
 import { LmdbEnvironment } from '../shared/store/lmdb-environment.ts'
 import { ObjectStore } from '../shared/store/object-store.ts'
+import { Repairer, Scrubber } from '../shared/store/repair.ts'
 import { Collector } from '../shared/store/roots.ts'
 import { SaltPolicy } from '../shared/store/salts.ts'
 import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
@@ -42,7 +43,9 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
   const content = new Content(store)
   const registry = new Registry({ environment, regionName: REGION_NAME, content, keyring, log })
   const collector = new Collector({ store, live: () => registry.liveObjects(), clock, log, graceMs: GC_GRACE_MS })
-  const housekeeping = new Housekeeping({ collector, clock, log, gcPeriodMs: GC_PERIOD_MS })
+  const repairer = new Repairer({ store, log, peer: null })
+  const scrubber = new Scrubber({ store, clock, log, bytesPerSecond: SCRUB_BYTES_PER_SECOND, pauseMs: SCRUB_PAUSE_MS })
+  const housekeeping = new Housekeeping({ collector, scrubber, repairer, clock, log, gcPeriodMs: GC_PERIOD_MS })
   const builder = new ProcessImageBuilder({ clock, log: log.child('builder') })
   builder.warm()
   const logLines = new FunctionLogLines({ tier: 'region', clock, log })

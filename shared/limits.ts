@@ -76,6 +76,9 @@ export const BUILDS_WAITING_MAX = 16
 export const STORE_WRITES_WAITING_MAX = 1_000
 /** Blocks that one transaction of the store writes, bytes; a larger object takes several. About 20 ms of the one thread that also answers requests. */
 export const STORE_WRITE_MAX_BYTES = 4 * MIB
+/** What a background scrub of the store reads in a second, and its pause after a pass: about a percent of a core, and ten gigabytes a day or so at least. */
+export const SCRUB_BYTES_PER_SECOND = 4 * MIB
+export const SCRUB_PAUSE_MS = 60 * 60 * 1000
 /** Between two collections of what nobody names any more. Each reads every record and every row of the store once. */
 export const GC_PERIOD_MS = 10 * 60 * 1000
 /** How long what a collection found to be unnamed is kept: longer than any publish takes from its first block to its commit, and than any read takes. */

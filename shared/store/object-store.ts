@@ -102,6 +102,8 @@ export class ObjectStore implements BlockSource {
   readonly #options: ObjectStoreOptions
   readonly #log: Log
   readonly #damaged = new Set<SealedBlockId>()
+  /** Called with each block that is found missing or altered; to repair it. */
+  onDamaged: (id: SealedBlockId) => void = () => undefined
 
   constructor(options: ObjectStoreOptions) {
     this.#options = options
@@ -243,16 +245,25 @@ export class ObjectStore implements BlockSource {
     return this.tables.roots()
   }
 
-  /** A block was mended by somebody else. */
-  repaired(id: SealedBlockId): void {
+  /** Puts a block in place of the one that is missing or altered. False if `bytes` are not it, or if nothing names it any more. */
+  async replaceBlock(id: SealedBlockId, bytes: Uint8Array): Promise<boolean> {
+    if (sealedBlockId(bytes) !== id) return false
+    const replaced = await this.environment.write({ kind: 'adds', bytes: bytes.byteLength }, () => {
+      if (this.tables.blockRow(id) === null) return false
+      this.tables.putBlock(id, bytes)
+      return true
+    })
+    if (!replaced) return false
     this.#damaged.delete(id)
     this.events.blocksRepaired += 1
+    return true
   }
 
   /** The error for a block that cannot be read, counted and remembered. */
   #damage(id: SealedBlockId, what: string): CodedError {
     this.events.blocksDamaged += 1
     if (this.#damaged.size < DAMAGED_REMEMBERED_MAX) this.#damaged.add(id)
+    this.onDamaged(id)
     return new CodedError('ERR_STORE_BLOCK', [id, what])
   }
 

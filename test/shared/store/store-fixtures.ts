@@ -157,9 +157,14 @@ export class Names {
 
 /** The objects that writers of crash tests store, by number: they share pieces with each other. */
 export function crashObject(index: number): PlainObject {
+  const known = crashObjects.get(index)
+  if (known !== undefined) return known
   const seeds = [`common ${index % 2}`, `few ${index % 5}`, '', `own ${index}`, `own ${index} more`]
-  return { ...objectOf(seeds, `${index}`), pieces: seeds.map((seed) => piece(seed, 16_384)) }
+  const object = { ...objectOf(seeds, `${index}`), pieces: seeds.map((seed) => piece(seed, 16_384)) }
+  crashObjects.set(index, object)
+  return object
 }
+const crashObjects = new Map<number, PlainObject>()
 
 /** The keyring that crash tests use on both sides of the crash. */
 export function keyringAt(folder: string): Keyring {
