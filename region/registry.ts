@@ -85,6 +85,9 @@ const HORIZON_KEY = 'horizon'
 /** Sorts after every string and number that is a key's part. */
 const AFTER_ALL = Buffer.from([0xff])
 
+/** Where all of it is, secrets included: what an export copies row by row. Keys of all are `ordered`. */
+export const REGISTRY_TABLES = ['functions', 'versions', 'aliases', 'secrets', 'changes', 'changeOf', 'tombstones', 'registryMeta'] as const
+
 interface Tables {
   readonly functions: Table<FunctionKey>
   readonly versions: Table<PartKey>

@@ -14,6 +14,7 @@ export interface CliContext {
   /** All of stdin. */
   readStdin(): Promise<Uint8Array>
   readonly stdinIsTerminal: boolean
+  readonly stderrIsTerminal: boolean
   /** Makes the process log; its shape is for people when `pretty`, else JSON lines. Both go to stderr. */
   makeLog(component: string, pretty: boolean): Log
   /**

@@ -19,6 +19,7 @@ const context: CliContext = {
   err: (text) => void process.stderr.write(text),
   readStdin,
   stdinIsTerminal: process.stdin.isTTY,
+  stderrIsTerminal: process.stderr.isTTY,
   makeLog: (component, pretty) => (pretty ? prettyLog((text) => void process.stderr.write(text), component) : jsonLog(process.stderr, component)),
   stopSignal: lazy(installSignalHandlers),
   self: { file: process.execPath, argv: ['--disable-warning=ExperimentalWarning', fileURLToPath(import.meta.url)] },

@@ -10,6 +10,7 @@ import { addLogs } from './commands/logs.ts'
 import { addPop } from './commands/pop.ts'
 import { addRegion } from './commands/region.ts'
 import { addStart } from './commands/start.ts'
+import { addStore } from './commands/store.ts'
 import type { CliContext } from './context.ts'
 import { errorLine, QuietFailure, renderError } from './output.ts'
 import { packageVersion } from './version.ts'
@@ -44,7 +45,7 @@ function createProgram(context: CliContext): Command {
     .showHelpAfterError('(--help shows what there is)')
     .addHelpText('after', HELP_TAIL)
   // Commands take over output and exit behaviour of the program, so these come after the lines above.
-  for (const add of [addDev, addDeploy, addInvoke, addLogs, addList, addDelete, addDoctor, addRegion, addPop, addStart]) add(program, context)
+  for (const add of [addDev, addDeploy, addInvoke, addLogs, addList, addDelete, addDoctor, addRegion, addPop, addStart, addStore]) add(program, context)
   return program
 }
 

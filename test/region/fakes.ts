@@ -215,7 +215,7 @@ export interface RegionParts {
 
 export interface PartsOptions {
   readonly diskReserveBytes?: number
-  readonly contentMaxBytes?: number
+  readonly salts?: SaltPolicy
   readonly tombstonesMax?: number
   readonly clock?: Clock
 }
@@ -224,7 +224,7 @@ export function openParts(path: string, options: PartsOptions = {}): RegionParts
   const environment = LmdbEnvironment.open({ path, diskReserveBytes: options.diskReserveBytes ?? 0 })
   const keyring = Keyring.load(join(path, 'keyring.json'))
   const clock = options.clock ?? systemClock
-  const store = new ObjectStore({ environment, keyring, salts: new SaltPolicy(ONE_COPY), clock, log: silentLog, ...(options.contentMaxBytes === undefined ? {} : { contentMaxBytes: options.contentMaxBytes }) })
+  const store = new ObjectStore({ environment, keyring, salts: options.salts ?? new SaltPolicy(ONE_COPY), clock, log: silentLog })
   const content = new Content(store)
   const registry = new Registry({ environment, regionName: 'us-east-1', content, keyring, ...(options.tombstonesMax === undefined ? {} : { tombstonesMax: options.tombstonesMax }) })
   return {

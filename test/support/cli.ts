@@ -18,6 +18,7 @@ export interface RunOptions {
   readonly cwd?: string
   readonly stdin?: string
   readonly stop?: AbortSignal
+  readonly stderrIsTerminal?: boolean
 }
 
 export async function runHere(argv: readonly string[], options: RunOptions = {}): Promise<Ran> {
@@ -30,6 +31,7 @@ export async function runHere(argv: readonly string[], options: RunOptions = {})
     err: (text) => void (err += text),
     readStdin: () => Promise.resolve(Buffer.from(options.stdin ?? '')),
     stdinIsTerminal: false,
+    stderrIsTerminal: options.stderrIsTerminal ?? false,
     makeLog: () => silentLog,
     stopSignal: () => options.stop ?? new AbortController().signal,
     self: { file: process.execPath, argv: [BIN] },
