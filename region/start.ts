@@ -23,6 +23,7 @@ import { SaltPolicy } from '../shared/store/salts.ts'
 import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
 import { Content } from './content.ts'
 import { Housekeeping } from './housekeeping.ts'
+import { registerRegionMetrics } from './metrics.ts'
 import { Region } from './region.ts'
 import { Registry } from './registry.ts'
 
@@ -66,6 +67,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
     awsRegion: REGION_NAME, attach: (app) => links.attach(app),
     invokeAuth: config.dev ? { kind: 'any' } : { kind: 'verify', verify: (call) => accountOf(region, call) },
   })
+  registerRegionMetrics(door.registry, { store, collector, scrubber })
   const { port, adminPort } = await door.listen()
   return {
     port, adminPort,

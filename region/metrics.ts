@@ -1,0 +1,40 @@
+/** What a region counts besides its front door: read from the parts when somebody scrapes. */
+import type { Registry } from 'prom-client'
+import { counter, gauge } from '../shared/http/metrics.ts'
+import type { ObjectStore } from '../shared/store/object-store.ts'
+import type { Scrubber } from '../shared/store/repair.ts'
+import type { Collector } from '../shared/store/roots.ts'
+
+export interface RegionParts {
+  readonly store: ObjectStore
+  readonly collector: Collector
+  readonly scrubber: Scrubber
+}
+
+/** Once per registry. */
+export function registerRegionMetrics(registry: Registry, { store, collector, scrubber }: RegionParts): void {
+  const registers = [registry]
+  gauge(registers, 'region_store_objects_count', 'Images, zips and modules that are stored', () => store.counts().objects)
+  gauge(registers, 'region_store_blocks_count', 'Sealed blocks', () => store.counts().blocks)
+  gauge(registers, 'region_store_block_bytes', 'Sealed blocks, bytes', () => store.counts().blockBytes)
+  gauge(registers, 'region_store_manifest_bytes', 'Sealed manifests, bytes', () => store.counts().manifestBytes)
+  gauge(registers, 'region_store_logical_bytes', 'Contents of all objects as if nothing were shared', () => store.counts().logicalBytes)
+  counter(registers, 'region_store_blocks_put_total', 'Blocks of objects that were put, by whether they were there', ['kind'], (add) => {
+    add({ kind: 'new' }, store.events.blocksWritten)
+    add({ kind: 'shared' }, store.events.blocksShared)
+  })
+  counter(registers, 'region_store_blocks_read_total', 'Blocks read', [], (add) => add({}, store.events.blocksRead))
+  counter(registers, 'region_store_blocks_damaged_total', 'Blocks found missing or altered', [], (add) => add({}, store.events.blocksDamaged))
+  counter(registers, 'region_store_blocks_repaired_total', 'Blocks mended from another copy or region', [], (add) => add({}, store.events.blocksRepaired))
+  counter(registers, 'region_store_retired_reads_total', 'Reads of what only a retired root claims: anything above 0 is a fault', [], (add) => add({}, store.events.retiredReads))
+  counter(registers, 'region_store_gc_cycles_total', 'Passes over everything that functions name', [], (add) => add({}, collector.events.cycles))
+  counter(registers, 'region_store_gc_deleted_total', 'What collections deleted', ['kind'], (add) => {
+    add({ kind: 'object' }, collector.events.objectsDeleted)
+    add({ kind: 'block' }, collector.events.blocksDeleted)
+  })
+  counter(registers, 'region_store_gc_deleted_bytes_total', 'Bytes of deleted blocks', [], (add) => add({}, collector.events.bytesDeleted))
+  counter(registers, 'region_store_gc_put_off_total', 'Deletions put off since their root was read', [], (add) => add({}, collector.events.deletionsPutOff))
+  counter(registers, 'region_store_gc_missing_total', 'Objects that a record names and that are not there', [], (add) => add({}, collector.events.liveMissing))
+  counter(registers, 'region_store_scrub_bytes_total', 'Blocks read by the scrub, bytes', [], (add) => add({}, scrubber.events.bytes))
+  counter(registers, 'region_store_scrub_passes_total', 'Passes of the scrub over all blocks', [], (add) => add({}, scrubber.events.passes))
+}
