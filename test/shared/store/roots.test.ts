@@ -121,6 +121,45 @@ t.test('a put before a pass and its commit after it', async (t) => {
   t.equal(store.events.retiredReads, 0)
 })
 
+t.test('a commit in the very moment of the deletion: whichever is first decides, and nothing is half', async (t) => {
+  for (const first of ['commit', 'deletion'] as const) {
+    const setup = withCollector(makeStore(t), 100)
+    const { store, names, collector, clock } = setup
+    const object = objectOf(['a', 'b'])
+    await store.put(ALICE, object)
+    await collector.run()
+    clock.advance(GRACE_MS)
+    const steps = collector.steps()
+    const commit = (): Promise<string> => codeOf(() => names.commit('f', ALICE, object.objectId))
+    // Both have looked at the store before either writes.
+    const [committing, deleting] = first === 'commit' ? [commit(), steps.next()] : (([deletion, code]) => [code, deletion] as const)([steps.next(), commit()] as const)
+    const [code] = await Promise.all([committing, deleting])
+    while ((await steps.next()).done !== true);
+    t.equal(code, first === 'commit' ? 'none' : 'ERR_STORE_FAILED')
+    t.equal(contentOf(store.open(ALICE, object.objectId))?.equals(plainContent(object)) ?? false, first === 'commit')
+    t.equal(blockIds(store).length, first === 'commit' ? 2 : 0)
+    t.same(audit(store), [])
+  }
+})
+
+t.test('a put in the very moment in which its blocks are deleted has them all afterwards', async (t) => {
+  for (const first of ['put', 'deletion'] as const) {
+    const setup = withCollector(makeStore(t), 100)
+    const { store, collector, clock } = setup
+    await store.put(ALICE, objectOf(['a', 'b'], 'before'))
+    await collector.run()
+    clock.advance(GRACE_MS)
+    const steps = collector.steps()
+    t.match((await steps.next()).value, { kind: 'deleted', objects: 1 })
+    const object = objectOf(['a', 'b'], 'after')
+    const both = first === 'put' ? [store.put(ALICE, object), steps.next()] : [steps.next(), store.put(ALICE, object)]
+    await Promise.all(both)
+    while ((await steps.next()).done !== true);
+    t.ok(contentOf(store.open(ALICE, object.objectId))?.equals(plainContent(object)) ?? false, first)
+    t.same(audit(store), [])
+  }
+})
+
 t.test('a live object that is missing is reported and stops nothing', async (t) => {
   const setup = withCollector(makeStore(t))
   const { store, names, collector, environment } = setup
@@ -224,6 +263,15 @@ const commit = fc.tuple(anyName, fc.nat(20)).map(([name, back]) => command(`comm
   if (wasThere !== (code === 'none')) throw new Error(`${wasThere ? 'there' : 'gone'}, and the commit gave ${code}`)
   if (code === 'none') model.named.set(name, chosen)
 }))
+const commitInStep = fc.tuple(anyName, fc.nat(20), fc.boolean()).map(([name, back, stepFirst]) => command(`commit ${name}, put ${back} ago, with a step of a collection`, async (model, real) => {
+  const chosen = model.put.at(-1 - (back % Math.max(1, model.put.length)))
+  if (chosen === undefined) return
+  const step = stepFirst ? real.step() : null
+  const committing = codeOf(() => real.setup.names.commit(name, chosen.account, chosen.object.objectId))
+  const [code] = await Promise.all([committing, step ?? real.step()])
+  if (code === 'none') model.named.set(name, chosen)
+  else if (code !== 'ERR_STORE_FAILED') throw new Error(code)
+}))
 const abort = anyName.map((name) => command(`aborted commit of ${name}`, async (model, real) => {
   const chosen = model.put.at(-1)
   if (chosen === undefined) return
@@ -274,7 +322,7 @@ t.test('against a model: whatever happens in whatever order, what is named reads
   t.comment(`seed ${seed}`)
   let retiredReads = 0
   await fc.assert(
-    fc.asyncProperty(fc.commands([put, put, commit, commit, abort, remove, gcStep, gcSteps, wait, reopen, damage], { maxCommands: 60 }), async (commands) => {
+    fc.asyncProperty(fc.commands([put, put, commit, commitInStep, abort, remove, gcStep, gcSteps, wait, reopen, damage], { maxCommands: 60 }), async (commands) => {
       const real = new Real(tempFolder(t))
       const model: Model = { named: new Map(), put: [] }
       try {
