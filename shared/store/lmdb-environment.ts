@@ -10,7 +10,7 @@
  *     process with an unhandled rejection (seen on a full file system).
  *
  * The map is address space, not memory or disk; lmdb grows it by itself, so a size limit is the business of the
- * tables' owner. One process has an environment open at a time.
+ * tables' owner. One process at a time writes what an environment holds (data-lock.ts); others may read it meanwhile.
  */
 import { mkdirSync, statfsSync } from 'node:fs'
 import { open, type Database, type Key, type RootDatabase } from 'lmdb'
