@@ -22,7 +22,7 @@ const KEY_BYTES = 32
 const SALT_BYTES = 2
 /** Pieces of one object at most: 1 GiB of pages, each alone in its window. */
 export const PIECES_MAX = 262_144
-/** One piece at most; see GROUP_BYTES and SOURCE_PIECE_BYTES. */
+/** One piece at most: far more than a group of pages or a cut of a bundle has. */
 export const PIECE_MAX_BYTES = 1024 * 1024
 
 const hexId = z.string().regex(/^[0-9a-f]{64}$/)
