@@ -16,6 +16,7 @@ import { LinkServer } from '../shared/link/link-server.ts'
 import type { LinkAnswer, LinkHandler, LinkStreamSink, OpenInvocation } from '../shared/link/types.ts'
 import { silentLog } from '../shared/log.ts'
 import { systemRandom } from '../shared/random.ts'
+import { makePopKeys } from '../shared/store/pop-keys.ts'
 import type { InvocationResult } from '../shared/worker/types.ts'
 
 const TOKEN = 'bench'
@@ -49,8 +50,8 @@ async function region(): Promise<void> {
       if (!open.bodyMore) finish()
       return { write: () => true, writeEnd: finish, resume: () => undefined, cancel: () => undefined }
     },
-    snapshot: () => ({ seq: 0, functions: [] }),
-    control: unused, manifest: unused, block: unused, describe: unused, report: unused,
+    snapshot: (_pop, functions) => ({ seq: 0, functions: [], answered: functions.length }),
+    control: unused, chain: unused, blocks: unused, describe: unused, report: unused,
   }
   const app = App()
   new LinkServer({ regionId: 'bench', identity: new TokenIdentity(TOKEN), handler, clock: systemClock, log: silentLog }).attach(app)
@@ -137,7 +138,7 @@ async function pop(quick: boolean): Promise<void> {
     child.once('message', (value) => resolve(Number(value)))
     child.once('exit', () => reject(new Error('the region ended')))
   })
-  const client = new LinkClient({ url: `ws://127.0.0.1:${port}/link`, token: TOKEN, popId: 'bench', clock: systemClock, random: systemRandom, log: silentLog })
+  const client = new LinkClient({ url: `ws://127.0.0.1:${port}/link`, token: TOKEN, popId: 'bench', publicKey: makePopKeys().publicKey, clock: systemClock, random: systemRandom, log: silentLog })
   await new Promise<void>((resolve) => {
     client.onState((state) => {
       if (state.kind === 'open') resolve()

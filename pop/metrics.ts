@@ -38,6 +38,8 @@ export function registerPopMetrics(registry: Registry, { dispatcher, table, hotS
     add({ source: 'disk' }, images.counts.blocksReused)
   })
   counter(registers, 'pop_images_disk_evictions_total', 'Images that left the disk to make room', [], (add) => add({}, images.counts.diskEvictions))
+  counter(registers, 'pop_images_disk_refusals_total', 'Images that did not earn a place on the disk', [], (add) => add({}, images.counts.diskRefusals))
+  counter(registers, 'pop_images_altered_blocks_total', 'Blocks on the disk that were found altered, and fetched again', [], (add) => add({}, images.counts.blocksAltered))
   gauge(registers, 'pop_host_queued_count', 'Invocations that wait for a sandbox', () => host.stats().queued)
   gauge(registers, 'pop_host_running_count', 'Invocations inside sandboxes', () => host.stats().running)
   gauge(registers, 'pop_host_slots_used_count', 'Sandboxes in use', () => host.stats().slotsUsed)

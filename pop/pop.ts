@@ -19,6 +19,7 @@ import type { Log } from '../shared/log.ts'
 import { HotSet } from '../shared/place/hot-set.ts'
 import { DEFAULT_PLACE_POLICY, type PlacePolicy } from '../shared/place/place.ts'
 import type { Random } from '../shared/random.ts'
+import type { PopKeys } from '../shared/store/pop-keys.ts'
 import type { SandboxHost } from '../shared/worker/types.ts'
 import { PopDispatcher } from './dispatcher.ts'
 import { FunctionTable } from './functions.ts'
@@ -26,7 +27,7 @@ import { ImageCache, type ImageDisk } from './image-cache.ts'
 import { registerPopMetrics } from './metrics.ts'
 import type { RegionLink } from './region-link.ts'
 import { Reporter } from './reporter.ts'
-import { Residency } from './residency.ts'
+import { imageRates, Residency } from './residency.ts'
 import { DEFAULT_STALE_MAX_MS, Versions } from './versions.ts'
 
 /** The link as the POP's owner of it: LinkClient has this too. */
@@ -39,6 +40,7 @@ export interface OwnedLink extends RegionLink {
 export interface PopOptions {
   readonly host: SandboxHost
   readonly disk: ImageDisk
+  readonly keys: PopKeys
   /** Given what the POP holds, which the link asks for at each connect. */
   readonly link: (holds: () => readonly FunctionRef[]) => OwnedLink
   readonly clock: Clock
@@ -50,7 +52,7 @@ export interface PopOptions {
   readonly wrapDispatcher?: (inner: Dispatcher) => Dispatcher
   /** Arrivals within 5 minutes that earn a function a place. Default 3; 1 in development shows it at once. */
   readonly admitCount?: number
-  /** Bytes of images of hot functions in memory, without what they share. Default 128 MiB. */
+  /** Bytes of images of hot functions in memory, what they share included. Default 128 MiB. */
   readonly hotSetBytes?: number
   /** Bytes of images on disk. Default 4 GiB. */
   readonly diskBudgetBytes?: number
@@ -90,11 +92,11 @@ export class Pop {
     const log = options.log.child('pop')
     this.#options = options
     this.#log = log
-    this.hotSet = new HotSet({ clock, budgetBytes: options.hotSetBytes ?? 128 * MIB, admitCount: options.admitCount ?? 3 })
+    this.hotSet = new HotSet({ clock, budgetBytes: options.hotSetBytes ?? 128 * MIB, sharedBytes: () => this.images.sharedBytes, admitCount: options.admitCount ?? 3 })
     const table = new FunctionTable({ hotSet: this.hotSet })
     const link = options.link(() => this.#versions.holds())
     this.#link = link
-    this.images = new ImageCache({ host, disk, link, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 4096 * MIB })
+    this.images = new ImageCache({ host, disk, link, keys: options.keys, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 4096 * MIB, rates: () => imageRates(this.hotSet, table) })
     this.#residency = new Residency({ hotSet: this.hotSet, table, images: this.images, clock, log })
     this.#versions = new Versions({
       link, table, clock, random, log,

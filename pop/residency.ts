@@ -6,7 +6,7 @@
  * W2: the bytes of a member are those of all its builds that are here or on their way.
  * W3: after every wait the function is looked at again: it may have been evicted, changed or deleted meanwhile.
  */
-import type { BuildKey } from '../shared/brand.ts'
+import type { BuildKey, ImageId } from '../shared/brand.ts'
 import type { Clock } from '../shared/clock.ts'
 import { toCodedError } from '../shared/errors.ts'
 import type { Log } from '../shared/log.ts'
@@ -73,7 +73,7 @@ export class Residency {
     const { build } = known
     let bytes: number
     try {
-      bytes = await images.sizeOf(build.imageId)
+      bytes = await images.sizeOf(build)
     } catch (error) {
       this.#log.warn('image has no manifest', { function: entry.hot.key, code: toCodedError(error).code })
       return 'later'
@@ -96,13 +96,13 @@ export class Residency {
   /** If the host has no memory left, the hot set's budget was too large: the lowest makes room, once. */
   async #pull(known: KnownBuild): Promise<PullOutcome> {
     const { hotSet, images } = this.#options
-    const outcome = await images.pull(known.build.imageId)
+    const outcome = await images.pull(known.build)
     if (outcome.kind !== 'no-room') return outcome
     const lowest = hotSet.lowest((entry) => !this.#owns(entry, known))
     if (lowest === null) return outcome
     hotSet.evict(lowest)
     this.#sendAway(lowest, 'memory')
-    return images.pull(known.build.imageId)
+    return images.pull(known.build)
   }
 
   #owns(hot: HotEntry, known: KnownBuild): boolean {
@@ -145,6 +145,15 @@ export class Residency {
       return entry !== undefined && [...entry.resident.values()].some(({ build }) => build.imageId === imageId)
     })
   }
+}
+
+/** How often the images of functions that live here are asked for; those of several functions by all of them. */
+export function imageRates(hotSet: HotSet, table: FunctionTable): Map<ImageId, number> {
+  const rates = new Map<ImageId, number>()
+  for (const hot of hotSet.members()) {
+    for (const { build } of table.ofHotEntry(hot)?.resident.values() ?? []) rates.set(build.imageId, (rates.get(build.imageId) ?? 0) + hotSet.rateOf(hot))
+  }
+  return rates
 }
 
 function residentBytes(entry: FunctionEntry): number {

@@ -10,8 +10,9 @@ import { LINK_PATH } from '../shared/link/link-server.ts'
 import { MIB } from '../shared/limits.ts'
 import type { Log } from '../shared/log.ts'
 import { systemRandom } from '../shared/random.ts'
-import { LmdbImageStore } from '../shared/store/lmdb-image-store.ts'
+import { loadPopKeys } from '../shared/store/pop-keys.ts'
 import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
+import { DiskCache } from './disk-cache.ts'
 import { Pop } from './pop.ts'
 
 export interface StartedPop {
@@ -27,7 +28,9 @@ const ACCOUNT_IN_FLIGHT_MAX = 10_000
 export async function startPop(config: PopConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedPop> {
   // Without a data folder images are kept as long as the process.
   const temporary = config.dataDir === null ? mkdtempSync(join(tmpdir(), 'outpost-pop-')) : null
-  const disk = LmdbImageStore.open({ path: join(config.dataDir ?? temporary ?? '', 'images') })
+  const folder = config.dataDir ?? temporary ?? ''
+  const keys = loadPopKeys(join(folder, 'pop-key.json'))
+  const disk = await DiskCache.open({ path: join(folder, 'cache'), clock })
   const logLines = new FunctionLogLines({ tier: 'pop', clock, log })
   const host = await createSandboxHost({
     workers, slots: DEFAULT_SLOTS, memoryMib: config.memoryMib, queueMax: DEFAULT_QUEUE_MAX, clock, log,
@@ -36,8 +39,8 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
     onException: (build, requestId, exception) => logLines.addException(build, requestId, exception),
   })
   const pop = new Pop({
-    host, disk, clock, random: systemRandom, log,
-    link: (holds) => new LinkClient({ url: linkUrl(config.regionUrl), token: config.token, popId: `${hostname()}-${config.port}`, clock, random: systemRandom, log, holds }),
+    host, disk, keys, clock, random: systemRandom, log,
+    link: (holds) => new LinkClient({ url: linkUrl(config.regionUrl), token: config.token, popId: `${hostname()}-${config.port}`, publicKey: keys.publicKey, clock, random: systemRandom, log, holds }),
     http: { mode: config.dev ? 'dev' : 'production', host: config.host, port: config.port, adminPort: config.adminPort },
     wrapDispatcher: (inner) => logLines.atPop(inner),
     accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,

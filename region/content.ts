@@ -11,6 +11,7 @@ import type { ObjectStore, OpenObject, SealedObject } from '../shared/store/obje
 import type { ObjectKey } from '../shared/store/object-tables.ts'
 import { imageObjectId, pagesOf, piecesOf, storedGroupsOf } from '../shared/store/page-groups.ts'
 import { parseObjectId } from '../shared/store/sealed-manifest.ts'
+import type { SealedBlockId } from '../shared/store/types.ts'
 
 /** No customer's account: those are twelve digits. */
 export const PLATFORM_ACCOUNT = 'platform'
@@ -53,12 +54,6 @@ export class Content {
     return toStoredImage(imageId, object)
   }
 
-  /** An image of whatever account, for a caller who may have any. */
-  readAnyImage(imageId: ImageId): StoredImage | null {
-    const [account] = this.#store.tables.holders(imageObjectId(imageId))
-    return account === undefined ? null : this.readImage(account, imageId)
-  }
-
   hasImage(account: string, imageId: ImageId): boolean {
     return this.#store.has(account, imageObjectId(imageId)) || this.#store.has(PLATFORM_ACCOUNT, imageObjectId(imageId))
   }
@@ -66,6 +61,11 @@ export class Content {
   /** For a POP that was granted a function of `account`. Null if it is not there. */
   sealedImage(account: string, imageId: ImageId): SealedObject | null {
     return this.#store.openSealed(account, imageObjectId(imageId)) ?? this.#store.openSealed(PLATFORM_ACCOUNT, imageObjectId(imageId))
+  }
+
+  /** A block as it is stored. Throws ERR_STORE_BLOCK if it is missing or altered. */
+  sealedBlock(id: SealedBlockId): Uint8Array {
+    return this.#store.sealedBlock(id)
   }
 
   /** `id`: SHA-256 of the bytes. */

@@ -3,7 +3,10 @@
  * answers the control plane.
  *
  *   front door --> invoke, control     (Dispatcher)
- *   POPs, by the link --> invoke, control, manifest, block, describe, snapshot, report     (LinkHandler, `links`)
+ *   POPs, by the link --> invoke, control, chain, blocks, describe, snapshot, report     (LinkHandler, `links`)
+ *
+ * G1: whatever a POP asks for it asks for in the name of a function, and gets only if that function is granted to it:
+ *     runs, descriptions, and of images those that the function's builds are made of.
  *
  * Owns the sandboxes' images (ImageResidency) and the way of a publish (Publisher); content, registry, builder and host
  * come by constructor and are closed by whoever made them.
@@ -14,15 +17,15 @@ import { controlFailure, handleControl } from '../shared/api/router.ts'
 import type { Authenticator } from '../shared/api/keys.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
 import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeCall, Placement } from '../shared/http/types.ts'
-import type { FunctionDescription, FunctionRef, FunctionVersions, LinkAnswer, LinkHandler, LinkInvocation, OpenInvocation, PopReport, RegionAdvice, VersionSnapshot } from '../shared/link/types.ts'
+import { LINK_BUILDS_PER_ANSWER } from '../shared/limits.ts'
+import type { FunctionDescription, FunctionRef, FunctionVersions, LinkAnswer, LinkHandler, LinkInvocation, OpenInvocation, VersionSnapshot } from '../shared/link/types.ts'
 import type { Log } from '../shared/log.ts'
 import type { ImageBuilder } from '../shared/microvm/build-types.ts'
-import type { BlockId } from '../shared/microvm/manifest.ts'
 import type { BuildSpec, SandboxHost } from '../shared/worker/types.ts'
 import type { Content } from './content.ts'
 import { controlInvoke, invokeTarget } from './control-invoke.ts'
 import { ImageResidency } from './image-residency.ts'
-import { PlainImages } from './plain-images.ts'
+import { ImageSupply } from './image-supply.ts'
 import { Publisher } from './publish.ts'
 import type { FunctionChange, Registry } from './registry.ts'
 import { Run, type RunDeps, type RunSink } from './run.ts'
@@ -176,15 +179,21 @@ export class Region implements Dispatcher {
   }
 
   #makeLinkHandler(): LinkHandler {
-    const images = new PlainImages(this.#deps.content)
+    const { content, registry } = this.#deps
+    const images = new ImageSupply({
+      sealedImage: (account, imageId) => content.sealedImage(account, imageId),
+      block: (id) => content.sealedBlock(id),
+      chainOf: (account, functionName, imageId) => registry.chainOf(account, functionName, imageId),
+      requireGrant: (popId, account, functionName) => this.#requireGrant(popId, account, functionName),
+    })
     return {
       invoke: (popId, open, deadlineAtMs, answer) => this.#invokeForPop(popId, open, deadlineAtMs, answer),
       control: (_popId, call) => this.control(call),
-      manifest: (_popId, imageId) => images.manifest(imageId),
-      block: (_popId, id: BlockId) => images.page(id),
+      chain: (pop, image, from, known) => images.chain(pop, image, from, known),
+      blocks: (popId, image, wanted) => images.blocks(popId, image, wanted),
       describe: (popId, account, functionName, qualifier) => this.#describe(popId, account, functionName, qualifier),
       snapshot: (popId, functions) => this.#snapshot(popId, functions),
-      report: (popId, report) => this.#report(popId, report),
+      report: () => ({ pull: [] }),
     }
   }
 
@@ -222,15 +231,17 @@ export class Region implements Dispatcher {
   #snapshot(popId: string, functions: readonly FunctionRef[]): VersionSnapshot {
     const seq = this.#deps.registry.seq()
     const known: FunctionVersions[] = []
+    let answered = 0
+    let builds = 0
     for (const { account, functionName } of functions) {
+      if (builds >= LINK_BUILDS_PER_ANSWER) break
+      answered += 1
       const live = this.#deps.registry.liveBuilds(account, functionName)
-      if (live.keys.length > 0 && this.#grants.allows(popId, account, functionName)) known.push({ account, functionName, seq: live.seq, builds: live.keys })
+      if (live.keys.length === 0 || !this.#grants.allows(popId, account, functionName)) continue
+      builds += live.keys.length
+      known.push({ account, functionName, seq: live.seq, builds: live.keys })
     }
-    return { seq, functions: known }
-  }
-
-  #report(popId: string, report: PopReport): RegionAdvice {
-    return { ...this.#snapshot(popId, report.held), pull: [] }
+    return { seq, functions: known, answered }
   }
 
   #requireGrant(popId: string, account: string, functionName: string): void {

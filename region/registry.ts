@@ -17,7 +17,7 @@ import type { BuildKey, ImageId } from '../shared/brand.ts'
 import type { AliasRecord, FunctionReader, FunctionRecord, FunctionTransaction, VersionRecord } from '../shared/api/records.ts'
 import { LATEST, functionArn, isVersionNumber } from '../shared/api/names.ts'
 import { CodedError } from '../shared/errors.ts'
-import { CHANGE_TOMBSTONES_MAX } from '../shared/limits.ts'
+import { CHANGE_TOMBSTONES_MAX, VERSIONS_PER_FUNCTION_MAX } from '../shared/limits.ts'
 import { silentLog, type Log } from '../shared/log.ts'
 import type { Keyring } from '../shared/store/keyring.ts'
 import type { LmdbEnvironment, Table } from '../shared/store/lmdb-environment.ts'
@@ -194,6 +194,16 @@ export class Registry {
   /** See SecretsTable.reseal. */
   resealSecrets(): Promise<number> {
     return this.#tables.secrets.reseal()
+  }
+
+  /** The images, ancestors first, of a build that some version of the function names and that runs `imageId`; null if there is none. */
+  chainOf(account: string, functionName: string, imageId: ImageId): readonly ImageId[] | null {
+    const reader = this.read(account, functionName)
+    const latest = reader.function()?.latest
+    if (latest === undefined) return null
+    if (latest.build.imageIds.at(-1) === imageId) return latest.build.imageIds
+    const version = reader.versions(0, VERSIONS_PER_FUNCTION_MAX).find(({ build }) => build.imageIds.at(-1) === imageId)
+    return version?.build.imageIds ?? null
   }
 
   /**

@@ -97,6 +97,8 @@ export const SIGNATURE_SKEW_MAX_MS = 15 * 60 * 1000
 export const LINK_STREAMS_MAX = 4096
 /** Bytes that one direction of a stream may send before the receiver has taken any: 64 blocks, and 200 Mbit/s at 10 ms. */
 export const LINK_CREDIT_BYTES = 256 * KIB
+/** The same for an answer that is known to be large, a pull of blocks or of manifests: what 1 Gbit/s brings in 67 ms, so an image comes in one round trip. The receiver keeps up with it by design; the sender reads only what its socket takes. */
+export const LINK_BULK_CREDIT_BYTES = 8 * MIB
 /** Payload of one data frame. Larger ones would hold up the small frames of other streams. */
 export const LINK_DATA_MAX_BYTES = 64 * KIB
 /** Any frame, encoded. An open or head frame holds at most REQUEST_HEADERS_MAX_BYTES of headers, a URL and 64 KiB of body. */
@@ -121,8 +123,18 @@ export const LINK_DEADLINE_GRACE_MS = 2_000
 export const LINK_CANCEL_GRACE_MS = 5_000
 /** Functions that one snapshot request or report names: more than a POP's images fit in memory. */
 export const LINK_FUNCTIONS_MAX = 10_000
-/** Block ids in one request: 64 hex digits each, so about 33 KiB of a frame. */
-export const LINK_BLOCKS_PER_REQUEST_MAX = 512
+/** Blocks in one request, by number: five bytes each at most, so 40 KiB of a frame, for 32 MiB of pages. */
+export const LINK_BLOCKS_PER_REQUEST_MAX = 8_192
+/** One block as it travels: a group of pages, and what sealing adds. */
+export const LINK_BLOCK_MAX_BYTES = 64 * KIB + 256
+/** Images from a function's own up to its engine's base: each shared package may be one. A longer chain is a fault of the region. */
+export const IMAGE_CHAIN_MAX = 64
+/** Ancestors that a POP names as known in one question: 64 hex digits each, so 17 KiB of a frame. */
+export const LINK_KNOWN_IMAGES_MAX = 256
+/** Builds that one answer about versions names, 250 bytes each: a function more than reaches it still fits, which has VERSIONS_PER_FUNCTION_MAX at most. The rest is asked for again. */
+export const LINK_BUILDS_PER_ANSWER = 4_000
+/** Estimated bytes of one report; what a POP has to say beyond it goes into the next. */
+export const LINK_REPORT_BYTES = 1 * MIB
 /** Links that a region accepts, and those of them that have not yet said who they are. */
 export const LINK_CONNECTIONS_MAX = 512
 export const LINK_HANDSHAKES_MAX = 64

@@ -11,7 +11,7 @@
 import type { CodedErrorData, ErrorCode } from '../errors.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, formatMessage } from '../errors.ts'
-import { LINK_FUNCTIONS_MAX, LINK_SOCKET_MAX_BYTES, REQUEST_HEADERS_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT } from '../limits.ts'
+import { LINK_BULK_CREDIT_BYTES, LINK_CREDIT_BYTES, LINK_FUNCTIONS_MAX, LINK_SOCKET_MAX_BYTES, REQUEST_HEADERS_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { LinkCarrier } from './carrier.ts'
 import type { CarrierOwner } from './carrier.ts'
@@ -28,8 +28,8 @@ import type { FunctionRef, FunctionVersions, LinkStream, LinkStreamSink, Version
 
 /** From dialling to the end of the snapshot. */
 const CONNECT_TIMEOUT_MS = 10_000
-/** A snapshot of so many functions fits LINK_ANSWER_MAX_BYTES though each has VERSIONS_PER_FUNCTION_MAX builds of 100 bytes. */
-const SNAPSHOT_FUNCTIONS_PER_QUESTION = 200
+/** Functions asked for at once; the region answers as many as fit. */
+const SNAPSHOT_FUNCTIONS_PER_QUESTION = 1_000
 const PING_INTERVAL_MS = 5_000
 const PONG_TIMEOUT_MS = 5_000
 /** How often deadlines and pings are looked at. */
@@ -41,6 +41,7 @@ export interface ClientConnectionDeps {
   readonly url: string
   readonly token: string
   readonly popId: string
+  readonly publicKey: string
   readonly clock: Clock
   readonly log: Log
   readonly dial: Dial
@@ -52,7 +53,7 @@ export interface ClientConnectionDeps {
 
 export interface ClientConnectionEvents {
   onOpen(regionId: string): void
-  onGoaway(drainMs: number): void
+  onGoaway(drainMs: number, uptimeMs: number): void
   onVersions(event: VersionEvent): void
   /** The last stream of this connection has ended. */
   onIdle(): void
@@ -130,7 +131,8 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
 
   /** Asks a question and collects the answer. Rejects with a CodedError. */
   async query(query: QueryName, body: Uint8Array, remainingMs: number, answerMaxBytes: number): Promise<CollectedAnswer> {
-    return AnswerCollector.collect((sink) => this.open({ kind: 'query', query, body, bodyMore: false, remainingMs }, sink), answerMaxBytes)
+    const creditBytes = query === 'chain' ? LINK_BULK_CREDIT_BYTES : LINK_CREDIT_BYTES
+    return AnswerCollector.collect((sink) => this.open({ kind: 'query', query, body, bodyMore: false, remainingMs, creditBytes }, sink), answerMaxBytes)
   }
 
   /** Ends the connection; streams fail. What was written leaves first. */
@@ -197,7 +199,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
       credit: (id, bytes) => this.#stream(id)?.onCredit(bytes),
       goaway: (drainMs) => {
         if (this.#state.kind !== 'open' && this.#state.kind !== 'syncing') throw new MalformedError('goaway out of order')
-        this.#events.onGoaway(drainMs)
+        this.#events.onGoaway(drainMs, this.#uptimeMs(this.#state))
       },
       ping: (nonce) => writePong(this.#carrier.outbox, nonce),
       pong: (nonce) => {
@@ -231,7 +233,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
   #greet(): void {
     if (this.#state.kind !== 'dialling') return
     this.#state = { kind: 'greeting', sinceMs: this.#state.sinceMs }
-    writeHello(this.#carrier.outbox, this.#deps.popId, this.#deps.token)
+    writeHello(this.#carrier.outbox, this.#deps.popId, this.#deps.token, this.#deps.publicKey)
     this.#carrier.outbox.flush()
   }
 
@@ -245,14 +247,12 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     let seq = Infinity
     const functions: FunctionVersions[] = []
     try {
-      for (let at = 0; at === 0 || at < refs.length; at += SNAPSHOT_FUNCTIONS_PER_QUESTION) {
-        const asked = refs.slice(at, at + SNAPSHOT_FUNCTIONS_PER_QUESTION)
-        const part = await this.#askSnapshot(asked)
+      for await (const { asked, answer } of this.#snapshots(refs)) {
         // The connection may have ended while the answer was under way.
         if (this.#state !== state) return
-        for (const ref of asked) knownSeq.set(keyOf(ref), part.seq)
-        seq = Math.min(seq, part.seq)
-        functions.push(...part.functions)
+        for (const ref of asked) knownSeq.set(keyOf(ref), answer.seq)
+        seq = Math.min(seq, answer.seq)
+        functions.push(...answer.functions)
       }
     } catch (error) {
       if (error instanceof CodedError) this.#destroy(error.code, error.message)
@@ -267,11 +267,26 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     this.#events.onOpen(state.regionId)
   }
 
-  async #askSnapshot(refs: readonly FunctionRef[]): Promise<VersionSnapshot> {
-    const answer = await AnswerCollector.collect(
-      (sink) => this.#start({ kind: 'query', query: 'snapshot', body: encodeRefs(refs), bodyMore: false, remainingMs: CONNECT_TIMEOUT_MS }, sink),
-    )
-    return decodeAs(versionSnapshotSchema, answer.body)
+  /** The state of functions now, all of them. Rejects with a CodedError or a MalformedError. */
+  async snapshot(refs: readonly FunctionRef[]): Promise<readonly FunctionVersions[]> {
+    const functions: FunctionVersions[] = []
+    for await (const { answer } of this.#snapshots(refs)) functions.push(...answer.functions)
+    return functions
+  }
+
+  /** Asks in parts, once even if nothing is asked for; each answer comes with the functions that it is about. */
+  async *#snapshots(refs: readonly FunctionRef[]): AsyncGenerator<{ readonly asked: readonly FunctionRef[]; readonly answer: VersionSnapshot }> {
+    let at = 0
+    do {
+      const asked = refs.slice(at, at + SNAPSHOT_FUNCTIONS_PER_QUESTION)
+      const { body } = await AnswerCollector.collect(
+        (sink) => this.#start({ kind: 'query', query: 'snapshot', body: encodeRefs(asked), bodyMore: false, remainingMs: CONNECT_TIMEOUT_MS, creditBytes: LINK_CREDIT_BYTES }, sink),
+      )
+      const answer = decodeAs(versionSnapshotSchema, body)
+      if (answer.answered > asked.length || (answer.answered === 0 && asked.length > 0)) throw new MalformedError('a snapshot of other functions')
+      yield { asked: asked.slice(0, answer.answered), answer }
+      at += answer.answered
+    } while (at < refs.length)
   }
 
   #start(frame: AnyOpen, sink: LinkStreamSink): LinkStream | CodedErrorData {
@@ -336,8 +351,11 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     for (const stream of [...this.#streams.values()]) stream.onLinkLost()
     this.#streams.clear()
     this.#carrier.close()
-    const uptimeMs = state.kind === 'open' ? this.#deps.clock.monotonicMs() - state.sinceMs : 0
-    this.#events.onClosed(this.#failure ?? { code: 'ERR_REGION_LOST', reason: 'connection lost' }, uptimeMs)
+    this.#events.onClosed(this.#failure ?? { code: 'ERR_REGION_LOST', reason: 'connection lost' }, this.#uptimeMs(state))
+  }
+
+  #uptimeMs(state: State): number {
+    return state.kind === 'open' ? this.#deps.clock.monotonicMs() - state.sinceMs : 0
   }
 }
 

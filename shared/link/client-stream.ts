@@ -10,7 +10,7 @@
  */
 import { toCodedError } from '../errors.ts'
 import type { CodedErrorData } from '../errors.ts'
-import { LINK_CANCEL_GRACE_MS, LINK_DATA_MAX_BYTES, LINK_DEADLINE_GRACE_MS } from '../limits.ts'
+import { LINK_CANCEL_GRACE_MS, LINK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_DEADLINE_GRACE_MS } from '../limits.ts'
 import type { StartKind } from '../outcome.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import { MalformedError } from './codec.ts'
@@ -55,7 +55,7 @@ export class ClientStream implements LinkStream, InboundReader {
     this.#sink = sink
     this.#what = frame.kind === 'invoke' ? frame.functionName : frame.kind === 'query' ? frame.query : 'the control plane'
     this.#outbound = new OutboundBody(id, carrier, () => this.#onDrain())
-    this.#inbound = new InboundBody(id, carrier, this)
+    this.#inbound = new InboundBody(id, carrier, this, frame.kind === 'query' ? frame.creditBytes : LINK_CREDIT_BYTES)
     this.#openedAtSent = carrier.outbox.sent
   }
 

@@ -2,10 +2,11 @@
  * Flow control of one direction of one stream.
  *
  * F1  Bytes leave and are handed out in order and without loss.
- * F2  A sender never has more than LINK_CREDIT_BYTES outstanding; a receiver that sees more closes the link.
+ * F2  A sender never has more than its window outstanding, LINK_CREDIT_BYTES unless the receiver gave more when it
+ *     opened the stream; a receiver that sees more closes the link.
  * F3  What has to wait is copied, counted in the carrier's budget, and given back on every way out (`drop`).
  * F4  A receiver grants credit only for bytes that its reader has taken while it is not pausing, so a slow reader
- *     holds at most LINK_CREDIT_BYTES here and stops its own stream only.
+ *     holds at most its window here and stops its own stream only.
  * F5  Data waits while the socket holds more than LINK_SOCKET_HIGH_WATER_BYTES; waiting senders then take turns, one
  *     frame each, so a large body does not hold up the others.
  */
@@ -13,9 +14,6 @@ import { LINK_CREDIT_BYTES, LINK_DATA_MAX_BYTES } from '../limits.ts'
 import { MalformedError } from './codec.ts'
 import { FRAME, writeBodyEnd, writeCredit } from './frames.ts'
 import type { Outbox } from './outbox.ts'
-
-/** Credit is granted in steps of half the window: fewer frames, and a sender at full speed never runs dry. */
-const CREDIT_STEP_BYTES = LINK_CREDIT_BYTES / 2
 
 /** What a stream needs of its connection. */
 export interface Carrier {
@@ -37,7 +35,8 @@ export class OutboundBody {
   readonly #id: number
   readonly #carrier: Carrier
   readonly #onDrain: () => void
-  #creditBytes = LINK_CREDIT_BYTES
+  readonly #windowBytes: number
+  #creditBytes: number
   /** Copies, oldest at `#queueIndex`. */
   #queue: Uint8Array[] = []
   #queueIndex = 0
@@ -48,10 +47,12 @@ export class OutboundBody {
   #mark: 'bodyEnd' | 'none' = 'bodyEnd'
   #afterEnd: (() => void) | null = null
 
-  constructor(id: number, carrier: Carrier, onDrain: () => void) {
+  constructor(id: number, carrier: Carrier, onDrain: () => void, windowBytes = LINK_CREDIT_BYTES) {
     this.#id = id
     this.#carrier = carrier
     this.#onDrain = onDrain
+    this.#windowBytes = windowBytes
+    this.#creditBytes = windowBytes
   }
 
   /** Counts bytes that travelled inside an open or head frame. */
@@ -93,7 +94,7 @@ export class OutboundBody {
 
   /** The peer takes more. Throws MalformedError for more than was ever outstanding. */
   credit(bytes: number): void {
-    if (bytes === 0 || this.#creditBytes + bytes > LINK_CREDIT_BYTES) throw new MalformedError('credit beyond the window')
+    if (bytes === 0 || this.#creditBytes + bytes > this.#windowBytes) throw new MalformedError('credit beyond the window')
     this.#creditBytes += bytes
     if (this.#queuedBytes > 0) this.#carrier.awaitTurn(this)
   }
@@ -157,7 +158,9 @@ export class InboundBody {
   readonly #carrier: Carrier
   readonly #reader: InboundReader
   /** What the peer may still send. */
-  #windowBytes = LINK_CREDIT_BYTES
+  #windowBytes: number
+  /** Credit is granted in steps of half the window: fewer frames, and a sender at full speed never runs dry. */
+  readonly #stepBytes: number
   /** Taken by the reader and not yet granted again. */
   #takenBytes = 0
   #queue: Uint8Array[] = []
@@ -170,10 +173,12 @@ export class InboundBody {
   #state: 'open' | 'closed' = 'open'
   #afterDelivery: (() => void) | null = null
 
-  constructor(id: number, carrier: Carrier, reader: InboundReader) {
+  constructor(id: number, carrier: Carrier, reader: InboundReader, windowBytes = LINK_CREDIT_BYTES) {
     this.#id = id
     this.#carrier = carrier
     this.#reader = reader
+    this.#windowBytes = windowBytes
+    this.#stepBytes = windowBytes / 2
   }
 
   /** Counts bytes that travelled inside an open or head frame and were taken. */
@@ -218,7 +223,7 @@ export class InboundBody {
     if (!this.#paused) return
     this.#paused = false
     if (this.#delivering) return
-    // At most LINK_CREDIT_BYTES wait, so shifting costs little.
+    // At most a window waits, so shifting costs little.
     for (let chunk = this.#queue.shift(); chunk !== undefined; chunk = this.#next()) {
       this.#queuedBytes -= chunk.length
       this.#carrier.release(chunk.length)
@@ -263,7 +268,7 @@ export class InboundBody {
   }
 
   #grant(): void {
-    if (this.#paused || this.#ended || this.#state === 'closed' || this.#takenBytes < CREDIT_STEP_BYTES) return
+    if (this.#paused || this.#ended || this.#state === 'closed' || this.#takenBytes < this.#stepBytes) return
     const bytes = this.#takenBytes
     this.#takenBytes = 0
     this.#windowBytes += bytes

@@ -2,10 +2,10 @@
  * Frames of the link: arrays whose first item is the type. `write...` puts one into an outbox, `dispatchFrame` checks
  * one that came in and calls the receiver's method for it.
  *
- *   hello    [1, protocol, popId, token]                     POP to region, first
+ *   hello    [1, protocol, popId, token, publicKey]          POP to region, first
  *   welcome  [2, protocol, regionId]                         region to POP, the answer
  *   fault    [3, code, params]                               why this link is closed now, last
- *   open     [4, stream, remainingMs, bodyBytes|null, more, 0, ...invocation] or 1, ...control or 2, ...query
+ *   open     [4, stream, remainingMs, bodyBytes|null, more, 0, ...invocation] or 1, ...control or 2, query, credit
  *   started  [5, stream]
  *   head     [6, stream, status, headers, startKind, version, bytes|null, last]
  *   data     [7, stream, bytes]                              either way
@@ -18,12 +18,13 @@
  *   ping     [14, number]   pong [15, number]                either way
  *   version  [16, seq, account, functionName, builds]        region to POP
  *
+ * `credit` of a query is what its answer may send before any of it was taken; all else starts with LINK_CREDIT_BYTES.
  * Stream numbers start at 1 and grow by one with each open. They are not reused: 2^53 last longer than any link.
  */
 import type { BuildKey } from '../brand.ts'
 import { isErrorCode } from '../errors.ts'
 import type { CodedErrorData, ErrorParams } from '../errors.ts'
-import { LINK_DATA_MAX_BYTES, LINK_EXCEPTION_MAX_CHARS, LINK_LOGS_MAX_BYTES, LINK_MESSAGE_MAX_BYTES } from '../limits.ts'
+import { LINK_BULK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_EXCEPTION_MAX_CHARS, LINK_LOGS_MAX_BYTES, LINK_MESSAGE_MAX_BYTES } from '../limits.ts'
 import { OUTCOMES, START_KINDS } from '../outcome.ts'
 import type { StartKind } from '../outcome.ts'
 import type { InvocationResult } from '../worker/types.ts'
@@ -32,14 +33,14 @@ import type { Outbox } from './outbox.ts'
 import type { FunctionVersions, OpenFrame } from './types.ts'
 
 /** Both ends must speak the same; a change to any frame changes it. */
-export const LINK_PROTOCOL = 1
+export const LINK_PROTOCOL = 2
 
 export const FRAME = {
   hello: 1, welcome: 2, fault: 3, open: 4, started: 5, head: 6, data: 7, bodyEnd: 8, end: 9, error: 10, cancel: 11,
   credit: 12, goaway: 13, ping: 14, pong: 15, version: 16,
 } as const
 
-export const QUERIES = ['describe', 'snapshot', 'report', 'manifest', 'blocks'] as const
+export const QUERIES = ['describe', 'snapshot', 'report', 'chain', 'blocks'] as const
 export type QueryName = (typeof QUERIES)[number]
 
 /** A small question to the region; `body` is its encoded parameters. */
@@ -49,13 +50,15 @@ export interface OpenQuery {
   readonly body: Uint8Array | null
   readonly bodyMore: boolean
   readonly remainingMs: number
+  /** Bytes of the answer that may be under way; at most LINK_BULK_CREDIT_BYTES. */
+  readonly creditBytes: number
 }
 
 export type AnyOpen = OpenFrame | OpenQuery
 
 /** What a connection does with each frame. Bytes are views of the message. */
 export interface FrameReceiver {
-  hello(protocol: number, popId: string, token: string): void
+  hello(protocol: number, popId: string, token: string, publicKey: string): void
   welcome(protocol: number, regionId: string): void
   fault(error: CodedErrorData): void
   open(id: number, frame: AnyOpen): void
@@ -73,8 +76,8 @@ export interface FrameReceiver {
   version(versions: FunctionVersions): void
 }
 
-export function writeHello(outbox: Outbox, popId: string, token: string): void {
-  outbox.push([FRAME.hello, LINK_PROTOCOL, popId, token])
+export function writeHello(outbox: Outbox, popId: string, token: string, publicKey: string): void {
+  outbox.push([FRAME.hello, LINK_PROTOCOL, popId, token, publicKey])
 }
 
 export function writeWelcome(outbox: Outbox, regionId: string): void {
@@ -98,7 +101,7 @@ export function writeOpen(outbox: Outbox, id: number, frame: AnyOpen, body: Uint
         FRAME.open, id, frame.remainingMs, body, bodyMore, 1, frame.requestId, frame.method, frame.rawPath, frame.headers, frame.clientIp,
       ])
     case 'query':
-      return outbox.push([FRAME.open, id, frame.remainingMs, body, bodyMore, 2, QUERIES.indexOf(frame.query)])
+      return outbox.push([FRAME.open, id, frame.remainingMs, body, bodyMore, 2, QUERIES.indexOf(frame.query), frame.creditBytes])
   }
 }
 
@@ -193,8 +196,8 @@ export function dispatchFrame(frame: readonly unknown[], receiver: FrameReceiver
       items(frame, 2)
       return receiver.goaway(natural(frame, 1))
     case FRAME.hello:
-      items(frame, 4)
-      return receiver.hello(natural(frame, 1), text(frame, 2), text(frame, 3))
+      items(frame, 5)
+      return receiver.hello(natural(frame, 1), text(frame, 2), text(frame, 3), text(frame, 4))
     case FRAME.welcome:
       items(frame, 3)
       return receiver.welcome(natural(frame, 1), text(frame, 2))
@@ -227,8 +230,8 @@ function readOpen(frame: readonly unknown[]): AnyOpen {
         clientIp: text(frame, 10), remainingMs,
       }
     case 2:
-      items(frame, 7)
-      return { kind: 'query', query: oneOf(QUERIES, frame, 6), body, bodyMore, remainingMs }
+      items(frame, 8)
+      return { kind: 'query', query: oneOf(QUERIES, frame, 6), body, bodyMore, remainingMs, creditBytes: bulkCredit(frame, 7) }
     default:
       throw new MalformedError('unknown kind of stream')
   }
@@ -288,6 +291,12 @@ function items(frame: readonly unknown[], count: number): void {
 function natural(frame: readonly unknown[], index: number): number {
   const value = frame[index]
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw new MalformedError(`item ${index} is not a number`)
+  return value
+}
+
+function bulkCredit(frame: readonly unknown[], index: number): number {
+  const value = natural(frame, index)
+  if (value > LINK_BULK_CREDIT_BYTES) throw new MalformedError('credit beyond the largest window')
   return value
 }
 

@@ -15,30 +15,30 @@ import type { Clock } from '../clock.ts'
 import { CodedError } from '../errors.ts'
 import type { CodedErrorData, ErrorCode } from '../errors.ts'
 import type { ControlCall, ControlReply } from '../http/types.ts'
-import { CONTROL_BODY_MAX_BYTES, LINK_ANSWER_MAX_BYTES, LINK_BLOCKS_PER_REQUEST_MAX, LINK_BUFFERED_MAX_BYTES, LINK_STREAMS_MAX } from '../limits.ts'
+import { CONTROL_BODY_MAX_BYTES, LINK_ANSWER_MAX_BYTES, LINK_BLOCKS_PER_REQUEST_MAX, LINK_BUFFERED_MAX_BYTES, LINK_BULK_CREDIT_BYTES, LINK_KNOWN_IMAGES_MAX, LINK_STREAMS_MAX } from '../limits.ts'
 import type { Log } from '../log.ts'
-import { imageIdOf } from '../microvm/manifest.ts'
-import type { BlockId } from '../microvm/manifest.ts'
 import type { Random } from '../random.ts'
+import type { SealedBlockId } from '../store/types.ts'
 import { Backoff } from './backoff.ts'
-import { BlockReader } from './blocks.ts'
+import { BlockReader, selectionsOf } from './blocks.ts'
+import type { WantedBlock } from './blocks.ts'
 import { ClientConnection } from './client-connection.ts'
 import type { LinkFailure } from './client-connection.ts'
 import { encodeValue, MalformedError } from './codec.ts'
 import { AnswerCollector } from './collect.ts'
 import { dialWebSocket } from './dial.ts'
 import type { Dial } from './dial.ts'
-import { adviceSchema, decodeAs, descriptionSchema } from './values.ts'
-import type { FunctionDescription, FunctionRef, LinkStream, LinkStreamSink, OpenFrame, PopReport, RegionAdvice, VersionEvent } from './types.ts'
+import { adviceSchema, chainSchema, decodeAs, descriptionSchema } from './values.ts'
+import type { FunctionDescription, FunctionRef, FunctionVersions, ImageChain, ImageRef, LinkStream, LinkStreamSink, OpenFrame, PopReport, RegionAdvice, VersionEvent } from './types.ts'
 
 /** A question has this long; a region answers in milliseconds or not at all. */
 const QUERY_TIMEOUT_MS = 10_000
-/** One request of blocks: 512 pages at a slow 1 Mbit/s. */
-const BLOCKS_TIMEOUT_MS = 30_000
-/** Requests for blocks under way at once; each has its own credit. */
-const BLOCK_REQUESTS_MAX = 4
+/** Blocks come slowly on a bad line, and nobody waits for them but the pull: 32 MiB at 2 Mbit/s. */
+const BLOCKS_TIMEOUT_MS = 130_000
 /** Connections that finish their streams after a goaway. More says that the region restarts all the time. */
 const RETIRING_MAX = 4
+/** A region that drains for longer than this counts as away. */
+const GOAWAY_DRAIN_MAX_MS = 900_000
 /** How often a description that was overtaken by a change is asked for again. */
 const DESCRIBE_ATTEMPTS_MAX = 4
 
@@ -47,6 +47,8 @@ export interface LinkClientDeps {
   readonly url: string
   readonly token: string
   readonly popId: string
+  /** What the region wraps keys of images for; see shared/store/pop-keys.ts. */
+  readonly publicKey: string
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -146,36 +148,39 @@ export class LinkClient {
     )
   }
 
-  /** The encoded manifest, verified, or null if the region has no such image. Rejects with a CodedError. */
-  async getManifest(imageId: ImageId): Promise<Uint8Array | null> {
-    const { status, body } = await this.#connection('an image').query('manifest', encodeValue({ imageId }), QUERY_TIMEOUT_MS, LINK_ANSWER_MAX_BYTES)
-    if (status === 404) return null
-    if (imageIdOf(body) !== imageId) throw new CodedError('ERR_STORE_BLOCK', [imageId, 'altered on its way'])
-    return body
+  /**
+   * An image's ancestry from `from` on, descendants first, up to the first in `known` or as far as one answer reaches;
+   * null if the region's function has no such image. Manifests are sealed as they came: not verified. Rejects with a CodedError.
+   */
+  async getChain(image: ImageRef, from: ImageId, known: readonly ImageId[]): Promise<ImageChain | null> {
+    const question = encodeValue({ image: plainRef(image), from, known: known.slice(0, LINK_KNOWN_IMAGES_MAX) })
+    const { body } = await this.#connection('an image').query('chain', question, QUERY_TIMEOUT_MS, LINK_ANSWER_MAX_BYTES)
+    return decode(() => decodeAs(chainSchema, body))
   }
 
   /**
-   * Fetches blocks and gives each to `onBlock` once its hash was verified, in any order; the bytes are the caller's
-   * own. Resolves when all were given; rejects with ERR_STORE_BLOCK for one that is missing or altered, or with the
-   * link's error. A repeated id is given as often.
+   * Fetches blocks of an image's ancestry and gives each to `onBlock` once its hash was verified, in the order asked
+   * for; the bytes are the caller's own. Resolves when all were given; rejects with ERR_STORE_BLOCK for one that is
+   * missing or altered, or with the link's error.
    */
-  async getBlocks(ids: readonly BlockId[], onBlock: (id: BlockId, block: Uint8Array) => void): Promise<void> {
-    let next = 0
+  async getBlocks(image: ImageRef, wanted: readonly WantedBlock[], onBlock: (id: SealedBlockId, block: Uint8Array) => void): Promise<void> {
     const connection = this.#connection('an image')
-    const fetchSome = async (): Promise<void> => {
-      while (next < ids.length) {
-        const part = ids.slice(next, next + LINK_BLOCKS_PER_REQUEST_MAX)
-        next += part.length
-        try {
-          await BlockReader.read(part, onBlock, (body, sink) => connection.open({ kind: 'query', query: 'blocks', body, bodyMore: false, remainingMs: BLOCKS_TIMEOUT_MS }, sink))
-        } catch (error) {
-          // The other requests under way stop at their end.
-          next = ids.length
-          throw error
-        }
-      }
+    for (let at = 0; at < wanted.length; at += LINK_BLOCKS_PER_REQUEST_MAX) {
+      const part = wanted.slice(at, at + LINK_BLOCKS_PER_REQUEST_MAX)
+      const body = encodeValue({ image: plainRef(image), wanted: selectionsOf(part) })
+      await BlockReader.read(part, onBlock, (sink) => connection.open({ kind: 'query', query: 'blocks', body, bodyMore: false, remainingMs: BLOCKS_TIMEOUT_MS, creditBytes: LINK_BULK_CREDIT_BYTES }, sink))
     }
-    await Promise.all(Array.from({ length: BLOCK_REQUESTS_MAX }, fetchSome))
+  }
+
+  /** The state of functions now; those missing are gone. Rejects with a CodedError. */
+  async snapshot(functions: readonly FunctionRef[]): Promise<readonly FunctionVersions[]> {
+    try {
+      return await this.#connection('versions').snapshot(functions)
+    } catch (error) {
+      return decode(() => {
+        throw error
+      })
+    }
   }
 
   /** What a qualifier stands for now (L4), or null. Rejects with a CodedError. */
@@ -198,7 +203,7 @@ export class LinkClient {
     }
   }
 
-  /** Tells the region how this POP does. Rejects with a CodedError. */
+  /** Tells the region how this POP does, one part of a report. Rejects with a CodedError. */
   async report(report: PopReport): Promise<RegionAdvice> {
     const { body } = await this.#connection('a report').query('report', encodeValue(report), QUERY_TIMEOUT_MS, LINK_ANSWER_MAX_BYTES)
     return decode(() => decodeAs(adviceSchema, body))
@@ -249,12 +254,12 @@ export class LinkClient {
   }
 
   #connect(): void {
-    const { url, token, popId, clock, holds = () => [], streamsMax = LINK_STREAMS_MAX, bufferedMaxBytes = LINK_BUFFERED_MAX_BYTES, dial = dialWebSocket } = this.#deps
+    const { url, token, popId, publicKey, clock, holds = () => [], streamsMax = LINK_STREAMS_MAX, bufferedMaxBytes = LINK_BUFFERED_MAX_BYTES, dial = dialWebSocket } = this.#deps
     const connection: ClientConnection = new ClientConnection(
-      { url, token, popId, clock, log: this.#log, dial, holds, streamsMax: Math.min(streamsMax, LINK_STREAMS_MAX), bufferedMaxBytes },
+      { url, token, popId, publicKey, clock, log: this.#log, dial, holds, streamsMax: Math.min(streamsMax, LINK_STREAMS_MAX), bufferedMaxBytes },
       {
         onOpen: (regionId) => this.#onOpen(connection, regionId),
-        onGoaway: () => this.#onGoaway(connection),
+        onGoaway: (drainMs, uptimeMs) => this.#onGoaway(connection, drainMs, uptimeMs),
         onVersions: (event) => this.#onVersions(connection, event),
         onIdle: () => this.#endIdleConnections(),
         onClosed: (failure, uptimeMs) => this.#onClosed(connection, failure, uptimeMs),
@@ -274,8 +279,9 @@ export class LinkClient {
   }
 
   /** L3. */
-  #onGoaway(connection: ClientConnection): void {
+  #onGoaway(connection: ClientConnection, drainMs: number, uptimeMs: number): void {
     if (!this.#isCurrent(connection)) return
+    this.#backoff.goodbye(uptimeMs, Math.min(drainMs, GOAWAY_DRAIN_MAX_MS), this.#deps.clock.monotonicMs())
     this.#log.info('The region asks for another connection')
     if (connection.streamCount === 0 || this.#retiring.size >= RETIRING_MAX) connection.close('ERR_DRAINING', 'goaway')
     else {
@@ -297,7 +303,7 @@ export class LinkClient {
   #onClosed(connection: ClientConnection, failure: LinkFailure, uptimeMs: number): void {
     this.#retiring.delete(connection)
     if (this.#isCurrent(connection)) {
-      const delayMs = this.#backoff.next(uptimeMs)
+      const delayMs = this.#backoff.next(uptimeMs, this.#deps.clock.monotonicMs())
       const nowMs = this.#deps.clock.nowMs()
       this.#log.warn('Link is down', { code: failure.code, reason: failure.reason, retryInMs: delayMs })
       const cancelTimer = this.#deps.clock.after(delayMs, () => this.#connect())
@@ -329,6 +335,11 @@ export class LinkClient {
       this.#log.error('A listener of the link failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
     }
   }
+}
+
+/** Callers may give more than what is to travel. */
+function plainRef({ account, functionName, imageId }: ImageRef): ImageRef {
+  return { account, functionName, imageId }
 }
 
 function unreachable(what: string): CodedErrorData {

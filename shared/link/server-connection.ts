@@ -9,8 +9,9 @@
  */
 import type { Clock } from '../clock.ts'
 import type { CodedErrorData } from '../errors.ts'
-import { LINK_BUFFERED_MAX_BYTES, LINK_STREAMS_MAX } from '../limits.ts'
+import { LINK_BUFFERED_MAX_BYTES, LINK_CREDIT_BYTES, LINK_STREAMS_MAX } from '../limits.ts'
 import type { Log } from '../log.ts'
+import { isPopPublicKey } from '../store/pop-keys.ts'
 import { LinkCarrier } from './carrier.ts'
 import type { CarrierOwner, Transport } from './carrier.ts'
 import { MalformedError } from './codec.ts'
@@ -19,7 +20,7 @@ import type { AnyOpen, FrameReceiver } from './frames.ts'
 import { runControl, runQuery } from './server-runs.ts'
 import { ServerStream } from './server-stream.ts'
 import type { ServerStreamOwner } from './server-stream.ts'
-import type { FunctionVersions, LinkHandler, LinkInvocation, PopIdentity } from './types.ts'
+import type { FunctionVersions, LinkHandler, LinkHello, LinkInvocation, PopIdentity, PopPeer } from './types.ts'
 
 /** A POP sends its hello at once. */
 const HELLO_TIMEOUT_MS = 5_000
@@ -55,7 +56,7 @@ export interface ServerConnectionEvents {
 
 type State =
   | { readonly kind: 'greeting' | 'verifying'; readonly sinceMs: number }
-  | { readonly kind: 'open'; readonly popId: string }
+  | { readonly kind: 'open'; readonly popId: string; readonly publicKey: string }
   | { readonly kind: 'closed' }
 
 export class ServerConnection implements CarrierOwner, ServerStreamOwner {
@@ -191,7 +192,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
       goaway: never,
       version: never,
       pong: never,
-      hello: (protocol, popId, token) => this.#onHello(protocol, popId, token),
+      hello: (protocol, popId, token, publicKey) => this.#onHello(protocol, popId, token, publicKey),
       fault: (error) => {
         this.#deps.log.warn('A POP closes its link', { popId: this.popId, code: error.code, why: String(error.params[0] ?? '') })
         this.#socket.destroy()
@@ -208,17 +209,19 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
     }
   }
 
-  #onHello(protocol: number, popId: string, token: string): void {
+  #onHello(protocol: number, popId: string, token: string, publicKey: string): void {
     if (this.#state.kind !== 'greeting') throw new MalformedError('second hello')
     if (protocol !== LINK_PROTOCOL) throw new MalformedError(`protocol ${protocol}, this is ${LINK_PROTOCOL}`)
     if (!POP_ID.test(popId)) throw new MalformedError('not a POP id')
+    if (!isPopPublicKey(publicKey)) throw new MalformedError('not a public key')
     const state: State = { kind: 'verifying', sinceMs: this.#state.sinceMs }
     this.#state = state
-    this.#verify(state, popId, token).catch((error: unknown) => this.onFault(error))
+    this.#verify(state, { popId, token, publicKey }).catch((error: unknown) => this.onFault(error))
   }
 
-  async #verify(state: State, popId: string, token: string): Promise<void> {
-    const verdict = await this.#deps.identity.verify({ popId, token })
+  async #verify(state: State, hello: LinkHello): Promise<void> {
+    const { popId, publicKey } = hello
+    const verdict = await this.#deps.identity.verify(hello)
     // The socket may have closed meanwhile.
     if (this.#state !== state) return
     if (verdict.kind === 'refused') {
@@ -231,13 +234,13 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
       this.#refuse(refusal)
       return
     }
-    this.#state = { kind: 'open', popId: verdict.popId }
+    this.#state = { kind: 'open', popId: verdict.popId, publicKey }
     this.#deps.log.info('A POP has connected', { popId: verdict.popId })
     writeWelcome(this.#carrier.outbox, this.#deps.regionId)
   }
 
   #onOpen(id: number, frame: AnyOpen): void {
-    const popId = this.#requireOpen()
+    const { popId, publicKey } = this.#requireOpen()
     if (id !== this.#lastStreamId + 1) throw new MalformedError('stream number out of order')
     if (this.#streams.size >= LINK_STREAMS_MAX) throw new MalformedError('too many streams')
     this.#lastStreamId = id
@@ -247,9 +250,9 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
       return
     }
     const remainingMs = Math.min(frame.remainingMs, REMAINING_MAX_MS)
-    const stream = new ServerStream(id, remainingMs, this.#carrier, this, this.#deps.clock.monotonicMs())
+    const stream = new ServerStream(id, remainingMs, frame.kind === 'query' ? frame.creditBytes : LINK_CREDIT_BYTES, this.#carrier, this, this.#deps.clock.monotonicMs())
     this.#streams.set(id, stream)
-    stream.begin(frame.body?.length ?? 0, frame.bodyMore, () => this.#run(popId, frame, remainingMs, stream))
+    stream.begin(frame.body?.length ?? 0, frame.bodyMore, () => this.#run({ popId, publicKey }, frame, remainingMs, stream))
   }
 
   #refusal(frame: AnyOpen): CodedErrorData | null {
@@ -259,18 +262,18 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
     return null
   }
 
-  #run(popId: string, frame: AnyOpen, remainingMs: number, stream: ServerStream): LinkInvocation {
+  #run(pop: PopPeer, frame: AnyOpen, remainingMs: number, stream: ServerStream): LinkInvocation {
     const { handler, clock } = this.#deps
     switch (frame.kind) {
       case 'invoke': {
         // The body is the handler's own, the message is not.
         const owned = frame.body === null ? frame : { ...frame, body: Uint8Array.prototype.slice.call(frame.body) }
-        return handler.invoke(popId, owned, clock.nowMs() + remainingMs, stream)
+        return handler.invoke(pop.popId, owned, clock.nowMs() + remainingMs, stream)
       }
       case 'control':
-        return runControl(popId, frame, handler, this.#carrier, stream, (error) => this.onHandlerFault(error))
+        return runControl(pop.popId, frame, handler, this.#carrier, stream, (error) => this.onHandlerFault(error))
       case 'query':
-        return runQuery(popId, frame, handler, this.#carrier, stream, (error) => this.onHandlerFault(error))
+        return runQuery(pop, frame, handler, this.#carrier, stream, (error) => this.onHandlerFault(error))
     }
   }
 
@@ -282,9 +285,9 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
   }
 
   /** V1. */
-  #requireOpen(): string {
+  #requireOpen(): PopPeer {
     if (this.#state.kind !== 'open') throw new MalformedError('frame before the hello was answered')
-    return this.#state.popId
+    return this.#state
   }
 
   /** Says why and closes. */

@@ -4,13 +4,12 @@
  */
 import { CodedError } from '../errors.ts'
 import { CONTROL_BODY_MAX_BYTES, MIB } from '../limits.ts'
-import type { BlockId } from '../microvm/manifest.ts'
 import { encodeValue, MalformedError } from './codec.ts'
 import { BlockWriter } from './blocks.ts'
 import type { Carrier } from './flow.ts'
 import type { OpenQuery } from './frames.ts'
-import { blocksRequestSchema, decodeAs, describeSchema, manifestRequestSchema, refsSchema, reportSchema } from './values.ts'
-import type { LinkAnswer, LinkHandler, LinkInvocation, OpenControl } from './types.ts'
+import { blocksRequestSchema, chainRequestSchema, decodeAs, describeSchema, refsSchema, reportSchema } from './values.ts'
+import type { BlockSelection, ImageRef, LinkAnswer, LinkHandler, LinkInvocation, OpenControl, PopPeer } from './types.ts'
 
 /** A report or snapshot request of LINK_FUNCTIONS_MAX functions, about 300 bytes each. */
 const QUERY_BODY_MAX_BYTES = 4 * MIB
@@ -93,18 +92,19 @@ export function runControl(popId: string, open: OpenControl, handler: LinkHandle
   return new CollectingRun(open.body, CONTROL_BODY_MAX_BYTES, carrier, answer, onFault, (body) => handler.control(popId, { requestId, method, rawPath, headers, body, clientIp }))
 }
 
-export function runQuery(popId: string, open: OpenQuery, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer, onFault: (error: unknown) => void): LinkInvocation {
-  if (open.query !== 'blocks') return new CollectingRun(open.body, QUERY_BODY_MAX_BYTES, carrier, answer, onFault, (body) => answerQuery(popId, open, body, handler))
+export function runQuery(pop: PopPeer, open: OpenQuery, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer, onFault: (error: unknown) => void): LinkInvocation {
+  if (open.query !== 'blocks') return new CollectingRun(open.body, QUERY_BODY_MAX_BYTES, carrier, answer, onFault, (body) => answerQuery(pop, open, body, handler))
   if (open.body === null || open.bodyMore) throw new CodedError('ERR_LINK_PROTOCOL', ['a request for blocks comes in one frame'])
-  const ids = blockIds(open.body)
-  const writer = new BlockWriter(ids, (id) => handler.block(popId, id), answer)
+  const { image, wanted } = blocksRequest(open.body)
+  const count = wanted.reduce((sum, { numbers }) => sum + numbers.length, 0)
+  const writer = new BlockWriter(count, handler.blocks(pop.popId, image, wanted), answer)
   writer.start()
   return writer
 }
 
-function blockIds(body: Uint8Array): readonly BlockId[] {
+function blocksRequest(body: Uint8Array): { readonly image: ImageRef; readonly wanted: readonly BlockSelection[] } {
   try {
-    return decodeAs(blocksRequestSchema, body).ids
+    return decodeAs(blocksRequestSchema, body)
   } catch (error) {
     throw codedOf(error)
   }
@@ -117,7 +117,8 @@ function codedOf(error: unknown): CodedError {
   return new CodedError('ERR_INTERNAL', ['the region failed'], { cause: error })
 }
 
-async function answerQuery(popId: string, open: OpenQuery, body: Uint8Array, handler: LinkHandler): Promise<Reply> {
+async function answerQuery(pop: PopPeer, open: OpenQuery, body: Uint8Array, handler: LinkHandler): Promise<Reply> {
+  const { popId } = pop
   switch (open.query) {
     case 'describe': {
       const { account, functionName, qualifier } = decodeAs(describeSchema, body)
@@ -127,9 +128,9 @@ async function answerQuery(popId: string, open: OpenQuery, body: Uint8Array, han
       return value(await handler.snapshot(popId, decodeAs(refsSchema, body)))
     case 'report':
       return value(await handler.report(popId, decodeAs(reportSchema, body)))
-    case 'manifest': {
-      const manifest = await handler.manifest(popId, decodeAs(manifestRequestSchema, body).imageId)
-      return manifest === null ? { status: 404, headers: '', body: new Uint8Array(0) } : { status: 200, headers: '', body: manifest }
+    case 'chain': {
+      const { image, from, known } = decodeAs(chainRequestSchema, body)
+      return value(await handler.chain(pop, image, from, new Set(known)))
     }
     case 'blocks':
       throw new CodedError('ERR_INTERNAL', ['blocks are streamed'])

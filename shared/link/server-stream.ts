@@ -38,14 +38,15 @@ export class ServerStream implements LinkAnswer, InboundReader {
   #said: 'nothing' | 'started' | 'head' | 'body' | 'ending' | 'done' = 'nothing'
   #canceled = false
 
-  constructor(id: number, remainingMs: number, carrier: Carrier, owner: ServerStreamOwner, nowMs: number) {
+  /** `creditBytes`: what the POP takes of the answer at first. */
+  constructor(id: number, remainingMs: number, creditBytes: number, carrier: Carrier, owner: ServerStreamOwner, nowMs: number) {
     this.id = id
     this.remainingMs = remainingMs
     this.deadlineAtMs = nowMs + remainingMs
     this.#overdueAtMs = this.deadlineAtMs + LINK_DEADLINE_GRACE_MS
     this.#carrier = carrier
     this.#owner = owner
-    this.#outbound = new OutboundBody(id, carrier, () => this.#onDrain())
+    this.#outbound = new OutboundBody(id, carrier, () => this.#onDrain(), creditBytes)
     this.#inbound = new InboundBody(id, carrier, this)
   }
 

@@ -9,7 +9,6 @@
 import type { BuildKey, ImageId } from '../brand.ts'
 import type { CodedErrorData } from '../errors.ts'
 import type { ControlCall, ControlReply } from '../http/types.ts'
-import type { BlockId } from '../microvm/manifest.ts'
 import type { StartKind } from '../outcome.ts'
 import type { BuildSpec, HostStats, InvocationKind, InvocationResult } from '../worker/types.ts'
 
@@ -121,6 +120,31 @@ export interface FunctionRef {
   readonly functionName: string
 }
 
+/** An image that one of a function's builds runs. What a POP is given of images it is given in the name of a function. */
+export interface ImageRef extends FunctionRef {
+  readonly imageId: ImageId
+}
+
+/** One image of a chain as it travels. */
+export interface ChainLink {
+  readonly imageId: ImageId
+  /** Sealed; whoever takes it verifies it. */
+  readonly manifest: Uint8Array
+  /** The manifest's data key, wrapped for the POP that asked. */
+  readonly wrappedKey: Uint8Array
+}
+
+/** A chain or a part of it, descendants first: the function's own image, then its parent, and so on. */
+export interface ImageChain {
+  readonly links: readonly ChainLink[]
+}
+
+/** Blocks of one image of a chain, by their place among the distinct ones of its sealed manifest (`blocksOf`). */
+export interface BlockSelection {
+  readonly imageId: ImageId
+  readonly numbers: readonly number[]
+}
+
 /** What a region knows of one function's versions, complete each time and not a difference. */
 export interface FunctionVersions extends FunctionRef {
   /** The region's number of the change that made this so; grows with every change of anything. */
@@ -138,6 +162,8 @@ export type VersionEvent =
 export interface VersionSnapshot {
   readonly seq: number
   readonly functions: readonly FunctionVersions[]
+  /** Of the functions asked for, this many from the first on are answered, at least one; the rest is to be asked for again. */
+  readonly answered: number
 }
 
 /** What a qualifier stands for at the moment of `seq`. */
@@ -155,25 +181,38 @@ export interface FunctionCounts extends FunctionRef {
   readonly cpuUs: number
 }
 
-/** What a POP tells its region every 10 s; counters cover the time since the report before. */
+/** A function of which a POP has images. */
+export interface HeldFunction extends FunctionRef {
+  readonly builds: readonly BuildKey[]
+}
+
+/** What a POP tells its region every 10 s; counters cover the time since the report before. What does not fit one goes into further parts. */
 export interface PopReport {
-  /** Grows by one per report; a gap says that one was lost. */
+  /** Grows by one per report, the same for all its parts; a gap says that one was lost. */
   readonly sequence: number
+  /** From 0, below `parts`. Functions and what is held are divided among the parts, the rest is in each. */
+  readonly part: number
+  readonly parts: number
   readonly periodMs: number
   readonly functions: readonly FunctionCounts[]
-  readonly held: readonly (FunctionRef & { readonly builds: readonly BuildKey[] })[]
+  readonly held: readonly HeldFunction[]
   readonly host: HostStats
 }
 
-export interface RegionAdvice extends VersionSnapshot {
+export interface RegionAdvice {
   /** Worth pulling ahead of demand. */
   readonly pull: readonly FunctionRef[]
 }
 
 /** What a POP says of itself first. */
-export interface LinkHello {
-  readonly popId: string
+export interface LinkHello extends PopPeer {
   readonly token: string
+}
+
+export interface PopPeer {
+  readonly popId: string
+  /** X25519, of the pair that the POP made for itself. */
+  readonly publicKey: string
 }
 
 export type IdentityVerdict =
@@ -191,12 +230,17 @@ export interface LinkHandler {
   /** Runs an invocation. `deadlineAtMs` is `remainingMs` on this host's clock. Events may come before it returns. */
   invoke(popId: string, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation
   control(popId: string, call: ControlCall): Promise<ControlReply>
-  /** The encoded manifest, or null. */
-  manifest(popId: string, imageId: ImageId): Uint8Array | null | Promise<Uint8Array | null>
-  block(popId: string, id: BlockId): Uint8Array | null
+  /**
+   * An image's ancestry from `from` on, which is the image or one of its ancestors, up to the first in `known` or to the
+   * end, cut where LINK_ANSWER_MAX_BYTES would be exceeded. Null: the function has no such image. Throws
+   * ERR_LINK_IDENTITY if the function is not granted to the POP.
+   */
+  chain(pop: PopPeer, image: ImageRef, from: ImageId, known: ReadonlySet<ImageId>): ImageChain | null | Promise<ImageChain | null>
+  /** A reader of blocks of an image's ancestry, numbered through all selections; null for one that is not there. Throws as `chain`, and for what is not in the ancestry. */
+  blocks(popId: string, image: ImageRef, wanted: readonly BlockSelection[]): (at: number) => Uint8Array | null | Promise<Uint8Array | null>
   /** Null: no such function or qualifier. */
   describe(popId: string, account: string, functionName: string, qualifier: string | null): FunctionDescription | null | Promise<FunctionDescription | null>
-  /** The state of the functions asked for; those that do not exist may be left out. */
+  /** The state of functions asked for, as many as fit an answer; those that do not exist may be left out. */
   snapshot(popId: string, functions: readonly FunctionRef[]): VersionSnapshot | Promise<VersionSnapshot>
   report(popId: string, report: PopReport): RegionAdvice | Promise<RegionAdvice>
 }

@@ -4,17 +4,16 @@
  */
 import { z } from 'zod'
 import type { BuildKey, ImageId } from '../brand.ts'
-import { LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX } from '../limits.ts'
-import type { BlockId } from '../microvm/manifest.ts'
+import { IMAGE_CHAIN_MAX, LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX, LINK_KNOWN_IMAGES_MAX } from '../limits.ts'
 import type { BuildSpec } from '../worker/types.ts'
 import { decodeValue, encodeValue, MalformedError } from './codec.ts'
-import type { FunctionDescription, FunctionRef, PopReport, RegionAdvice, VersionSnapshot } from './types.ts'
+import type { BlockSelection, FunctionDescription, FunctionRef, ImageChain, ImageRef, PopReport, RegionAdvice, VersionSnapshot } from './types.ts'
 
 const count = z.number().int().nonnegative()
 const name = z.string().max(1_024)
 const buildKey = z.custom<BuildKey>((value) => typeof value === 'string' && value.length <= 2_048)
 const imageId = z.custom<ImageId>((value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
-const blockId = z.custom<BlockId>((value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array)
 const functionRef = z.object({ account: name, functionName: name })
 const functionVersions = z.object({ account: name, functionName: name, seq: count, builds: z.array(buildKey) })
 const positive = z.number().positive()
@@ -36,23 +35,26 @@ const hostStats = z.object({
 })
 
 export const refsSchema: z.ZodType<readonly FunctionRef[]> = z.array(functionRef).max(LINK_FUNCTIONS_MAX)
-export const versionSnapshotSchema: z.ZodType<VersionSnapshot> = z.object({ seq: count, functions: z.array(functionVersions).max(LINK_FUNCTIONS_MAX) })
+export const versionSnapshotSchema: z.ZodType<VersionSnapshot> = z.object({ seq: count, functions: z.array(functionVersions).max(LINK_FUNCTIONS_MAX), answered: count })
 export const describeSchema = z.object({ account: name, functionName: name, qualifier: name.nullable() })
 export const descriptionSchema: z.ZodType<FunctionDescription | null> = z
   .object({ seq: count, routes: z.array(z.object({ weight: z.number().min(0).max(1), build: buildSpec })).min(1).max(16) })
   .nullable()
-export const manifestRequestSchema = z.object({ imageId })
-export const blocksRequestSchema = z.object({ ids: z.array(blockId).max(LINK_BLOCKS_PER_REQUEST_MAX) })
+const imageRef: z.ZodType<ImageRef> = functionRef.extend({ imageId })
+export const chainRequestSchema = z.object({ image: imageRef, from: imageId, known: z.array(imageId).max(LINK_KNOWN_IMAGES_MAX) })
+export const chainSchema: z.ZodType<ImageChain | null> = z.object({ links: z.array(z.object({ imageId, manifest: bytes, wrappedKey: bytes })).min(1).max(IMAGE_CHAIN_MAX) }).nullable()
+const blockSelection: z.ZodType<BlockSelection> = z.object({ imageId, numbers: z.array(count).max(LINK_BLOCKS_PER_REQUEST_MAX) })
+export const blocksRequestSchema = z.object({ image: imageRef, wanted: z.array(blockSelection).max(IMAGE_CHAIN_MAX) })
 export const reportSchema: z.ZodType<PopReport> = z.object({
   sequence: count,
+  part: count,
+  parts: count,
   periodMs: count,
   functions: z.array(functionRef.extend({ arrivals: count, local: count, forwarded: count, failed: count, cpuUs: count })).max(LINK_FUNCTIONS_MAX),
   held: z.array(functionRef.extend({ builds: z.array(buildKey) })).max(LINK_FUNCTIONS_MAX),
   host: hostStats,
 })
-export const adviceSchema: z.ZodType<RegionAdvice> = z.object({
-  seq: count, functions: z.array(functionVersions).max(LINK_FUNCTIONS_MAX), pull: z.array(functionRef).max(LINK_FUNCTIONS_MAX),
-})
+export const adviceSchema: z.ZodType<RegionAdvice> = z.object({ pull: z.array(functionRef).max(LINK_FUNCTIONS_MAX) })
 
 export function encodeRefs(refs: readonly FunctionRef[]): Uint8Array {
   return encodeValue(refs.map(({ account, functionName }) => ({ account, functionName })))

@@ -31,15 +31,17 @@ export interface ImageManifest {
   readonly entries: Readonly<Record<string, number>>
   /** Page index (4 KiB) and content, ascending by index. */
   readonly pages: readonly (readonly [index: number, block: BlockId])[]
+  /** Indexes of pages that a request was seen to need, if the builder looked: they are fetched first. */
+  readonly workingSet?: readonly number[]
 }
 
 /** Pages of an image at most: 1 GiB. A manifest beyond it is refused. */
 const PAGES_MAX = 262_144
 
 export function encodeManifest(manifest: ImageManifest): Uint8Array {
-  const { format, engineBuild, parentId, layer, virtualPages, globals, entries, pages } = manifest
+  const { format, engineBuild, parentId, layer, virtualPages, globals, entries, pages, workingSet } = manifest
   return Buffer.from(JSON.stringify({
-    format, engineBuild, parentId, layer, virtualPages, globals: sorted(globals), entries: sorted(entries), pages,
+    format, engineBuild, parentId, layer, virtualPages, globals: sorted(globals), entries: sorted(entries), pages, workingSet,
   }))
 }
 
@@ -72,6 +74,7 @@ export function decodeManifest(encoded: Uint8Array, expected: ImageId): ImageMan
     if (block !== ZERO_BLOCK && !/^[0-9a-f]{64}$/.test(block)) refuse('malformed')
     previous = index
   }
+  if (value.workingSet !== undefined && !(Array.isArray(value.workingSet) && value.workingSet.length <= PAGES_MAX)) refuse('malformed')
   return value
 }
 

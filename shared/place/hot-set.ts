@@ -6,7 +6,7 @@
  * It may be admitted after `admitCount` arrivals within `admitWindowMs`. If the budget is taken, it displaces the
  * lowest, but only those whose score it exceeds by `hysteresis`: near equals do not push each other out in turns.
  *
- * S1: the bytes of all members stay within the budget.
+ * S1: the bytes of all members stay within the budget, less what they share.
  *
  * Entries of functions that are no members belong to the caller, who bounds how many there are.
  */
@@ -15,6 +15,8 @@ import type { Clock } from '../clock.ts'
 export interface HotSetOptions {
   readonly clock: Clock
   readonly budgetBytes: number
+  /** Bytes of the budget that belong to no member alone: what several are made from. Default 0. */
+  readonly sharedBytes?: () => number
   /** Default 10 minutes. */
   readonly halfLifeMs?: number
   /** Arrivals that earn a look, and within what time. Default 3 in 5 minutes; 1 admits at once. At most 100. */
@@ -51,6 +53,7 @@ const ADMIT_COUNT_MAX = 100
 export class HotSet {
   readonly #clock: Clock
   readonly #budgetBytes: number
+  readonly #sharedBytes: () => number
   readonly #halfLifeMs: number
   readonly #admitCount: number
   readonly #admitWindowMs: number
@@ -61,6 +64,7 @@ export class HotSet {
   constructor(options: HotSetOptions) {
     this.#clock = options.clock
     this.#budgetBytes = options.budgetBytes
+    this.#sharedBytes = options.sharedBytes ?? (() => 0)
     this.#halfLifeMs = options.halfLifeMs ?? 600_000
     this.#admitCount = Math.min(ADMIT_COUNT_MAX, Math.max(1, options.admitCount ?? 3))
     this.#admitWindowMs = options.admitWindowMs ?? 300_000
@@ -105,8 +109,10 @@ export class HotSet {
     if (!entry.member && !this.#earned(entry, nowMs)) return { kind: 'refused', why: 'early' }
     if (bytes > this.#budgetBytes) return this.#refuse(entry, 'budget')
     const evicted: HotEntry[] = []
-    let freeBytes = this.#budgetBytes - this.#usedBytes + entry.bytes
-    if (freeBytes < bytes) {
+    let freeBytes = this.#budgetBytes - this.#sharedBytes() - this.#usedBytes + entry.bytes
+    // Who shrinks has its place already, however much the shared part has grown since.
+    const shrinks = entry.member && bytes <= entry.bytes
+    if (freeBytes < bytes && !shrinks) {
       const asking = this.#score(entry, bytes, nowMs)
       for (const other of this.#lowestFirst(nowMs)) {
         if (other === entry) continue

@@ -7,11 +7,8 @@
  *     piece -> block                block-seal.ts: key from the content, id from the ciphertext
  *     head + keys -> manifest       sealed-manifest.ts: sealed under a random data key
  *     data key -> wrapped           keyring.ts for the account, pop-keys.ts for a POP that the function is granted to
- *
- * `ImageStore` below is a POP's cache of plain images.
  */
-import type { Brand, ImageId } from '../brand.ts'
-import type { BlockId, ImageManifest } from '../microvm/manifest.ts'
+import type { Brand } from '../brand.ts'
 
 /** SHA-256 of a sealed block, ciphertext and tag: 64 hex digits. */
 export type SealedBlockId = Brand<string, 'SealedBlockId'>
@@ -68,21 +65,3 @@ export interface BlockSource {
   /** The sealed block, not yet verified, or null. */
   fetchBlock(id: SealedBlockId): Promise<Uint8Array | null>
 }
-
-export interface ImageStore {
-  /**
-   * Stores an image and all its blocks atomically; resolves once it is on disk. Storing what is there already writes
-   * nothing. Throws ERR_STORE_FULL with nothing stored.
-   */
-  putImage(imageId: ImageId, encodedManifest: Uint8Array, blocks: ReadonlyMap<BlockId, Uint8Array>): Promise<void>
-  /** The encoded manifest, or null. */
-  getManifest(imageId: ImageId): Uint8Array | null
-  /** A verified block, or null if it is not there. Throws ERR_STORE_BLOCK if it is altered. The bytes are the caller's own. */
-  getBlock(id: BlockId): Uint8Array | null
-  hasBlock(id: BlockId): boolean
-  /** Drops an image and the blocks that no other image names. */
-  deleteImage(imageId: ImageId): Promise<void>
-  close(): Promise<void>
-}
-
-export type { ImageManifest }

@@ -5,18 +5,26 @@ import { CodedError, type CodedErrorData } from '../../shared/errors.ts'
 import type { Answer, AnswerSink, ControlCall, ControlReply, InvokeCall, Placement } from '../../shared/http/types.ts'
 import { DEFAULT_FUNCTION_LIMITS, type FunctionLimits } from '../../shared/limits.ts'
 import type { LinkState } from '../../shared/link/link-client.ts'
-import type { FunctionDescription, FunctionVersions, LinkStream, LinkStreamSink, OpenFrame, OpenInvocation, PopReport, RegionAdvice, VersionEvent } from '../../shared/link/types.ts'
+import type { WantedBlock } from '../../shared/link/blocks.ts'
+import type { CacheEntry } from '../../shared/place/disk-eviction.ts'
+import type { ChainLink, FunctionDescription, FunctionRef, FunctionVersions, ImageChain, ImageRef, LinkStream, LinkStreamSink, OpenFrame, OpenInvocation, PopReport, RegionAdvice, VersionEvent } from '../../shared/link/types.ts'
 import { createLog, type Log, type LogFields } from '../../shared/log.ts'
 import { PAGE_BYTES, blockIdOf, encodeManifest, imageIdOf, type BlockId, type ImageManifest } from '../../shared/microvm/manifest.ts'
 import { HotSet } from '../../shared/place/hot-set.ts'
 import { DEFAULT_PLACE_POLICY } from '../../shared/place/place.ts'
 import { seededRandom } from '../../shared/random.ts'
+import { blockKey, contentDigest, sealBlock, sealedBlockId } from '../../shared/store/block-seal.ts'
+import { GROUP_BYTES, imageObjectId, piecesOf } from '../../shared/store/page-groups.ts'
+import { makePopKeys, wrapForPop } from '../../shared/store/pop-keys.ts'
+import { encodeSealedManifest, newDataKey, sealManifest } from '../../shared/store/sealed-manifest.ts'
+import type { SealedBlockId } from '../../shared/store/types.ts'
 import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from '../../shared/worker/types.ts'
 import { PopDispatcher, type PopDispatcherOptions } from '../../pop/dispatcher.ts'
+import type { StoredImage } from '../../pop/disk-cache.ts'
 import { FunctionTable } from '../../pop/functions.ts'
 import { ImageCache, type ImageDisk } from '../../pop/image-cache.ts'
 import type { OwnedLink } from '../../pop/pop.ts'
-import { Residency } from '../../pop/residency.ts'
+import { imageRates, Residency } from '../../pop/residency.ts'
 import { Versions } from '../../pop/versions.ts'
 
 export const ACCOUNT = '000000000000'
@@ -37,26 +45,48 @@ export async function settle(): Promise<void> {
 
 // Images.
 
+/** Of the POP in every test. */
+export const POP_KEYS = makePopKeys()
+
 export interface FakeImage {
   readonly imageId: ImageId
-  readonly encoded: Uint8Array
   readonly manifest: ImageManifest
-  readonly blocks: ReadonlyMap<BlockId, Uint8Array>
+  /** As the region gives it to the POP. */
+  readonly sealed: { readonly manifest: Uint8Array; readonly wrappedKey: Uint8Array }
+  readonly blocks: ReadonlyMap<SealedBlockId, Uint8Array>
 }
 
-/** An image whose pages hold the given numbers. */
-export function makeImage(pages: readonly number[], parentId: ImageId | null = null, engineBuild = ENGINE): FakeImage {
-  const blocks = new Map<BlockId, Uint8Array>()
-  const named = pages.map((value, index) => {
+/** An image whose pages hold the given numbers, each page in a block of its own. */
+export function makeImage(pages: readonly number[], parentId: ImageId | null = null, engineBuild = ENGINE, workingSet: readonly number[] | null = null): FakeImage {
+  const content = pages.map((value) => {
     const page = Buffer.alloc(PAGE_BYTES)
     page.writeUInt32LE(value)
-    const id = blockIdOf(page)
-    blocks.set(id, page)
-    return [index, id] as const
+    return page
   })
-  const manifest: ImageManifest = { format: 1, engineBuild, parentId, layer: parentId === null ? 'base' : 'function', virtualPages: 4, globals: {}, entries: {}, pages: named }
-  const encoded = encodeManifest(manifest)
-  return { imageId: imageIdOf(encoded), encoded, manifest, blocks }
+  const named = content.map((page, index) => [index * (GROUP_BYTES / PAGE_BYTES), blockIdOf(page)] as const)
+  const manifest: ImageManifest = {
+    format: 1, engineBuild, parentId, layer: parentId === null ? 'base' : 'function', virtualPages: 4, globals: {}, entries: {}, pages: named,
+    ...(workingSet === null ? {} : { workingSet: workingSet.map((index) => index * (GROUP_BYTES / PAGE_BYTES)) }),
+  }
+  return sealImage(manifest, content)
+}
+
+/** `content`: a page for each of the manifest's. */
+export function sealImage(manifest: ImageManifest, content: readonly Uint8Array[], keys = POP_KEYS): FakeImage {
+  const head = encodeManifest(manifest)
+  const imageId = imageIdOf(head)
+  const objectId = imageObjectId(imageId)
+  const sealed = piecesOf(manifest, new Map(content.map((page) => [blockIdOf(page), page]))).map((piece) => ({ ...sealBlock(blockKey('', 0, contentDigest(piece)), piece), length: piece.byteLength }))
+  const dataKey = newDataKey()
+  const parts = { objectId, kind: 'image' as const, parentId: manifest.parentId === null ? null : imageObjectId(manifest.parentId), pieces: sealed.map(({ id, length }) => ({ id, bytes: length })) }
+  return {
+    imageId, manifest,
+    sealed: {
+      manifest: encodeSealedManifest(sealManifest(dataKey, parts, { head, keys: sealed.map(({ key }) => key), saltIds: sealed.map(() => 0) })),
+      wrappedKey: wrapForPop(keys.publicKey, objectId, dataKey),
+    },
+    blocks: new Map(sealed.map(({ id, bytes }) => [id, bytes])),
+  }
 }
 
 export function makeBuild(name: string, image: FakeImage, version = '$LATEST', limits: Partial<FunctionLimits> = {}): BuildSpec {
@@ -66,46 +96,74 @@ export function makeBuild(name: string, image: FakeImage, version = '$LATEST', l
   }
 }
 
+/** An image in the name of a function of its own. */
+export function refOf({ imageId }: FakeImage, functionName = 'hello'): ImageRef {
+  return { account: ACCOUNT, functionName, imageId }
+}
+
+/** What DiskCache does, without a disk: every image takes 10,000 bytes, so that tests can count. */
 export class MemoryDisk implements ImageDisk {
-  readonly images = new Map<ImageId, Uint8Array>()
-  readonly blocks = new Map<BlockId, Uint8Array>()
+  readonly images = new Map<ImageId, StoredImage>()
+  readonly blocks = new Map<SealedBlockId, Uint8Array>()
+  readonly rates = new Map<ImageId, number>()
   /** Throws instead of storing. */
   full = false
   puts = 0
+  usesWritten = 0
 
-  putImage(imageId: ImageId, encoded: Uint8Array, blocks: ReadonlyMap<BlockId, Uint8Array>): Promise<void> {
+  get contentBytes(): number {
+    return this.images.size * 10_000
+  }
+
+  image(imageId: ImageId): StoredImage | null {
+    return this.images.get(imageId) ?? null
+  }
+
+  block(id: SealedBlockId): Uint8Array | null {
+    const block = this.blocks.get(id)
+    return block !== undefined && sealedBlockId(block) === id ? block : null
+  }
+
+  put(image: StoredImage, blocks: ReadonlyMap<SealedBlockId, Uint8Array>): Promise<void> {
     if (this.full) return Promise.reject(new CodedError('ERR_STORE_FULL', ['test']))
     this.puts++
-    this.images.set(imageId, encoded)
+    this.images.set(image.imageId, image)
+    return this.restore(blocks)
+  }
+
+  restore(blocks: ReadonlyMap<SealedBlockId, Uint8Array>): Promise<void> {
     for (const [id, block] of blocks) this.blocks.set(id, block)
     return Promise.resolve()
   }
 
-  getManifest(imageId: ImageId): Uint8Array | null {
-    return this.images.get(imageId) ?? null
-  }
-
-  getBlock(id: BlockId): Uint8Array | null {
-    const block = this.blocks.get(id)
-    if (block !== undefined && blockIdOf(block) !== id) throw new CodedError('ERR_STORE_BLOCK', [id, 'altered'])
-    return block ?? null
-  }
-
-  hasBlock(id: BlockId): boolean {
-    return this.blocks.has(id)
-  }
-
-  deleteImage(imageId: ImageId): Promise<void> {
-    this.images.delete(imageId)
+  delete(imageIds: readonly ImageId[]): Promise<void> {
+    for (const imageId of imageIds) this.images.delete(imageId)
     return Promise.resolve()
   }
 
-  imageIds(): ImageId[] {
-    return [...this.images.keys()]
+  entries(): CacheEntry<ImageId>[] {
+    return [...this.images.values()].map(({ imageId, parentId }) => ({ id: imageId, parentId, freedBytes: 10_000, rate: this.rates.get(imageId) ?? 0 }))
   }
 
-  stats(): { contentBytes: number } {
-    return { contentBytes: this.images.size * 10_000 }
+  parents(): ImageId[] {
+    return [...new Set([...this.images.values()].flatMap(({ parentId }) => (parentId !== null && this.images.has(parentId) ? [parentId] : [])))]
+  }
+
+  use(imageId: ImageId, rate: number): void {
+    this.rates.set(imageId, rate)
+  }
+
+  writeUses(): Promise<void> {
+    this.usesWritten++
+    return Promise.resolve()
+  }
+
+  scrub(): Promise<SealedBlockId[]> {
+    return Promise.resolve([...this.blocks].filter(([id, block]) => sealedBlockId(block) !== id).map(([id]) => id))
+  }
+
+  naming(blocks: ReadonlySet<SealedBlockId>): StoredImage[] {
+    return [...this.images.values()].filter((image) => image.blocks.some((id) => blocks.has(id)))
   }
 
   close(): Promise<void> {
@@ -258,11 +316,18 @@ export class FakeLink implements OwnedLink {
   /** By `name` or `name:qualifier`. */
   readonly descriptions = new Map<string, FunctionDescription>()
   readonly asked: string[] = []
-  readonly blocksAsked: BlockId[] = []
-  manifestsAsked = 0
+  readonly blocksAsked: SealedBlockId[] = []
+  chainsAsked = 0
+  blockRequests = 0
+  /** Functions whose images are refused. */
+  readonly refused = new Set<string>()
+  /** Images that the last question said are known. */
+  known: readonly ImageId[] = []
+  /** State of functions as `snapshot` answers it. */
+  snapshotAnswer: readonly FunctionVersions[] = []
   /** Makes every question fail. */
   failure: CodedError | null = null
-  advice: RegionAdvice = { seq: 0, functions: [], pull: [] }
+  advice: RegionAdvice = { pull: [] }
   /** Questions wait until the test lets them go. */
   held: (() => void)[] | null = null
   onOpen: (stream: FakeStream) => void = (stream) => queueMicrotask(() => stream.reply('region'))
@@ -330,19 +395,30 @@ export class FakeLink implements OwnedLink {
     return this.onControl(call)
   }
 
-  async getManifest(imageId: ImageId): Promise<Uint8Array | null> {
-    this.manifestsAsked++
+  async getChain(image: ImageRef, from: ImageId, known: readonly ImageId[]): Promise<ImageChain | null> {
+    this.chainsAsked++
+    this.known = known
     await this.#question()
-    return this.images.get(imageId)?.encoded ?? null
+    this.#requireGrant(image)
+    const links: ChainLink[] = []
+    for (let next: ImageId | null = from; next !== null && (next === from || !known.includes(next));) {
+      const found = this.images.get(next)
+      if (found === undefined) break
+      links.push({ imageId: next, ...found.sealed })
+      next = found.manifest.parentId
+    }
+    return links.length === 0 ? null : { links }
   }
 
-  async getBlocks(ids: readonly BlockId[], onBlock: (id: BlockId, block: Uint8Array) => void): Promise<void> {
-    this.blocksAsked.push(...ids)
+  async getBlocks(image: ImageRef, wanted: readonly WantedBlock[], onBlock: (id: SealedBlockId, block: Uint8Array) => void): Promise<void> {
+    this.blockRequests++
+    this.blocksAsked.push(...wanted.map(({ id }) => id))
     await this.#question()
-    for (const id of ids) {
-      const image = [...this.images.values()].find(({ blocks }) => blocks.has(id))
-      const block = image?.blocks.get(id)
-      if (block === undefined) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])
+    this.#requireGrant(image)
+    for (const { imageId, number, id } of wanted) {
+      const found = this.images.get(imageId)
+      const block = found?.blocks.get(id)
+      if (found === undefined || block === undefined || [...found.blocks.keys()][number] !== id) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])
       onBlock(id, block)
     }
   }
@@ -352,6 +428,11 @@ export class FakeLink implements OwnedLink {
     this.asked.push(name)
     await this.#question()
     return this.descriptions.get(name) ?? null
+  }
+
+  async snapshot(_functions: readonly FunctionRef[]): Promise<readonly FunctionVersions[]> {
+    await this.#question()
+    return this.snapshotAnswer
   }
 
   async report(report: PopReport): Promise<RegionAdvice> {
@@ -373,6 +454,10 @@ export class FakeLink implements OwnedLink {
     if (held !== null) await new Promise<void>((resolve) => held.push(resolve))
     if (this.failure !== null) throw this.failure
     if (this.state.kind === 'backoff') throw new CodedError('ERR_REGION_LOST')
+  }
+
+  #requireGrant({ functionName }: ImageRef): void {
+    if (this.refused.has(functionName)) throw new CodedError('ERR_LINK_IDENTITY', ['not granted'])
   }
 
   #move(state: LinkState): void {
@@ -468,6 +553,9 @@ export interface PopHarnessOptions extends Partial<Pick<PopDispatcherOptions, 'i
   readonly staleMaxMs?: number
   readonly functionsMax?: number
   readonly disk?: MemoryDisk
+  /** In place of a MemoryDisk. */
+  readonly cache?: ImageDisk
+  readonly rates?: () => ReadonlyMap<ImageId, number>
 }
 
 export function makePop(options: PopHarnessOptions = {}): PopHarness {
@@ -479,7 +567,7 @@ export function makePop(options: PopHarnessOptions = {}): PopHarness {
   const disk = options.disk ?? new MemoryDisk()
   const hotSet = new HotSet({ clock, budgetBytes: options.hotSetBytes ?? 1_000_000, admitCount: options.admitCount ?? 3 })
   const table = new FunctionTable({ hotSet, ...(options.functionsMax === undefined ? {} : { functionsMax: options.functionsMax }) })
-  const images = new ImageCache({ host, disk, link, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 1_000_000 })
+  const images = new ImageCache({ host, disk: options.cache ?? disk, link, keys: POP_KEYS, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 1_000_000, rates: options.rates ?? (() => imageRates(hotSet, table)) })
   const residency = new Residency({ hotSet, table, images, clock, log })
   const versions = new Versions({
     link, table, clock, random: seededRandom(1), log, staleMaxMs: options.staleMaxMs ?? 3_600_000,

@@ -15,7 +15,7 @@ import { silentLog } from '../../shared/log.ts'
 import { systemRandom } from '../../shared/random.ts'
 import type { BuildSpec } from '../../shared/worker/types.ts'
 import { RawClient, get, post, errorOf } from '../shared/http/harness.ts'
-import { ACCOUNT, FakeHost, MemoryDisk, OK, makeBuild, makeImage, type FakeImage } from './harness.ts'
+import { ACCOUNT, FakeHost, MemoryDisk, OK, POP_KEYS, makeBuild, makeImage, type FakeImage } from './harness.ts'
 
 const IMAGE_1 = makeImage([1, 2])
 const IMAGE_2 = makeImage([3])
@@ -99,16 +99,25 @@ class TestRegion {
         this.controls.push({ ...call, body: Buffer.from(call.body) })
         return Promise.resolve({ status: 200, headers: 'content-type\napplication/json\nx-amz-executed-version\n9', body: Buffer.from('{"control":true}') })
       },
-      manifest: (_pop, imageId) => this.#images().find((image) => image.imageId === imageId)?.encoded ?? null,
-      block: (_pop, id) => this.#images().find((image) => image.blocks.has(id))?.blocks.get(id) ?? null,
+      chain: (_pop, _image, from) => {
+        const sealed = this.#images().find((image) => image.imageId === from)?.sealed
+        return sealed === undefined ? null : { links: [{ imageId: from, ...sealed }] }
+      },
+      blocks: (_pop, _image, wanted) => {
+        const blocks = wanted.flatMap(({ imageId, numbers }) => {
+          const stored = [...(this.#images().find((image) => image.imageId === imageId)?.blocks.values() ?? [])]
+          return numbers.map((number) => stored[number] ?? null)
+        })
+        return (at) => blocks[at] ?? null
+      },
       describe: (_pop, _account, name) => {
         this.described.push(name)
         return this.#description(name)
       },
-      snapshot: (_pop, functions) => ({ seq: this.seq, functions: functions.filter(({ functionName }) => this.builds.has(functionName)).map(({ functionName }) => this.#versions(functionName)) }),
+      snapshot: (_pop, functions) => ({ seq: this.seq, functions: functions.filter(({ functionName }) => this.builds.has(functionName)).map(({ functionName }) => this.#versions(functionName)), answered: functions.length }),
       report: (_pop, report) => {
         this.reports.push(report)
-        return { seq: this.seq, functions: [], pull: [] }
+        return { pull: [] }
       },
     }
     const server = new LinkServer({ regionId: 'region-1', identity: new TokenIdentity('token'), handler, clock: systemClock, log: silentLog })
@@ -191,8 +200,8 @@ async function open(t: Test, options: { admitCount?: number; mode?: 'dev' | 'pro
   region.deploy(V1, IMAGE_1)
   const host = new FakeHost()
   const pop = new Pop({
-    host, disk: new MemoryDisk(), clock: options.clock ?? systemClock, random: systemRandom, log: silentLog,
-    link: (holds) => new LinkClient({ url: `ws://127.0.0.1:${region.port}/link`, token: 'token', popId: 'pop-1', clock: systemClock, random: systemRandom, log: silentLog, holds }),
+    host, disk: new MemoryDisk(), keys: POP_KEYS, clock: options.clock ?? systemClock, random: systemRandom, log: silentLog,
+    link: (holds) => new LinkClient({ url: `ws://127.0.0.1:${region.port}/link`, token: 'token', popId: 'pop-1', publicKey: POP_KEYS.publicKey, clock: systemClock, random: systemRandom, log: silentLog, holds }),
     http: { mode: options.mode ?? 'dev', port: 0 },
     admitCount: options.admitCount ?? 1,
   })
@@ -410,8 +419,8 @@ t.test('a port that is taken closes what was started', async (t) => {
   const { port } = await open(t)
   const host = new FakeHost()
   const pop = new Pop({
-    host, disk: new MemoryDisk(), clock: systemClock, random: systemRandom, log: silentLog, http: { mode: 'dev', port },
-    link: (holds) => new LinkClient({ url: 'ws://127.0.0.1:1/link', token: 'token', popId: 'pop-2', clock: systemClock, random: systemRandom, log: silentLog, holds }),
+    host, disk: new MemoryDisk(), keys: POP_KEYS, clock: systemClock, random: systemRandom, log: silentLog, http: { mode: 'dev', port },
+    link: (holds) => new LinkClient({ url: 'ws://127.0.0.1:1/link', token: 'token', popId: 'pop-2', publicKey: POP_KEYS.publicKey, clock: systemClock, random: systemRandom, log: silentLog, holds }),
   })
   await t.rejects(pop.start(), { code: 'ERR_PORT_IN_USE' })
   t.ok(host.closed)

@@ -1,16 +1,20 @@
 /** How a region runs functions: for its front door, for POPs, and when images are missing, too many or unusable. */
 import t from 'tap'
+import type { BuildKey, ImageId } from '../../shared/brand.ts'
 import { CodedError, toCodedError } from '../../shared/errors.ts'
 import type { AnswerSink, Placement } from '../../shared/http/types.ts'
 import { REQUEST_BODY_MAX_BYTES } from '../../shared/limits.ts'
 import type { FunctionVersions, LinkAnswer, OpenInvocation } from '../../shared/link/types.ts'
-import type { BlockId } from '../../shared/microvm/manifest.ts'
+import { makePopKeys } from '../../shared/store/pop-keys.ts'
 import type { InvocationResult } from '../../shared/worker/types.ts'
+import { openImage, openPages } from '../../pop/sealed-image.ts'
 import { imageObjectId } from '../../shared/store/page-groups.ts'
 import { blocksOf as sealedBlocks, decodeSealedManifest } from '../../shared/store/sealed-manifest.ts'
 import { FakeBuilder, FakeHost, answer, answerFailure, handlerZip, okResult, startRegion, type TestRegion, type TestRegionOptions } from './fakes.ts'
 
 const ACCOUNT = '000000000000'
+const KEYS = makePopKeys()
+const POP = { popId: 'pop-1', publicKey: KEYS.publicKey }
 
 interface Teardown {
   teardown(undo: () => Promise<void>): unknown
@@ -405,10 +409,58 @@ await t.test('a POP: what it needs to run a function itself', async (t) => {
   t.match(described, { seq: 1, routes: [{ weight: 1, build: { functionName: 'f', version: '$LATEST', handlerKind: 'fetch', secrets: { TOKEN: 'value' } } }] })
   t.equal(await links.describe('pop-1', ACCOUNT, 'f', 'none'), null)
   const imageId = described?.routes[0]?.build.imageId
-  const manifest = imageId === undefined ? null : await links.manifest('pop-1', imageId)
-  t.ok(manifest)
-  const { pages } = JSON.parse(Buffer.from(manifest ?? []).toString()) as { pages: [number, BlockId][] }
-  for (const [, id] of pages) t.ok(links.block('pop-1', id))
+  if (imageId === undefined) return
+  const image = { account: ACCOUNT, functionName: 'f', imageId }
+  const chain = await links.chain(POP, image, imageId, new Set())
+  t.same(chain?.links.map((link) => link.imageId), [...(made.registry.chainOf(ACCOUNT, 'f', imageId) ?? [])].reverse())
+  for (const { imageId: id, manifest, wrappedKey } of chain?.links ?? []) {
+    const opened = openImage(KEYS, id, manifest, wrappedKey)
+    const read = links.blocks('pop-1', image, [{ imageId: id, numbers: opened.blocks.map((_, number) => number) }])
+    const blocks = await Promise.all(opened.blocks.map(async (_, at) => await read(at)))
+    const pages = await openPages(opened, (blockId) => blocks[opened.blocks.indexOf(blockId)] ?? undefined)
+    t.ok(opened.plain.pages.every(([, page]) => pages.has(page)), 'all pages of the image are in it')
+  }
+  const base = chain?.links.at(-1)?.imageId
+  if (base === undefined) return
+  t.same((await links.chain(POP, image, imageId, new Set([base])))?.links.map((link) => link.imageId), [imageId], 'what the POP knows is left out')
+  t.same((await links.chain(POP, image, base, new Set()))?.links.map((link) => link.imageId), [base])
+  t.equal(await links.chain(POP, image, 'f'.repeat(64) as ImageId, new Set()), null)
+  t.equal(await links.chain(POP, { ...image, imageId: base }, base, new Set()), null, 'no build runs it')
+})
+
+await t.test('a POP: images only in the name of a function that is granted to it, and only of that function', async (t) => {
+  const made = await make(t, { grants: { allows: (popId, _account, name) => popId === 'pop-1' || name !== 'secret' } })
+  await deploy(made, 'f')
+  await control(made, 'POST', '', { FunctionName: 'secret', Code: { ZipFile: zip('export const handler = "of the secret one"') } })
+  const { links } = made.region
+  const secret = { account: ACCOUNT, functionName: 'secret', imageId: made.registry.resolve(ACCOUNT, 'secret', null).imageId }
+  const mine = { account: ACCOUNT, functionName: 'f', imageId: made.registry.resolve(ACCOUNT, 'f', null).imageId }
+  const wanted = [{ imageId: secret.imageId, numbers: [0] }]
+  t.ok(await links.chain(POP, secret, secret.imageId, new Set()))
+  t.ok(await links.blocks('pop-1', secret, wanted)(0))
+  t.throws(() => links.chain({ ...POP, popId: 'pop-2' }, secret, secret.imageId, new Set()), { code: 'ERR_LINK_IDENTITY' })
+  t.throws(() => links.blocks('pop-2', secret, wanted), { code: 'ERR_LINK_IDENTITY' })
+  t.equal(await links.chain({ ...POP, popId: 'pop-2' }, { ...mine, imageId: secret.imageId }, secret.imageId, new Set()), null, 'in the name of another function')
+  t.equal(await links.chain({ ...POP, popId: 'pop-2' }, mine, secret.imageId, new Set()), null)
+  t.throws(() => links.blocks('pop-2', mine, wanted), { code: 'ERR_STORE_BLOCK' })
+  t.ok(await links.blocks('pop-2', mine, [{ imageId: mine.imageId, numbers: [0] }])(0))
+})
+
+await t.test('a POP: versions of many builds are answered in parts', async (t) => {
+  const made = await make(t)
+  await deploy(made, 'f')
+  const { registry } = made
+  const liveBuilds = registry.liveBuilds.bind(registry)
+  registry.liveBuilds = (account, name) => (name === 'f' ? liveBuilds(account, name) : { seq: 1, keys: Array.from({ length: 25 }, (_, index) => `${account}/${name}@${index}` as BuildKey) })
+  const held = Array.from({ length: 10_000 }, (_, index) => ({ account: ACCOUNT, functionName: `f-${index}` }))
+  let answered = 0
+  while (answered < held.length) {
+    const part = await made.region.links.snapshot('pop-1', held.slice(answered))
+    t.ok(part.answered > 0 && part.functions.length * 25 < 4_025)
+    if (part.functions[0]?.functionName !== `f-${answered}`) t.fail('out of order')
+    answered += part.answered
+  }
+  t.equal(answered, held.length)
 })
 
 await t.test('a POP: every change is told, in order, with the builds that are left', async (t) => {
@@ -422,9 +474,9 @@ await t.test('a POP: every change is told, in order, with the builds that are le
   const second = made.registry.resolve(ACCOUNT, 'f', null).key
   await control(made, 'DELETE', '/f?Qualifier=1')
   const { links } = made.region
-  t.match(await links.snapshot('pop-1', [{ account: ACCOUNT, functionName: 'f' }, { account: ACCOUNT, functionName: 'none' }]), { seq: 4, functions: [{ functionName: 'f', seq: 4, builds: [second] }] })
+  t.match(await links.snapshot('pop-1', [{ account: ACCOUNT, functionName: 'f' }, { account: ACCOUNT, functionName: 'none' }]), { seq: 4, answered: 2, functions: [{ functionName: 'f', seq: 4, builds: [second] }] })
   const host = made.host.stats()
-  t.match(await links.report('pop-1', { sequence: 1, periodMs: 1, functions: [], held: [{ account: ACCOUNT, functionName: 'f', builds: [first] }], host }), { seq: 4, pull: [], functions: [{ builds: [second] }] })
+  t.same(await links.report('pop-1', { sequence: 1, part: 0, parts: 1, periodMs: 1, functions: [], held: [{ account: ACCOUNT, functionName: 'f', builds: [first] }], host }), { pull: [] })
   await control(made, 'DELETE', '/f')
   stop()
   await deploy(made, 'f')

@@ -9,7 +9,7 @@ import { decodeFrames, decodeValue, encodeValue, MalformedError } from '../../..
 import * as frames from '../../../shared/link/frames.ts'
 import type { AnyOpen, FrameReceiver } from '../../../shared/link/frames.ts'
 import { Outbox } from '../../../shared/link/outbox.ts'
-import { LINK_DATA_MAX_BYTES, LINK_FRAME_MAX_BYTES, LINK_LOGS_MAX_BYTES, LINK_MESSAGE_MAX_BYTES, VERSIONS_PER_FUNCTION_MAX } from '../../../shared/limits.ts'
+import { LINK_BULK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_FRAME_MAX_BYTES, LINK_LOGS_MAX_BYTES, LINK_MESSAGE_MAX_BYTES, VERSIONS_PER_FUNCTION_MAX } from '../../../shared/limits.ts'
 import { OUTCOMES, START_KINDS } from '../../../shared/outcome.ts'
 import type { InvocationResult } from '../../../shared/worker/types.ts'
 import { openFrame, RESULT } from './harness.ts'
@@ -90,7 +90,7 @@ const open: fc.Arbitrary<AnyOpen> = fc.oneof(
     method: text, url: text, headers: text, body: orNull(bytes), bodyMore: fc.boolean(), clientIp: text, remainingMs: natural, wantLogs: fc.boolean(), reason: text, hops: natural,
   }, plain),
   fc.record({ kind: fc.constant('control' as const), requestId: text, method: text, rawPath: text, headers: text, body: orNull(bytes), bodyMore: fc.boolean(), clientIp: text, remainingMs: natural }, plain),
-  fc.record({ kind: fc.constant('query' as const), query: fc.constantFrom(...frames.QUERIES), body: orNull(bytes), bodyMore: fc.boolean(), remainingMs: natural }, plain),
+  fc.record({ kind: fc.constant('query' as const), query: fc.constantFrom(...frames.QUERIES), body: orNull(bytes), bodyMore: fc.boolean(), remainingMs: natural, creditBytes: fc.integer({ min: 0, max: LINK_BULK_CREDIT_BYTES }) }, plain),
 )
 
 t.test('every frame comes out as it went in', (t) => {
@@ -105,7 +105,7 @@ t.test('every frame comes out as it went in', (t) => {
   }))
   fc.assert(fc.property(id, natural, text, text, coded, (number, nonce, popId, token, error) => same(
     roundTrip((outbox) => {
-      frames.writeHello(outbox, popId, token)
+      frames.writeHello(outbox, popId, token, popId)
       frames.writeWelcome(outbox, popId)
       frames.writeFault(outbox, error)
       frames.writeStarted(outbox, number)
@@ -116,7 +116,7 @@ t.test('every frame comes out as it went in', (t) => {
       frames.writePing(outbox, nonce)
       frames.writePong(outbox, nonce)
     }),
-    ['hello', frames.LINK_PROTOCOL, popId, token], ['welcome', frames.LINK_PROTOCOL, popId], ['fault', error], ['started', number], ['bodyEnd', number], ['cancel', number],
+    ['hello', frames.LINK_PROTOCOL, popId, token, popId], ['welcome', frames.LINK_PROTOCOL, popId], ['fault', error], ['started', number], ['bodyEnd', number], ['cancel', number],
     ['credit', number, nonce], ['goaway', nonce], ['ping', nonce], ['pong', nonce],
   )))
   t.pass('for all values tried')

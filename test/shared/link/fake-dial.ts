@@ -50,8 +50,8 @@ export class FakeSocket implements LinkSocket {
     while (this.sent(FRAME.open).length === 0) await new Promise((resolve) => setImmediate(resolve))
   }
 
-  async answerSnapshot(seq = 10, functions: readonly unknown[] = []): Promise<void> {
-    this.say([FRAME.head, 1, 200, '', null, null, encodeValue({ seq, functions }), true], [FRAME.end, 1, null, null])
+  async answerSnapshot(seq = 10, functions: readonly unknown[] = [], answered = functions.length): Promise<void> {
+    this.say([FRAME.head, 1, 200, '', null, null, encodeValue({ seq, functions, answered }), true], [FRAME.end, 1, null, null])
     await new Promise((resolve) => setImmediate(resolve))
   }
 }

@@ -215,17 +215,55 @@ t.test('waits double with jitter up to their bound, and start over only after re
   const backoff = new Backoff(seededRandom(7))
   for (let failure = 0; failure < 12; failure += 1) {
     const ceilingMs = Math.min(10_000, 100 * 2 ** failure)
-    const delayMs = backoff.next(9_999)
+    const delayMs = backoff.next(9_999, 0)
     t.ok(delayMs >= ceilingMs / 2 && delayMs <= ceilingMs, `${delayMs} within half of ${ceilingMs}`)
   }
-  t.ok(backoff.next(10_000) <= 100)
+  t.ok(backoff.next(10_000, 0) <= 100)
   t.equal(backoff.failures, 1)
+  t.end()
+})
+
+t.test('after a goodbye waits stay short until the region must be back, and failures of long ago are forgotten', (t) => {
+  const backoff = new Backoff(seededRandom(8))
+  for (let failure = 0; failure < 12; failure += 1) backoff.next(0, 0)
+  backoff.goodbye(10_000, 5_000, 1_000)
+  t.ok(backoff.next(0, 1_000) <= 100, 'the link had held')
+  for (let failure = 0; failure < 12; failure += 1) t.ok(backoff.next(0, 65_999) <= 1_000)
+  t.ok(backoff.next(0, 66_000) > 1_000, 'away after all')
+  t.end()
+})
+
+t.test('a window larger than usual is spent and granted like any other', (t) => {
+  const carrier = new HandCarrier()
+  const outbound = new OutboundBody(1, carrier, () => undefined, 4 * LINK_CREDIT_BYTES)
+  t.equal(outbound.write(Buffer.alloc(4 * LINK_CREDIT_BYTES)), 'go')
+  t.equal(outbound.write(Buffer.alloc(1)), 'wait')
+  t.throws(() => outbound.credit(4 * LINK_CREDIT_BYTES + 1))
+  const granted: number[] = []
+  const inbound = new InboundBody(1, carrier, { onData: () => true, onBodyEnd: () => undefined }, 4 * LINK_CREDIT_BYTES)
+  const takeWire = (): void => {
+    carrier.outbox.flush()
+    for (const message of carrier.wire.splice(0)) {
+      decodeFrames(message, (frame) => {
+        if (frame[0] === FRAME.credit) granted.push(Number(frame[2]))
+        return true
+      })
+    }
+  }
+  takeWire()
+  for (let bytes = 0; bytes < 2 * LINK_CREDIT_BYTES - LINK_DATA_MAX_BYTES; bytes += LINK_DATA_MAX_BYTES) inbound.accept(Buffer.alloc(LINK_DATA_MAX_BYTES))
+  takeWire()
+  t.strictSame(granted, [], 'nothing before half of it was taken')
+  inbound.accept(Buffer.alloc(LINK_DATA_MAX_BYTES))
+  takeWire()
+  t.strictSame(granted, [2 * LINK_CREDIT_BYTES])
+  t.throws(() => inbound.accept(Buffer.alloc(4 * LINK_CREDIT_BYTES + 1)), 'beyond the window')
   t.end()
 })
 
 t.test('only the token itself is accepted', (t) => {
   const identity = new TokenIdentity('secret')
-  t.strictSame(identity.verify({ popId: 'p', token: 'secret' }), { kind: 'accepted', popId: 'p' })
-  for (const token of ['', 'secre', 'secret ', 'SECRET']) t.equal(identity.verify({ popId: 'p', token }).kind, 'refused')
+  t.strictSame(identity.verify({ popId: 'p', token: 'secret', publicKey: 'k' }), { kind: 'accepted', popId: 'p' })
+  for (const token of ['', 'secre', 'secret ', 'SECRET']) t.equal(identity.verify({ popId: 'p', token, publicKey: 'k' }).kind, 'refused')
   t.end()
 })

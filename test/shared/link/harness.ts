@@ -12,9 +12,12 @@ import { createLog } from '../../../shared/log.ts'
 import type { Log } from '../../../shared/log.ts'
 import { seededRandom } from '../../../shared/random.ts'
 import type { StartKind } from '../../../shared/outcome.ts'
+import { makePopKeys } from '../../../shared/store/pop-keys.ts'
 import type { InvocationResult } from '../../../shared/worker/types.ts'
 
 export const TOKEN = 'a token of tests'
+/** What a POP of these tests says in its hello. */
+export const { publicKey: PUBLIC_KEY } = makePopKeys()
 
 export const RESULT: InvocationResult = {
   outcome: 'ok', error: null, exception: null, startKind: 'warm', cpuUs: 11, wallUs: 22, dirtyPages: 33, memoryBytes: 44, logs: ['1\tone', '2\ttwo'],
@@ -136,11 +139,11 @@ export class TestHandler implements LinkHandler {
 
   control: LinkHandler['control'] = ({}, call) =>
     Promise.resolve({ status: 201, headers: 'x-method\n' + call.method, body: call.body })
-  manifest: LinkHandler['manifest'] = () => null
-  block: LinkHandler['block'] = () => null
+  chain: LinkHandler['chain'] = () => null
+  blocks: LinkHandler['blocks'] = () => () => null
   describe: LinkHandler['describe'] = () => null
-  snapshot: LinkHandler['snapshot'] = ({}, functions) => ({ seq: 10, functions: functions.map((ref) => ({ ...ref, seq: 1, builds: [] })) })
-  report: LinkHandler['report'] = () => ({ seq: 10, functions: [], pull: [] })
+  snapshot: LinkHandler['snapshot'] = ({}, functions) => ({ seq: 10, functions: functions.map((ref) => ({ ...ref, seq: 1, builds: [] })), answered: functions.length })
+  report: LinkHandler['report'] = () => ({ pull: [] })
 }
 
 export interface TestRegion {
@@ -187,7 +190,7 @@ export interface TestClient {
 export function makeClient(url: string, overrides: Partial<LinkClientDeps> = {}): TestClient {
   const logged = testLog()
   const states: LinkState[] = []
-  const client = new LinkClient({ url, token: TOKEN, popId: 'pop-1', clock: systemClock, random: seededRandom(1), log: logged.log, ...overrides })
+  const client = new LinkClient({ url, token: TOKEN, popId: 'pop-1', publicKey: PUBLIC_KEY, clock: systemClock, random: seededRandom(1), log: logged.log, ...overrides })
   client.onState((state) => void states.push(state))
   return { client, logged, states }
 }

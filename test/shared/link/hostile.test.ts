@@ -7,7 +7,7 @@ import { decodeFrames, encodeValue } from '../../../shared/link/codec.ts'
 import { FRAME, LINK_PROTOCOL } from '../../../shared/link/frames.ts'
 import { LINK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_HANDSHAKES_MAX, LINK_MESSAGE_MAX_BYTES } from '../../../shared/limits.ts'
 import { fakeDial } from './fake-dial.ts'
-import { connectedClient, makeClient, openFrame, RecordingSink, startRegion, TOKEN, until } from './harness.ts'
+import { connectedClient, makeClient, openFrame, PUBLIC_KEY, RecordingSink, startRegion, TOKEN, until } from './harness.ts'
 import type { TestRegion } from './harness.ts'
 
 /** A peer that says what it likes. */
@@ -55,7 +55,7 @@ async function rawPop(region: TestRegion): Promise<RawPop> {
 
 async function greetedPop(region: TestRegion, popId = 'raw'): Promise<RawPop> {
   const pop = await rawPop(region)
-  pop.say([FRAME.hello, LINK_PROTOCOL, popId, TOKEN])
+  pop.say([FRAME.hello, LINK_PROTOCOL, popId, TOKEN, PUBLIC_KEY])
   await until(() => pop.frames.length > 0)
   return pop
 }
@@ -77,7 +77,7 @@ t.test('a greeted POP that breaks the protocol is told so and its link closed, i
     'wrong types': (pop) => pop.say([FRAME.credit, 'one', 2]),
     'a map': (pop) => pop.socket.send(encodeValue({ ping: 1 })),
     'a frame of a region': (pop) => pop.say([FRAME.started, 1]),
-    'a second hello': (pop) => pop.say([FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN]),
+    'a second hello': (pop) => pop.say([FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN, PUBLIC_KEY]),
     'data for a stream that never was': (pop) => pop.say([FRAME.data, 9, Buffer.from('x')]),
     'cancel of a stream that never was': (pop) => pop.say([FRAME.cancel, 0]),
     'a stream number twice': (pop) => pop.say(open(1)),
@@ -129,14 +129,14 @@ t.test('a message beyond the bound closes the link', async (t) => {
 t.test('before the hello nothing else is taken', async (t) => {
   const region = await startRegion()
   t.teardown(() => region.close())
-  for (const first of [open(1), [FRAME.ping, 1], [FRAME.cancel, 1], [FRAME.hello, LINK_PROTOCOL + 1, 'raw', TOKEN], [FRAME.hello, LINK_PROTOCOL, 'not a pop id!', TOKEN]]) {
+  for (const first of [open(1), [FRAME.ping, 1], [FRAME.cancel, 1], [FRAME.hello, LINK_PROTOCOL + 1, 'raw', TOKEN, PUBLIC_KEY], [FRAME.hello, LINK_PROTOCOL, 'not a pop id!', TOKEN, PUBLIC_KEY], [FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN, 'not a key'], [FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN]]) {
     const pop = await rawPop(region)
     pop.say(first)
     await until(() => pop.closed)
     t.equal(pop.fault(), 'ERR_LINK_PROTOCOL')
   }
   const liar = await rawPop(region)
-  liar.say([FRAME.hello, LINK_PROTOCOL, 'raw', 'guess'], open(1))
+  liar.say([FRAME.hello, LINK_PROTOCOL, 'raw', 'guess', PUBLIC_KEY], open(1))
   await until(() => liar.closed)
   t.equal(region.handler.runs.length, 0, 'frames behind a refused hello have no effect')
 })
@@ -208,7 +208,7 @@ t.test('a POP that does not read its answers is cut off at the bound of the sock
   }
   socket.write('GET /link HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n')
   await new Promise((resolve) => socket.once('data', resolve))
-  socket.write(frame(encodeValue([FRAME.hello, LINK_PROTOCOL, 'deaf', TOKEN])))
+  socket.write(frame(encodeValue([FRAME.hello, LINK_PROTOCOL, 'deaf', TOKEN, PUBLIC_KEY])))
   await new Promise((resolve) => socket.once('data', resolve))
   socket.pause()
   // Heads do not count as body bytes: only the socket's own bound stops them.

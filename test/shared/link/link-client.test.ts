@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { ManualClock } from '../../../shared/clock.ts'
 import type { Clock } from '../../../shared/clock.ts'
-import { FRAME } from '../../../shared/link/frames.ts'
-import { encodeValue } from '../../../shared/link/codec.ts'
+import { FRAME, LINK_PROTOCOL } from '../../../shared/link/frames.ts'
+import { decodeValue, encodeValue } from '../../../shared/link/codec.ts'
 import type { VersionEvent } from '../../../shared/link/types.ts'
 import { fakeDial } from './fake-dial.ts'
 import { connectedClient, makeClient, openFrame, RecordingSink, RESULT, startRegion, TestHandler, until } from './harness.ts'
@@ -96,7 +96,7 @@ t.test('a region that does not answer the hello is given up after ten seconds', 
   t.teardown(() => client.close())
   client.start()
   sockets[0]?.handlers.onOpen()
-  t.match(sockets[0]?.frames[0], [FRAME.hello, 1, 'pop-1'])
+  t.match(sockets[0]?.frames[0], [FRAME.hello, LINK_PROTOCOL, 'pop-1'])
   clock.advance(9_500)
   t.equal(client.state.kind, 'connecting')
   clock.advance(500)
@@ -214,7 +214,7 @@ t.test('after a reconnect the snapshot is heard before the link is open', async 
   client.onState((state) => void heard.push(state.kind))
   client.onVersions((event) => void heard.push(event.kind === 'snapshot' ? `snapshot ${event.seq} ${event.functions.map((each) => `${each.functionName}:${each.builds.join()}`).join(' ')}` : `changed ${event.versions.functionName}`))
   const first = await startRegion({ port })
-  first.handler.snapshot = ({}, functions) => ({ seq: 1, functions: functions.map((ref) => ({ ...ref, seq: 1, builds: [`${ref.functionName}@1` as BuildKey] })) })
+  first.handler.snapshot = ({}, functions) => ({ seq: 1, functions: functions.map((ref) => ({ ...ref, seq: 1, builds: [`${ref.functionName}@1` as BuildKey] })), answered: functions.length })
   client.start()
   await until(() => client.state.kind === 'open')
   first.server.pushVersions({ account: 'a', functionName: 'kept', seq: 2, builds: ['kept@2' as BuildKey] })
@@ -223,7 +223,7 @@ t.test('after a reconnect the snapshot is heard before the link is open', async 
   await until(() => client.state.kind === 'backoff')
   const second = await startRegion({ port })
   t.teardown(() => second.close())
-  second.handler.snapshot = ({}, functions) => ({ seq: 9, functions: functions.filter((ref) => ref.functionName === 'kept').map((ref) => ({ ...ref, seq: 3, builds: ['kept@3' as BuildKey] })) })
+  second.handler.snapshot = ({}, functions) => ({ seq: 9, functions: functions.filter((ref) => ref.functionName === 'kept').map((ref) => ({ ...ref, seq: 3, builds: ['kept@3' as BuildKey] })), answered: functions.length })
   clock.advance(10_000)
   await until(() => client.state.kind === 'open')
   t.strictSame(heard, [
@@ -247,7 +247,7 @@ t.test('changes that overtake the snapshot are heard after it, once', async (t) 
   t.equal(client.state.kind, 'open')
 })
 
-t.test('many functions are asked for in parts, and no change is heard before what includes it', async (t) => {
+t.test('many functions are asked for in parts, as many as the region answers, and no change is heard before what includes it', async (t) => {
   const { dial, sockets } = fakeDial()
   const holds = Array.from({ length: 450 }, (_, index) => ({ account: 'a', functionName: `f${index}` }))
   const { client } = makeClient('ws://region/link', { dial, clock: new ManualClock(), holds: () => holds })
@@ -258,14 +258,29 @@ t.test('many functions are asked for in parts, and no change is heard before wha
   await sockets[0]?.welcome()
   for (let part = 0; part < 3; part += 1) {
     await until(() => sockets[0]?.sent(FRAME.open).length === part + 1)
+    const asked = decodeValue(sockets[0]?.sent(FRAME.open)[part]?.[3] as Uint8Array) as { functionName: string }[]
+    t.equal(asked[0]?.functionName, `f${part * 200}`)
     const functions = holds.slice(part * 200, part * 200 + 200).map((ref) => ({ ...ref, seq: 5, builds: ['b'] }))
-    sockets[0]?.say([FRAME.head, part + 1, 200, '', null, null, encodeValue({ seq: 10 + part, functions }), true], [FRAME.end, part + 1, null, null])
+    sockets[0]?.say([FRAME.head, part + 1, 200, '', null, null, encodeValue({ seq: 10 + part, functions, answered: functions.length }), true], [FRAME.end, part + 1, null, null])
     sockets[0]?.say([FRAME.version, 11 + part, 'a', 'f0', [`after ${part}`]], [FRAME.version, 11 + part, 'a', 'f449', [`after ${part}`]])
   }
   await until(() => client.state.kind === 'open')
   t.match(heard[0], { kind: 'snapshot', seq: 10 })
   t.equal(heard[0]?.kind === 'snapshot' && heard[0].functions.length, 450)
   t.strictSame(heard.slice(1).map((event) => (event.kind === 'changed' ? `${event.versions.functionName} ${event.versions.seq}` : '')), ['f0 11', 'f0 12', 'f0 13', 'f449 13'])
+})
+
+t.test('a snapshot that answers nothing, or more than was asked for, keeps the link closed', async (t) => {
+  for (const answered of [0, 2]) {
+    const { dial, sockets } = fakeDial()
+    const { client } = makeClient('ws://region/link', { dial, clock: new ManualClock(), holds: () => [{ account: 'a', functionName: 'f' }] })
+    t.teardown(() => client.close())
+    client.start()
+    await sockets[0]?.welcome()
+    await sockets[0]?.answerSnapshot(1, [], answered)
+    await until(() => client.state.kind === 'backoff')
+    t.match(client.state, { code: 'ERR_LINK_PROTOCOL' })
+  }
 })
 
 t.test('an unusable snapshot keeps the link closed', async (t) => {
@@ -315,16 +330,16 @@ t.test('a report and its advice travel', async (t) => {
     region.close()
   })
   const report = {
-    sequence: 3, periodMs: 10_000, functions: [{ account: 'a', functionName: 'f', arrivals: 5, local: 3, forwarded: 1, failed: 1, cpuUs: 100 }],
+    sequence: 3, part: 0, parts: 1, periodMs: 10_000, functions: [{ account: 'a', functionName: 'f', arrivals: 5, local: 3, forwarded: 1, failed: 1, cpuUs: 100 }],
     held: [{ account: 'a', functionName: 'f', builds: ['a/f@1' as BuildKey] }],
     host: { workers: 1, slots: 2, slotsUsed: 1, queued: 0, running: 1, parked: 0, residentBytes: 1, budgetBytes: 2, images: 1 },
   }
   let heard: unknown
   region.handler.report = (popId, value) => {
     heard = [popId, value]
-    return { seq: 4, functions: [{ account: 'a', functionName: 'f', seq: 4, builds: [] }], pull: [{ account: 'a', functionName: 'g' }] }
+    return { pull: [{ account: 'a', functionName: 'g' }] }
   }
-  t.match(await client.report(report), { seq: 4, pull: [{ functionName: 'g' }] })
+  t.match(await client.report(report), { pull: [{ functionName: 'g' }] })
   t.strictSame(heard, ['pop-1', report])
 })
 
@@ -357,6 +372,46 @@ t.test('after a goaway old streams finish while new ones use the next connection
   const after = new RecordingSink()
   client.open(openFrame(), after)
   t.equal((await after.whenOver()).outcome, 'ok')
+})
+
+t.test('a region that restarts after a goaway is found within a second, however long it drained and however the link began', async (t) => {
+  const port = await freePort()
+  const clock = new ManualClock()
+  const { client } = makeClient(`ws://127.0.0.1:${port}/link`, { clock })
+  t.teardown(() => client.close())
+  client.start()
+  // The POP was there long before the region: it counts many failures.
+  for (let attempt = 0; attempt < 9; attempt += 1) {
+    await until(() => client.state.kind === 'backoff')
+    clock.advance(10_000)
+  }
+  const old = await startRegion({ port, clock })
+  await until(() => client.state.kind === 'open' || (client.state.kind === 'backoff' && (clock.advance(10_000), false)))
+  for (let second = 0; second < 20; second += 1) {
+    clock.advance(500)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  const sink = new RecordingSink()
+  client.open(openFrame({ functionName: 'held', remainingMs: 900_000 }), sink)
+  await until(() => old.handler.runs.length === 1)
+  void old.server.drain(30_000)
+  await until(() => client.state.kind !== 'open')
+  // It drains for half a minute; the client tries all the time and never waits for longer than a second.
+  for (let drainedMs = 0; drainedMs < 29_000; drainedMs += 1_000) {
+    await until(() => client.state.kind === 'backoff')
+    const { state } = client
+    t.ok(state.kind === 'backoff' && state.untilMs - state.sinceMs <= 1_000)
+    clock.advance(1_000)
+  }
+  old.handler.held().answer.end(RESULT, '7')
+  await sink.whenOver()
+  old.close()
+  const next = await startRegion({ port, clock })
+  t.teardown(() => next.close())
+  await until(() => client.state.kind === 'backoff' || client.state.kind === 'open')
+  clock.advance(1_000)
+  await until(() => client.state.kind === 'open')
+  t.pass('within a second')
 })
 
 t.test('an open that crosses the goaway is refused without having run', async (t) => {

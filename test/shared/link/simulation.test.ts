@@ -13,7 +13,7 @@ import type { LinkAnswer, LinkInvocation, LinkStream, OpenInvocation } from '../
 import { silentLog } from '../../../shared/log.ts'
 import { seededRandom } from '../../../shared/random.ts'
 import type { Random } from '../../../shared/random.ts'
-import { openFrame, RecordingSink, RESULT, TestHandler, TOKEN } from './harness.ts'
+import { openFrame, PUBLIC_KEY, RecordingSink, RESULT, TestHandler, TOKEN } from './harness.ts'
 import { MemoryNetwork } from './memory-network.ts'
 
 const STEPS = 400
@@ -101,7 +101,7 @@ class Simulation {
     this.#server = new LinkServer({ regionId: 'r', identity: new TokenIdentity(TOKEN), handler, clock: this.#clock, log: silentLog, bufferedMaxBytes: 3_000_000 })
     this.#network.listen(this.#server)
     this.#client = new LinkClient({
-      url: 'ws://sim/link', token: TOKEN, popId: 'pop', clock: this.#clock, random, log: silentLog, dial: this.#network.dial, bufferedMaxBytes: 3_000_000, streamsMax: 50, holds: () => [{ account: 'a', functionName: 'f' }],
+      url: 'ws://sim/link', token: TOKEN, popId: 'pop', publicKey: PUBLIC_KEY, clock: this.#clock, random, log: silentLog, dial: this.#network.dial, bufferedMaxBytes: 3_000_000, streamsMax: 50, holds: () => [{ account: 'a', functionName: 'f' }],
     })
     this.#client.onVersions((event) => {
       if (event.kind === 'snapshot') this.snapshots += 1

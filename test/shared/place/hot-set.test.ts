@@ -141,3 +141,16 @@ t.test('whatever happens, the bytes of members add up and stay within the budget
     }
   }
 })
+
+t.test('what members share takes its part of the budget; a member that shrinks keeps its place', async (t) => {
+  let sharedBytes = 0
+  const { hot, arrive } = make({ sharedBytes: () => sharedBytes })
+  const [a, b] = [arrive('a', 3), arrive('b', 30)]
+  t.equal(hot.admit(a, 400).kind, 'admitted')
+  sharedBytes = 500
+  t.same(hot.admit(b, 200), { kind: 'admitted', evicted: [a] }, '100 bytes were left')
+  t.equal(hot.admit(a, 400).kind, 'refused')
+  sharedBytes = 5_000
+  t.equal(hot.admit(b, 100).kind, 'admitted')
+  t.equal(hot.usedBytes, 100)
+})

@@ -1,0 +1,81 @@
+/**
+ * What a POP is given of images: sealed manifests with their keys wrapped for this POP, and sealed blocks.
+ *
+ * G1: it is given in the name of a function that is granted to the POP, and only what builds of that function are made of.
+ * G2: nothing is opened on the way: a block leaves as it is stored, a data key leaves its wrap only to get another.
+ */
+import type { ImageId } from '../shared/brand.ts'
+import { CodedError } from '../shared/errors.ts'
+import { LINK_ANSWER_MAX_BYTES } from '../shared/limits.ts'
+import type { ReadBlock } from '../shared/link/blocks.ts'
+import type { BlockSelection, ChainLink, ImageChain, ImageRef, PopPeer } from '../shared/link/types.ts'
+import type { SealedObject } from '../shared/store/object-store.ts'
+import { imageObjectId } from '../shared/store/page-groups.ts'
+import { wrapForPop } from '../shared/store/pop-keys.ts'
+import { blocksOf, decodeSealedManifest } from '../shared/store/sealed-manifest.ts'
+import type { SealedBlockId } from '../shared/store/types.ts'
+
+export interface ImageSupplyDeps {
+  /** Null if it is not there. Throws ERR_STORE_KEY. */
+  readonly sealedImage: (account: string, imageId: ImageId) => SealedObject | null
+  /** Verified. Throws or rejects with ERR_STORE_BLOCK for one that is damaged and cannot be repaired. */
+  readonly block: (id: SealedBlockId) => Uint8Array | Promise<Uint8Array>
+  /** Images of the build that runs an image, ancestors first; null if the function has no such build. */
+  readonly chainOf: (account: string, functionName: string, imageId: ImageId) => readonly ImageId[] | null
+  /** Throws ERR_LINK_IDENTITY if the function is not granted to the POP. */
+  readonly requireGrant: (popId: string, account: string, functionName: string) => void
+}
+
+/** What a manifest needs in an answer besides its bytes. */
+const CHAIN_LINK_OVERHEAD_BYTES = 256
+
+export class ImageSupply {
+  readonly #deps: ImageSupplyDeps
+
+  constructor(deps: ImageSupplyDeps) {
+    this.#deps = deps
+  }
+
+  /** See LinkHandler. */
+  chain({ popId, publicKey }: PopPeer, image: ImageRef, from: ImageId, known: ReadonlySet<ImageId>): ImageChain | null {
+    const ancestry = this.#ancestry(popId, image)
+    const end = ancestry.indexOf(from)
+    if (end < 0) return null
+    const links: ChainLink[] = []
+    let bytes = 0
+    for (const imageId of ancestry.slice(0, end + 1).reverse()) {
+      if (known.has(imageId) && imageId !== from) break
+      const { manifest, dataKey } = this.#sealed(image.account, imageId)
+      bytes += manifest.byteLength + CHAIN_LINK_OVERHEAD_BYTES
+      if (links.length > 0 && bytes > LINK_ANSWER_MAX_BYTES) break
+      links.push({ imageId, manifest, wrappedKey: wrapForPop(publicKey, imageObjectId(imageId), dataKey) })
+    }
+    return { links }
+  }
+
+  /** See LinkHandler. */
+  blocks(popId: string, image: ImageRef, wanted: readonly BlockSelection[]): ReadBlock {
+    const ancestry = this.#ancestry(popId, image)
+    const ids = wanted.flatMap(({ imageId, numbers }): (SealedBlockId | undefined)[] => {
+      if (!ancestry.includes(imageId)) throw new CodedError('ERR_STORE_BLOCK', [imageId, `not an image of ${image.functionName}`])
+      const blocks = blocksOf(decodeSealedManifest(this.#sealed(image.account, imageId).manifest, imageObjectId(imageId)))
+      return numbers.map((number) => blocks[number])
+    })
+    return (at) => {
+      const id = ids[at]
+      return id === undefined ? null : this.#deps.block(id)
+    }
+  }
+
+  /** G1. Ancestors first; empty if the function has no such image. */
+  #ancestry(popId: string, { account, functionName, imageId }: ImageRef): readonly ImageId[] {
+    this.#deps.requireGrant(popId, account, functionName)
+    return this.#deps.chainOf(account, functionName, imageId) ?? []
+  }
+
+  #sealed(account: string, imageId: ImageId): SealedObject {
+    const sealed = this.#deps.sealedImage(account, imageId)
+    if (sealed === null) throw new CodedError('ERR_STORE_BLOCK', [imageId, 'missing, as image'])
+    return sealed
+  }
+}
