@@ -81,7 +81,7 @@ interface Header {
 const RATE_HALF_LIFE_MS = 6 * 3_600_000
 const USES_WRITE_PERIOD_MS = 60_000
 /** Blocks hashed in one go, about 1 ms. */
-const SCRUB_BYTES_PER_TURN = 256 * KIB
+const HASHED_BYTES_PER_TURN = 256 * KIB
 const SUM_BYTES = 32
 const ID_BYTES = 32
 const CONTENT_BYTES_KEY = 'contentBytes'
@@ -154,6 +154,7 @@ export class DiskCache {
   async put(image: StoredImage, blocks: ReadonlyMap<SealedBlockId, Uint8Array>): Promise<void> {
     if (image.wrappedKey.byteLength !== POP_WRAP_BYTES) throw new CodedError('ERR_STORE_KEY', [image.imageId, 'it is not wrapped for a POP'])
     if (this.#isWhole(image)) return
+    await requireIntact(blocks)
     const bytes = image.blocks.reduce((sum, id) => sum + (blocks.get(id)?.byteLength ?? 0), image.manifest.byteLength)
     await this.#environment.write({ kind: 'adds', bytes }, () => {
       const moved = new Moves()
@@ -173,11 +174,12 @@ export class DiskCache {
     for (const id of blocks.keys()) this.#altered.delete(id)
   }
 
-  /** Puts blocks back that were altered. Those that no image names any more are left out. */
+  /** Puts blocks back that were altered. Those that no image names any more are left out. Throws as `put`. */
   async restore(blocks: ReadonlyMap<SealedBlockId, Uint8Array>): Promise<void> {
+    await requireIntact(blocks)
     const bytes = [...blocks.values()].reduce((sum, block) => sum + block.byteLength, 0)
     await this.#environment.write({ kind: 'adds', bytes }, () => {
-      for (const [id, block] of blocks) if (sealedBlockId(block) === id && this.#refsOf(id) !== null) void this.#blocks.put(idKey(id), block)
+      for (const [id, block] of blocks) if (this.#refsOf(id) !== null) void this.#blocks.put(idKey(id), block)
     })
     for (const id of blocks.keys()) this.#altered.delete(id)
   }
@@ -262,7 +264,7 @@ export class DiskCache {
         altered.push(id)
       }
       if (bytes >= maxBytes) return altered
-      if (turnBytes >= SCRUB_BYTES_PER_TURN) {
+      if (turnBytes >= HASHED_BYTES_PER_TURN) {
         turnBytes = 0
         await nextTurn()
       }
@@ -365,7 +367,7 @@ export class DiskCache {
     const refs = this.#refsOf(id)
     const isHere = refs !== null && !this.#altered.has(id) && this.#blocks.doesExist(idKey(id))
     if (!isHere) {
-      if (content === undefined || sealedBlockId(content) !== id) throw new CodedError('ERR_STORE_BLOCK', [id, content === undefined ? 'missing' : 'altered'])
+      if (content === undefined) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])
       void this.#blocks.put(idKey(id), content)
     }
     const bytes = content === undefined || isHere ? (refs?.bytes ?? 0) : content.byteLength
@@ -449,6 +451,18 @@ export class DiskCache {
     const stored = Buffer.alloc(8)
     stored.writeDoubleLE(value)
     void this.#meta.put(key, stored)
+  }
+}
+
+/** Before the transaction, so that it is short: it holds up the thread that also answers requests. Throws ERR_STORE_BLOCK. */
+async function requireIntact(blocks: ReadonlyMap<SealedBlockId, Uint8Array>): Promise<void> {
+  let turnBytes = 0
+  for (const [id, block] of blocks) {
+    if (sealedBlockId(block) !== id) throw new CodedError('ERR_STORE_BLOCK', [id, 'altered'])
+    turnBytes += block.byteLength
+    if (turnBytes < HASHED_BYTES_PER_TURN) continue
+    turnBytes = 0
+    await nextTurn()
   }
 }
 

@@ -101,6 +101,11 @@ export class ImageCache {
     this.#log = options.log.child('images')
   }
 
+  /** Complete and in memory. */
+  isHere(imageId: ImageId): boolean {
+    return this.#options.host.hasImage(imageId)
+  }
+
   /** Bytes in memory of images that others are made from: no function's own. */
   get sharedBytes(): number {
     let bytes = 0

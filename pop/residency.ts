@@ -5,6 +5,8 @@
  *     are forwarded. A pull that fails gives the place back.
  * W2: the bytes of a member are those of all its builds that are here or on their way.
  * W3: after every wait the function is looked at again: it may have been evicted, changed or deleted meanwhile.
+ * W4: a host lets go of an image some time after it was told to, perhaps after the image was wanted again: a member whose
+ *     image is gone is brought back when it is asked for.
  */
 import type { BuildKey, ImageId } from '../shared/brand.ts'
 import type { Clock } from '../shared/clock.ts'
@@ -38,7 +40,8 @@ export class Residency {
 
   /** A function has earned a look, or a member stands for a new build: decides, and brings the image. Cheap if already under way. */
   consider(entry: FunctionEntry, known: KnownBuild): void {
-    if (!known.capable || entry.resident.has(known.build.key)) return
+    if (!known.capable) return
+    if (entry.resident.has(known.build.key) && this.#options.images.isHere(known.build.imageId)) return
     const state = this.#pending.get(known)
     if (state === 'pending' || (state !== undefined && this.#options.clock.monotonicMs() < state)) return
     this.#pending.set(known, 'pending')
@@ -79,6 +82,7 @@ export class Residency {
       return 'later'
     }
     if (entry.builds.get(build.key) !== known) return 'settled' // W3
+    entry.resident.delete(build.key) // W4
     if (!this.#admit(entry, bytes)) return 'later'
     entry.resident.set(build.key, { build, bytes })
     const outcome = await this.#pull(known)

@@ -2,7 +2,7 @@ import t from 'tap'
 import type { ImageId } from '../../shared/brand.ts'
 import { CodedError } from '../../shared/errors.ts'
 import { PAGE_BYTES } from '../../shared/microvm/manifest.ts'
-import { MemoryDisk, makeImage, makePop, refOf, settle, type FakeImage } from './harness.ts'
+import { MemoryDisk, makeBuild, makeImage, makePop, refOf, settle, type FakeImage } from './harness.ts'
 
 const BASE = makeImage([1, 2, 3])
 const PRELUDE = makeImage([4, 5], BASE.imageId)
@@ -241,6 +241,20 @@ t.test('ancestors leave memory after the last image made from them, and not whil
   t.ok(host.hasImage(third.imageId))
   images.drop(third.imageId)
   t.equal(host.images.size, 0)
+})
+
+t.test('a member whose image the host has let go of after all is brought back when it is asked for', async (t) => {
+  const { link, host, call, hotSet } = makePop({ admitCount: 1 })
+  link.deploy(makeBuild('hello', BASE), [BASE])
+  link.connect()
+  await call('hello')
+  await call('hello')
+  t.equal((await call('hello')).place, 'local')
+  const { usedBytes } = hotSet
+  host.images.delete(BASE.imageId)
+  t.equal((await call('hello')).place, 'region; no-image')
+  t.equal((await call('hello')).place, 'local')
+  t.equal(hotSet.usedBytes, usedBytes)
 })
 
 t.test('blocks that the scrub finds altered are fetched again, in the name in which they were asked for', async (t) => {
