@@ -2,10 +2,11 @@
  * What a POP is given of images: sealed manifests with their keys wrapped for this POP, and sealed blocks.
  *
  * G1: it is given in the name of a function that is granted to the POP, and only what builds of that function are made of.
- * G2: nothing is opened on the way: a block leaves as it is stored, a data key leaves its wrap only to get another.
+ * G2: a block that is damaged is mended, if it can be, while the POP waits: its other blocks need not be fetched again.
+ * G3: nothing is opened on the way: a block leaves as it is stored, a data key leaves its wrap only to get another.
  */
 import type { ImageId } from '../shared/brand.ts'
-import { CodedError } from '../shared/errors.ts'
+import { CodedError, toCodedError } from '../shared/errors.ts'
 import { LINK_ANSWER_MAX_BYTES } from '../shared/limits.ts'
 import type { ReadBlock } from '../shared/link/blocks.ts'
 import type { BlockSelection, ChainLink, ImageChain, ImageRef, PopPeer } from '../shared/link/types.ts'
@@ -18,8 +19,10 @@ import type { SealedBlockId } from '../shared/store/types.ts'
 export interface ImageSupplyDeps {
   /** Null if it is not there. Throws ERR_STORE_KEY. */
   readonly sealedImage: (account: string, imageId: ImageId) => SealedObject | null
-  /** Verified. Throws or rejects with ERR_STORE_BLOCK for one that is damaged and cannot be repaired. */
-  readonly block: (id: SealedBlockId) => Uint8Array | Promise<Uint8Array>
+  /** Verified. Throws ERR_STORE_BLOCK, and remembers that it is damaged. */
+  readonly block: (id: SealedBlockId) => Uint8Array
+  /** Stores an image anew, of which a block was missing or altered. Never rejects: whether it helped shows. */
+  readonly repair: (image: ImageRef) => Promise<unknown>
   /** Images of the build that runs an image, ancestors first; null if the function has no such build. */
   readonly chainOf: (account: string, functionName: string, imageId: ImageId) => readonly ImageId[] | null
   /** Throws ERR_LINK_IDENTITY if the function is not granted to the POP. */
@@ -61,10 +64,31 @@ export class ImageSupply {
       const blocks = blocksOf(decodeSealedManifest(this.#sealed(image.account, imageId).manifest, imageObjectId(imageId)))
       return numbers.map((number) => blocks[number])
     })
+    // Once for a request: what did not help the first block does not help the next.
+    let repair: Promise<unknown> | null = null
     return (at) => {
       const id = ids[at]
-      return id === undefined ? null : this.#deps.block(id)
+      if (id === undefined) return null
+      try {
+        return this.#deps.block(id)
+      } catch (error) {
+        if (toCodedError(error).code !== 'ERR_STORE_BLOCK') throw error
+        repair ??= this.#mend(image, ids)
+        return repair.then(() => this.#deps.block(id))
+      }
     }
+  }
+
+  /** G2. Only what was found damaged is written anew, so all is looked at first. */
+  #mend(image: ImageRef, ids: readonly (SealedBlockId | undefined)[]): Promise<unknown> {
+    for (const id of ids) {
+      try {
+        if (id !== undefined) this.#deps.block(id)
+      } catch (error) {
+        if (toCodedError(error).code !== 'ERR_STORE_BLOCK') throw error
+      }
+    }
+    return this.#deps.repair(image)
   }
 
   /** G1. Ancestors first; empty if the function has no such image. */

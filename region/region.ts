@@ -183,7 +183,11 @@ export class Region implements Dispatcher {
     const images = new ImageSupply({
       sealedImage: (account, imageId) => content.sealedImage(account, imageId),
       block: (id) => content.sealedBlock(id),
-      chainOf: (account, functionName, imageId) => registry.chainOf(account, functionName, imageId),
+      chainOf: (account, functionName, imageId) => registry.versionOfImage(account, functionName, imageId)?.build.imageIds ?? null,
+      repair: ({ account, functionName, imageId }) => {
+        const version = registry.versionOfImage(account, functionName, imageId)?.version
+        return version === undefined ? Promise.resolve(null) : this.#repair(registry.resolve(account, functionName, version))
+      },
       requireGrant: (popId, account, functionName) => this.#requireGrant(popId, account, functionName),
     })
     return {

@@ -196,14 +196,13 @@ export class Registry {
     return this.#tables.secrets.reseal()
   }
 
-  /** The images, ancestors first, of a build that some version of the function names and that runs `imageId`; null if there is none. */
-  chainOf(account: string, functionName: string, imageId: ImageId): readonly ImageId[] | null {
+  /** A version of the function whose build runs `imageId`; null if there is none. */
+  versionOfImage(account: string, functionName: string, imageId: ImageId): VersionRecord | null {
     const reader = this.read(account, functionName)
     const latest = reader.function()?.latest
     if (latest === undefined) return null
-    if (latest.build.imageIds.at(-1) === imageId) return latest.build.imageIds
-    const version = reader.versions(0, VERSIONS_PER_FUNCTION_MAX).find(({ build }) => build.imageIds.at(-1) === imageId)
-    return version?.build.imageIds ?? null
+    const runs = ({ build }: VersionRecord): boolean => build.imageIds.at(-1) === imageId
+    return runs(latest) ? latest : (reader.versions(0, VERSIONS_PER_FUNCTION_MAX).find(runs) ?? null)
   }
 
   /**

@@ -58,12 +58,38 @@ t.test('blocks leave as they are stored, by their number; one that there is not 
   t.same(got.map((block) => (block === null ? null : sealedBlockId(block))).slice(1), [ids[1], ids[0], null, null])
 })
 
-t.test('a block that cannot be had is named; one that is got from elsewhere is waited for', async (t) => {
+t.test('a damaged block is mended while the POP waits, once for a request; one that cannot be is named', async (t) => {
   const { line, mine } = await scene(t)
-  const deps = { sealedImage: (account: string, imageId: ImageId) => line.store.openSealed(account, imageObjectId(imageId)), chainOf: () => [mine.imageId], requireGrant: () => undefined }
-  const wanted = [{ imageId: mine.imageId, numbers: [0] }]
-  t.throws(() => new ImageSupply({ ...deps, block: (id) => { throw new CodedError('ERR_STORE_BLOCK', [id, 'altered']) } }).blocks('pop-1', mine, wanted)(0), { code: 'ERR_STORE_BLOCK' })
-  const repaired = new ImageSupply({ ...deps, block: (id) => Promise.resolve(line.store.sealedBlock(id)) }).blocks('pop-1', mine, wanted)(0)
-  t.ok((await repaired)?.byteLength)
-  t.throws(() => new ImageSupply({ ...deps, block: () => Buffer.alloc(0), sealedImage: () => null }).chain(POP, mine, mine.imageId, new Set()), { code: 'ERR_STORE_BLOCK', params: [mine.imageId, 'missing, as image'] })
+  let repairs = 0
+  let damaged = true
+  let helps = true
+  const supply = new ImageSupply({
+    sealedImage: (account, imageId) => line.store.openSealed(account, imageObjectId(imageId)), chainOf: () => [mine.imageId], requireGrant: () => undefined,
+    block: (id) => {
+      if (damaged) throw new CodedError('ERR_STORE_BLOCK', [id, 'altered'])
+      return line.store.sealedBlock(id)
+    },
+    repair: (image) => {
+      t.same(image, mine)
+      repairs += 1
+      damaged = !helps
+      return Promise.resolve(null)
+    },
+  })
+  const read = (): ReturnType<ImageSupply['blocks']> => supply.blocks('pop-1', mine, [{ imageId: mine.imageId, numbers: [0, 1] }])
+  const mended = read()
+  t.ok((await mended(0))?.byteLength)
+  t.ok((await mended(1))?.byteLength)
+  t.equal(repairs, 1)
+  damaged = true
+  helps = false
+  const lost = read()
+  for (const at of [0, 1]) await t.rejects(async () => await lost(at), { code: 'ERR_STORE_BLOCK', params: [String, 'altered'] })
+  t.equal(repairs, 2)
+})
+
+t.test('an image that is not there is named', async (t) => {
+  const { mine } = await scene(t)
+  const supply = new ImageSupply({ block: () => Buffer.alloc(0), sealedImage: () => null, repair: () => Promise.resolve(), chainOf: () => [mine.imageId], requireGrant: () => undefined })
+  t.throws(() => supply.chain(POP, mine, mine.imageId, new Set()), { code: 'ERR_STORE_BLOCK', params: [mine.imageId, 'missing, as image'] })
 })

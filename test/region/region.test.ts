@@ -8,6 +8,8 @@ import type { FunctionVersions, LinkAnswer, OpenInvocation } from '../../shared/
 import { makePopKeys } from '../../shared/store/pop-keys.ts'
 import type { InvocationResult } from '../../shared/worker/types.ts'
 import { openImage, openPages } from '../../pop/sealed-image.ts'
+import { sealedBlockId } from '../../shared/store/block-seal.ts'
+import { damageBlock } from '../shared/store/store-fixtures.ts'
 import { imageObjectId } from '../../shared/store/page-groups.ts'
 import { blocksOf as sealedBlocks, decodeSealedManifest } from '../../shared/store/sealed-manifest.ts'
 import { FakeBuilder, FakeHost, answer, answerFailure, handlerZip, okResult, startRegion, type TestRegion, type TestRegionOptions } from './fakes.ts'
@@ -412,7 +414,7 @@ await t.test('a POP: what it needs to run a function itself', async (t) => {
   if (imageId === undefined) return
   const image = { account: ACCOUNT, functionName: 'f', imageId }
   const chain = await links.chain(POP, image, imageId, new Set())
-  t.same(chain?.links.map((link) => link.imageId), [...(made.registry.chainOf(ACCOUNT, 'f', imageId) ?? [])].reverse())
+  t.same(chain?.links.map((link) => link.imageId), [...(made.registry.versionOfImage(ACCOUNT, 'f', imageId)?.build.imageIds ?? [])].reverse())
   for (const { imageId: id, manifest, wrappedKey } of chain?.links ?? []) {
     const opened = openImage(KEYS, id, manifest, wrappedKey)
     const read = links.blocks('pop-1', image, [{ imageId: id, numbers: opened.blocks.map((_, number) => number) }])
@@ -444,6 +446,22 @@ await t.test('a POP: images only in the name of a function that is granted to it
   t.equal(await links.chain({ ...POP, popId: 'pop-2' }, mine, secret.imageId, new Set()), null)
   t.throws(() => links.blocks('pop-2', mine, wanted), { code: 'ERR_STORE_BLOCK' })
   t.ok(await links.blocks('pop-2', mine, [{ imageId: mine.imageId, numbers: [0] }])(0))
+})
+
+await t.test('a POP: a block that is altered on disk is built again while the POP waits', async (t) => {
+  const made = await make(t)
+  await deploy(made, 'f')
+  const { links } = made.region
+  const image = { account: ACCOUNT, functionName: 'f', imageId: made.registry.resolve(ACCOUNT, 'f', null).imageId }
+  const [link] = (await links.chain(POP, image, image.imageId, new Set()))?.links ?? []
+  if (link === undefined) throw new Error('no chain')
+  const { blocks } = openImage(KEYS, image.imageId, link.manifest, link.wrappedKey)
+  for (const id of blocks) await damageBlock(made, id)
+  const builds = made.builder.requests.length
+  const read = links.blocks('pop-1', image, [{ imageId: image.imageId, numbers: blocks.map((_, number) => number) }])
+  for (const [at, id] of blocks.entries()) t.equal(sealedBlockId((await read(at)) ?? new Uint8Array(0)), id)
+  t.equal(made.builder.requests.length, builds + 1)
+  t.same(made.audit(), [])
 })
 
 await t.test('a POP: versions of many builds are answered in parts', async (t) => {

@@ -77,6 +77,7 @@ export async function startImageLine(owner: LineOwner, { delayMs = 0, allows = (
       onRead(id)
       return store.sealedBlock(id)
     },
+    repair: () => Promise.resolve(),
     chainOf: (account, functionName, imageId) => chains.get(`${account}/${functionName}/${imageId}`) ?? null,
     requireGrant: (popId, _account, functionName) => {
       if (!allows(popId, functionName)) throw new CodedError('ERR_LINK_IDENTITY', [functionName])

@@ -98,7 +98,7 @@ export function blockIds(store: ObjectStore): SealedBlockId[] {
 }
 
 /** Changes one byte of a stored block, or removes it. */
-export async function damageBlock({ environment }: TestStore, id: string, how: 'flip' | 'remove' = 'flip'): Promise<void> {
+export async function damageBlock({ environment }: Pick<TestStore, 'environment'>, id: string, how: 'flip' | 'remove' = 'flip'): Promise<void> {
   const raw = environment.table<Buffer>('sealedBlocks', 'binary')
   const key = Buffer.from(id, 'hex')
   const bytes = Buffer.from(raw.getBinary(key) ?? Buffer.alloc(0))
