@@ -2,8 +2,8 @@
  * What a POP is given of images: sealed manifests with their keys wrapped for this POP, and sealed blocks.
  *
  * G1: it is given in the name of a function that is granted to the POP, and only what builds of that function are made of.
- * G2: a block that is damaged is mended, if it can be, while the POP waits: its other blocks need not be fetched again.
- * G3: nothing is opened on the way: a block leaves as it is stored, a data key leaves its wrap only to get another.
+ * G2: a block or manifest that is damaged is mended, if it can be, while the POP waits: it need not begin again.
+ * G3: what leaves is sealed as it is stored; a data key leaves its wrap only to check its manifest and to get another wrap.
  */
 import type { ImageId } from '../shared/brand.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
@@ -13,7 +13,7 @@ import type { BlockSelection, ChainLink, ImageChain, ImageRef, PopPeer } from '.
 import type { SealedObject } from '../shared/store/object-store.ts'
 import { imageObjectId } from '../shared/store/page-groups.ts'
 import { wrapForPop } from '../shared/store/pop-keys.ts'
-import { blocksOf, decodeSealedManifest } from '../shared/store/sealed-manifest.ts'
+import { blocksOf, decodeSealedManifest, openManifest } from '../shared/store/sealed-manifest.ts'
 import type { SealedBlockId } from '../shared/store/types.ts'
 
 export interface ImageSupplyDeps {
@@ -40,15 +40,29 @@ export class ImageSupply {
   }
 
   /** See LinkHandler. */
-  chain({ popId, publicKey }: PopPeer, image: ImageRef, from: ImageId, known: ReadonlySet<ImageId>): ImageChain | null {
+  async chain({ popId, publicKey }: PopPeer, image: ImageRef, from: ImageId, known: ReadonlySet<ImageId>): Promise<ImageChain | null> {
     const ancestry = this.#ancestry(popId, image)
     const end = ancestry.indexOf(from)
     if (end < 0) return null
+    const wanted = ancestry.slice(0, end + 1).reverse()
+    try {
+      return this.#chain(publicKey, image.account, wanted, known)
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      await this.#deps.repair(image)
+      return this.#chain(publicKey, image.account, wanted, known)
+    }
+  }
+
+  /** `wanted`: descendants first. */
+  #chain(publicKey: string, account: string, wanted: readonly ImageId[], known: ReadonlySet<ImageId>): ImageChain {
     const links: ChainLink[] = []
     let bytes = 0
-    for (const imageId of ancestry.slice(0, end + 1).reverse()) {
-      if (known.has(imageId) && imageId !== from) break
-      const { manifest, dataKey } = this.#sealed(image.account, imageId)
+    for (const imageId of wanted) {
+      if (known.has(imageId) && links.length > 0) break
+      const { manifest, dataKey } = this.#sealed(account, imageId)
+      // Better found here, where it can be mended, than at the POP.
+      openManifest(dataKey, decodeSealedManifest(manifest, imageObjectId(imageId)))
       bytes += manifest.byteLength + CHAIN_LINK_OVERHEAD_BYTES
       if (links.length > 0 && bytes > LINK_ANSWER_MAX_BYTES) break
       links.push({ imageId, manifest, wrappedKey: wrapForPop(publicKey, imageObjectId(imageId), dataKey) })
@@ -72,7 +86,7 @@ export class ImageSupply {
       try {
         return this.#deps.block(id)
       } catch (error) {
-        if (toCodedError(error).code !== 'ERR_STORE_BLOCK') throw error
+        if (!isDamage(error)) throw error
         repair ??= this.#mend(image, ids)
         return repair.then(() => this.#deps.block(id))
       }
@@ -85,7 +99,7 @@ export class ImageSupply {
       try {
         if (id !== undefined) this.#deps.block(id)
       } catch (error) {
-        if (toCodedError(error).code !== 'ERR_STORE_BLOCK') throw error
+        if (!isDamage(error)) throw error
       }
     }
     return this.#deps.repair(image)
@@ -102,4 +116,9 @@ export class ImageSupply {
     if (sealed === null) throw new CodedError('ERR_STORE_BLOCK', [imageId, 'missing, as image'])
     return sealed
   }
+}
+
+function isDamage(error: unknown): boolean {
+  const { code } = toCodedError(error)
+  return code === 'ERR_STORE_BLOCK' || code === 'ERR_STORE_KEY'
 }

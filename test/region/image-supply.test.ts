@@ -24,24 +24,24 @@ async function scene(t: Test): Promise<{ line: ImageLine; layer: ImageId; mine: 
 t.test('nothing of a function that is not granted, in whoever else’s name', async (t) => {
   const { line: { supply }, mine, secret } = await scene(t)
   const wanted = [{ imageId: secret.imageId, numbers: [0] }]
-  t.throws(() => supply.chain(POP, secret, secret.imageId, new Set()), { code: 'ERR_LINK_IDENTITY' })
+  await t.rejects(supply.chain(POP, secret, secret.imageId, new Set()), { code: 'ERR_LINK_IDENTITY' })
   t.throws(() => supply.blocks('pop-1', secret, wanted), { code: 'ERR_LINK_IDENTITY' })
-  t.equal(supply.chain(POP, { ...mine, imageId: secret.imageId }, secret.imageId, new Set()), null)
-  t.equal(supply.chain(POP, mine, secret.imageId, new Set()), null)
+  t.equal(await supply.chain(POP, { ...mine, imageId: secret.imageId }, secret.imageId, new Set()), null)
+  t.equal(await supply.chain(POP, mine, secret.imageId, new Set()), null)
   t.throws(() => supply.blocks('pop-1', mine, wanted), { code: 'ERR_STORE_BLOCK' })
   t.throws(() => supply.blocks('pop-1', { ...mine, imageId: secret.imageId }, wanted), { code: 'ERR_STORE_BLOCK' })
-  t.ok(supply.chain({ ...POP, popId: 'pop-2' }, secret, secret.imageId, new Set()))
+  t.ok(await supply.chain({ ...POP, popId: 'pop-2' }, secret, secret.imageId, new Set()))
   t.ok(supply.blocks('pop-2', secret, wanted)(0))
 })
 
 t.test('a chain from any image of it on, without what is known, its keys for the POP that asks', async (t) => {
   const { line: { supply }, layer, mine } = await scene(t)
-  const ids = (from: ImageId, known: readonly ImageId[]): unknown => supply.chain(POP, mine, from, new Set(known))?.links.map(({ imageId }) => imageId)
-  t.same(ids(mine.imageId, []), [mine.imageId, layer])
-  t.same(ids(mine.imageId, [layer]), [mine.imageId])
-  t.same(ids(layer, [layer]), [layer], 'what is asked for is sent, known or not')
-  t.equal(supply.chain(POP, mine, 'f'.repeat(64) as ImageId, new Set()), null)
-  for (const { imageId, manifest, wrappedKey } of supply.chain(POP, mine, mine.imageId, new Set())?.links ?? []) {
+  const ids = async (from: ImageId, known: readonly ImageId[]): Promise<unknown> => (await supply.chain(POP, mine, from, new Set(known)))?.links.map(({ imageId }) => imageId)
+  t.same(await ids(mine.imageId, []), [mine.imageId, layer])
+  t.same(await ids(mine.imageId, [layer]), [mine.imageId])
+  t.same(await ids(layer, [layer]), [layer], 'what is asked for is sent, known or not')
+  t.equal(await supply.chain(POP, mine, 'f'.repeat(64) as ImageId, new Set()), null)
+  for (const { imageId, manifest, wrappedKey } of (await supply.chain(POP, mine, mine.imageId, new Set()))?.links ?? []) {
     t.equal(openImage(KEYS, imageId, manifest, wrappedKey).plain.engineBuild, 'engine-1')
     t.throws(() => openImage(makePopKeys(), imageId, manifest, wrappedKey), { code: 'ERR_STORE_KEY' })
   }
@@ -49,7 +49,7 @@ t.test('a chain from any image of it on, without what is known, its keys for the
 
 t.test('blocks leave as they are stored, by their number; one that there is not is null', async (t) => {
   const { line: { supply }, layer, mine } = await scene(t)
-  const sealed = supply.chain(POP, mine, mine.imageId, new Set())?.links[0]
+  const sealed = (await supply.chain(POP, mine, mine.imageId, new Set()))?.links[0]
   if (sealed === undefined) return
   const ids = blocksOf(decodeSealedManifest(sealed.manifest, imageObjectId(mine.imageId)))
   t.equal(ids.length, 2, 'five pages in two windows')
@@ -91,5 +91,26 @@ t.test('a damaged block is mended while the POP waits, once for a request; one t
 t.test('an image that is not there is named', async (t) => {
   const { mine } = await scene(t)
   const supply = new ImageSupply({ block: () => Buffer.alloc(0), sealedImage: () => null, repair: () => Promise.resolve(), chainOf: () => [mine.imageId], requireGrant: () => undefined })
-  t.throws(() => supply.chain(POP, mine, mine.imageId, new Set()), { code: 'ERR_STORE_BLOCK', params: [mine.imageId, 'missing, as image'] })
+  await t.rejects(supply.chain(POP, mine, mine.imageId, new Set()), { code: 'ERR_STORE_BLOCK', params: [mine.imageId, 'missing, as image'] })
+})
+
+t.test('a manifest that is damaged is mended before it is sent', async (t) => {
+  const { line, mine } = await scene(t)
+  let damaged = true
+  const supply = new ImageSupply({
+    block: (id) => line.store.sealedBlock(id), chainOf: () => [mine.imageId], requireGrant: () => undefined,
+    sealedImage: (account, imageId) => {
+      const sealed = line.store.openSealed(account, imageObjectId(imageId))
+      if (sealed === null || !damaged) return sealed
+      const manifest = Buffer.from(sealed.manifest)
+      manifest.writeUInt8(manifest.readUInt8(manifest.byteLength - 30) ^ 1, manifest.byteLength - 30)
+      return { ...sealed, manifest }
+    },
+    repair: () => {
+      damaged = false
+      return Promise.resolve()
+    },
+  })
+  const [link] = (await supply.chain(POP, mine, mine.imageId, new Set()))?.links ?? []
+  t.ok(link !== undefined && openImage(KEYS, mine.imageId, link.manifest, link.wrappedKey))
 })

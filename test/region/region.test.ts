@@ -440,7 +440,7 @@ await t.test('a POP: images only in the name of a function that is granted to it
   const wanted = [{ imageId: secret.imageId, numbers: [0] }]
   t.ok(await links.chain(POP, secret, secret.imageId, new Set()))
   t.ok(await links.blocks('pop-1', secret, wanted)(0))
-  t.throws(() => links.chain({ ...POP, popId: 'pop-2' }, secret, secret.imageId, new Set()), { code: 'ERR_LINK_IDENTITY' })
+  await t.rejects(async () => await links.chain({ ...POP, popId: 'pop-2' }, secret, secret.imageId, new Set()), { code: 'ERR_LINK_IDENTITY' })
   t.throws(() => links.blocks('pop-2', secret, wanted), { code: 'ERR_LINK_IDENTITY' })
   t.equal(await links.chain({ ...POP, popId: 'pop-2' }, { ...mine, imageId: secret.imageId }, secret.imageId, new Set()), null, 'in the name of another function')
   t.equal(await links.chain({ ...POP, popId: 'pop-2' }, mine, secret.imageId, new Set()), null)

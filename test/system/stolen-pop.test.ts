@@ -66,7 +66,7 @@ await t.test('the keys on it open what was granted, byte for byte, and nothing e
   t.match(await pop.images.pull(secret), { kind: 'failed', error: { code: 'ERR_LINK_IDENTITY' } })
   // What another POP, which was granted it, was sent for the secret function.
   const other = makePopKeys()
-  const sent = line.supply.chain({ popId: 'other', publicKey: other.publicKey }, secret, secret.imageId, new Set())?.links[0]
+  const sent = (await line.supply.chain({ popId: 'other', publicKey: other.publicKey }, secret, secret.imageId, new Set()))?.links[0]
   if (sent === undefined) throw new Error('not sent')
   await pop.close()
 
