@@ -51,7 +51,7 @@ async function region(): Promise<void> {
       return { write: () => true, writeEnd: finish, resume: () => undefined, cancel: () => undefined }
     },
     snapshot: (_pop, functions) => ({ seq: 0, functions: [], answered: functions.length }),
-    control: unused, chain: unused, blocks: unused, describe: unused, report: unused,
+    control: unused, chain: unused, blocks: unused, peerBlocks: unused, describe: unused, report: unused,
   }
   const app = App()
   new LinkServer({ regionId: 'bench', identity: new TokenIdentity(TOKEN), handler, clock: systemClock, log: silentLog }).attach(app)

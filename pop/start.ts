@@ -6,7 +6,7 @@ import type { Clock } from '../shared/clock.ts'
 import type { PopConfig } from '../shared/config.ts'
 import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
 import { LinkClient } from '../shared/link/link-client.ts'
-import { LINK_PATH } from '../shared/link/link-server.ts'
+import { linkUrl } from '../shared/link/link-url.ts'
 import { MIB } from '../shared/limits.ts'
 import type { Log } from '../shared/log.ts'
 import { systemRandom } from '../shared/random.ts'
@@ -57,10 +57,4 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
       if (temporary !== null) rmSync(temporary, { recursive: true, force: true })
     },
   }
-}
-
-function linkUrl(regionUrl: string): string {
-  const url = new URL(LINK_PATH, regionUrl)
-  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
-  return url.href
 }

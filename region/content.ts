@@ -4,7 +4,7 @@
  */
 import { hash } from 'node:crypto'
 import type { ImageId } from '../shared/brand.ts'
-import { CodedError } from '../shared/errors.ts'
+import { CodedError, toCodedError } from '../shared/errors.ts'
 import type { BuiltImage } from '../shared/microvm/build-types.ts'
 import { decodeManifest, type BlockId, type ImageManifest } from '../shared/microvm/manifest.ts'
 import type { ObjectStore, OpenObject, SealedObject } from '../shared/store/object-store.ts'
@@ -66,6 +66,16 @@ export class Content {
   /** A block as it is stored. Throws ERR_STORE_BLOCK if it is missing or altered. */
   sealedBlock(id: SealedBlockId): Uint8Array {
     return this.#store.sealedBlock(id)
+  }
+
+  /** The same, or null: what is damaged here as well cannot mend anything. */
+  blockForPeer(id: SealedBlockId): Uint8Array | null {
+    try {
+      return this.#store.sealedBlock(id)
+    } catch (error) {
+      if (toCodedError(error).code === 'ERR_STORE_BLOCK') return null
+      throw error
+    }
   }
 
   /** `id`: SHA-256 of the bytes. */

@@ -3,7 +3,7 @@
  * answers the control plane.
  *
  *   front door --> invoke, control     (Dispatcher)
- *   POPs, by the link --> invoke, control, chain, blocks, describe, snapshot, report     (LinkHandler, `links`)
+ *   POPs, by the link --> invoke, control, chain, blocks, describe, snapshot, report, peerBlocks     (LinkHandler, `links`)
  *
  * G1: whatever a POP asks for it asks for in the name of a function, and gets only if that function is granted to it:
  *     runs, descriptions, and of images those that the function's builds are made of.
@@ -195,6 +195,10 @@ export class Region implements Dispatcher {
       control: (_popId, call) => this.control(call),
       chain: (pop, image, from, known) => images.chain(pop, image, from, known),
       blocks: (popId, image, wanted) => images.blocks(popId, image, wanted),
+      peerBlocks: (ids) => (at) => {
+        const id = ids[at]
+        return id === undefined ? null : content.blockForPeer(id)
+      },
       describe: (popId, account, functionName, qualifier) => this.#describe(popId, account, functionName, qualifier),
       snapshot: (popId, functions) => this.#snapshot(popId, functions),
       report: () => ({ pull: [] }),

@@ -1,5 +1,6 @@
 /** A region as a process has it: store, registry, builder, sandboxes, links and front door, wired by constructor. */
 import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { type Authenticator, devAuthenticator, parseKeys } from '../shared/api/keys.ts'
 import { SigV4Authenticator } from '../shared/api/sigv4.ts'
@@ -11,12 +12,16 @@ import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
 import { FrontDoor } from '../shared/http/front-door.ts'
 import type { ControlCall } from '../shared/http/types.ts'
 import { TokenIdentity } from '../shared/link/identity.ts'
+import { LinkClient } from '../shared/link/link-client.ts'
 import { LinkServer } from '../shared/link/link-server.ts'
+import { linkUrl } from '../shared/link/link-url.ts'
 import type { Log } from '../shared/log.ts'
 import { ProcessImageBuilder } from '../shared/microvm/process-builder.ts'
+import { systemRandom } from '../shared/random.ts'
 import { Keyring } from '../shared/store/keyring.ts'
 import { LmdbEnvironment } from '../shared/store/lmdb-environment.ts'
 import { ObjectStore } from '../shared/store/object-store.ts'
+import { makePopKeys } from '../shared/store/pop-keys.ts'
 import { Repairer, Scrubber } from '../shared/store/repair.ts'
 import { Collector } from '../shared/store/roots.ts'
 import { SaltPolicy } from '../shared/store/salts.ts'
@@ -37,6 +42,7 @@ const REGION_NAME = 'us-east-1'
 
 export async function startRegion(config: RegionConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedRegion> {
   const authenticator = makeAuthenticator(config, clock)
+  const peer = makePeer(config, clock, log)
   const environment = LmdbEnvironment.open({ path: join(config.dataDir, 'store') })
   const keyring = Keyring.load(config.keyringFile ?? join(config.dataDir, 'keyring.json'))
   const salts = new SaltPolicy({ by: config.copiesBy, copies: config.copies })
@@ -44,7 +50,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
   const content = new Content(store)
   const registry = new Registry({ environment, regionName: REGION_NAME, content, keyring, log })
   const collector = new Collector({ store, live: () => registry.liveObjects(), clock, log, graceMs: GC_GRACE_MS })
-  const repairer = new Repairer({ store, log, peer: null })
+  const repairer = new Repairer({ store, log, peer })
   const scrubber = new Scrubber({ store, clock, log, bytesPerSecond: SCRUB_BYTES_PER_SECOND, pauseMs: SCRUB_PAUSE_MS })
   const housekeeping = new Housekeeping({ collector, scrubber, repairer, clock, log, gcPeriodMs: GC_PERIOD_MS })
   const builder = new ProcessImageBuilder({ clock, log: log.child('builder') })
@@ -58,9 +64,10 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
   })
   const region = new Region({ content, registry, builder, host, clock, log, authenticator, regionName: REGION_NAME, engineBuild: () => host.engineBuild })
   await region.start()
+  peer?.start()
   housekeeping.start()
   const dispatcher = logLines.atRegion(region, { authenticate: (call) => region.authenticate(call), exists: (account, name) => registry.read(account, name).function() !== null })
-  const links = new LinkServer({ regionId: REGION_NAME, identity: new TokenIdentity(config.token), handler: { ...region.links, control: (_popId, call) => dispatcher.control(call) }, clock, log })
+  const links = new LinkServer({ regionId: REGION_NAME, identity: new TokenIdentity(config.token, config.peerToken), handler: { ...region.links, control: (_popId, call) => dispatcher.control(call) }, clock, log })
   region.onVersions((versions) => links.pushVersions(versions))
   const door = new FrontDoor({
     tier: 'region', mode: config.dev ? 'dev' : 'production', dispatcher, clock, log, host: config.host, port: config.port, adminPort: config.adminPort,
@@ -76,10 +83,19 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
       await region.drain(drainTimeoutMs)
       links.close()
       await door.close()
+      peer?.close()
       await Promise.all([host.close(), builder.close(), housekeeping.stop()])
       await environment.close()
     },
   }
+}
+
+/** The link to another region, asked for what is damaged here. */
+function makePeer({ peerUrl, peerToken, port }: RegionConfig, clock: Clock, log: Log): LinkClient | null {
+  if (peerUrl === null) return null
+  if (peerToken === null) throw new CodedError('ERR_CONFIG', ['peerToken (--peer-token or OUTPOST_PEER_TOKEN): must be given with a peer'])
+  // Nothing is wrapped for a region: it has the keys to what it lost.
+  return new LinkClient({ url: linkUrl(peerUrl), token: peerToken, popId: `${hostname()}-${port}`, publicKey: makePopKeys().publicKey, clock, random: systemRandom, log: log.child('peer') })
 }
 
 function makeAuthenticator(config: RegionConfig, clock: Clock): Authenticator {

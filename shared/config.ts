@@ -40,6 +40,10 @@ export const regionSchema = z.strictObject({
   isolateAccounts: z.boolean().default(false).register(sources, { option: '--isolate-accounts', env: 'OUTPOST_REGION_ISOLATE_ACCOUNTS' }),
   /** What POPs show to link up. */
   token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
+  /** Another region's `http:` or `https:` URL: it is asked for blocks that are damaged here and have no other copy. */
+  peerUrl: z.url({ protocol: /^https?$/ }).nullable().default(null).register(sources, { option: '--peer', env: 'OUTPOST_REGION_PEER' }),
+  /** What regions show each other; null: none is let in. */
+  peerToken: z.string().min(1).nullable().default(null).register(sources, { option: '--peer-token', env: 'OUTPOST_PEER_TOKEN' }),
   /** MiB that sandboxes, images and caches may hold together. */
   memoryMib: z.int().min(64).max(1_048_576).default(1024).register(sources, { option: '--memory', env: 'OUTPOST_REGION_MEMORY_MIB' }),
   /** Threads that run functions; null: one per core beside the front door's, one to four. */

@@ -125,6 +125,8 @@ export const LINK_CANCEL_GRACE_MS = 5_000
 export const LINK_FUNCTIONS_MAX = 10_000
 /** Blocks in one request, by number: five bytes each at most, so 40 KiB of a frame, for 32 MiB of pages. */
 export const LINK_BLOCKS_PER_REQUEST_MAX = 8_192
+/** Blocks that one question of another region names: 64 hex digits each, so 33 KiB of a frame. */
+export const LINK_PEER_BLOCKS_MAX = 512
 /** One block as it travels: a group of pages, and what sealing adds. */
 export const LINK_BLOCK_MAX_BYTES = 64 * KIB + 256
 /** Images from a function's own up to its engine's base: each shared package may be one. A longer chain is a fault of the region. */

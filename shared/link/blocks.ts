@@ -46,8 +46,8 @@ export function selectionsOf(wanted: readonly WantedBlock[]): BlockSelection[] {
 
 /** The POP's end: takes records apart, verifies, hands out. */
 export class BlockReader implements LinkStreamSink {
-  readonly #wanted: readonly WantedBlock[]
-  readonly #onBlock: (id: SealedBlockId, block: Uint8Array) => void
+  readonly #wanted: readonly Pick<WantedBlock, 'id'>[]
+  readonly #onBlock: (id: SealedBlockId, block: Uint8Array) => unknown
   readonly #resolve: () => void
   readonly #reject: (error: unknown) => void
   /** The beginning of a record whose rest has not come. */
@@ -56,14 +56,14 @@ export class BlockReader implements LinkStreamSink {
   #stream: LinkStream | null = null
   #failure: unknown = null
 
-  private constructor(wanted: readonly WantedBlock[], onBlock: (id: SealedBlockId, block: Uint8Array) => void, resolve: () => void, reject: (error: unknown) => void) {
+  private constructor(wanted: readonly Pick<WantedBlock, 'id'>[], onBlock: (id: SealedBlockId, block: Uint8Array) => unknown, resolve: () => void, reject: (error: unknown) => void) {
     this.#wanted = wanted
     this.#onBlock = onBlock
     this.#resolve = resolve
     this.#reject = reject
   }
 
-  static read(wanted: readonly WantedBlock[], onBlock: (id: SealedBlockId, block: Uint8Array) => void, open: (sink: LinkStreamSink) => LinkStream | CodedErrorData): Promise<void> {
+  static read(wanted: readonly Pick<WantedBlock, 'id'>[], onBlock: (id: SealedBlockId, block: Uint8Array) => unknown, open: (sink: LinkStreamSink) => LinkStream | CodedErrorData): Promise<void> {
     return new Promise((resolve, reject) => {
       const reader = new BlockReader(wanted, onBlock, resolve, reject)
       const stream = open(reader)

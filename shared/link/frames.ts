@@ -40,7 +40,7 @@ export const FRAME = {
   credit: 12, goaway: 13, ping: 14, pong: 15, version: 16,
 } as const
 
-export const QUERIES = ['describe', 'snapshot', 'report', 'chain', 'blocks'] as const
+export const QUERIES = ['describe', 'snapshot', 'report', 'chain', 'blocks', 'peerBlocks'] as const
 export type QueryName = (typeof QUERIES)[number]
 
 /** A small question to the region; `body` is its encoded parameters. */

@@ -15,10 +15,10 @@ import type { Clock } from '../clock.ts'
 import { CodedError } from '../errors.ts'
 import type { CodedErrorData, ErrorCode } from '../errors.ts'
 import type { ControlCall, ControlReply } from '../http/types.ts'
-import { CONTROL_BODY_MAX_BYTES, LINK_ANSWER_MAX_BYTES, LINK_BLOCKS_PER_REQUEST_MAX, LINK_BUFFERED_MAX_BYTES, LINK_BULK_CREDIT_BYTES, LINK_KNOWN_IMAGES_MAX, LINK_STREAMS_MAX } from '../limits.ts'
+import { CONTROL_BODY_MAX_BYTES, LINK_ANSWER_MAX_BYTES, LINK_BLOCKS_PER_REQUEST_MAX, LINK_BUFFERED_MAX_BYTES, LINK_BULK_CREDIT_BYTES, LINK_CREDIT_BYTES, LINK_KNOWN_IMAGES_MAX, LINK_STREAMS_MAX } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { Random } from '../random.ts'
-import type { SealedBlockId } from '../store/types.ts'
+import type { BlockSource, SealedBlockId } from '../store/types.ts'
 import { Backoff } from './backoff.ts'
 import { BlockReader, selectionsOf } from './blocks.ts'
 import type { WantedBlock } from './blocks.ts'
@@ -84,7 +84,7 @@ type Inner =
   | { readonly kind: 'backoff'; readonly cancelTimer: () => void }
   | { readonly kind: 'draining'; readonly finish: () => void; readonly done: Promise<void> }
 
-export class LinkClient {
+export class LinkClient implements BlockSource {
   readonly #deps: LinkClientDeps
   readonly #log: Log
   readonly #backoff: Backoff
@@ -170,6 +170,19 @@ export class LinkClient {
       const body = encodeValue({ image: plainRef(image), wanted: selectionsOf(part) })
       await BlockReader.read(part, onBlock, (sink) => connection.open({ kind: 'query', query: 'blocks', body, bodyMore: false, remainingMs: BLOCKS_TIMEOUT_MS, creditBytes: LINK_BULK_CREDIT_BYTES }, sink))
     }
+  }
+
+  /** BlockSource, for a region whose peer this is: a sealed block, verified, or null if it is not there. Rejects with a CodedError. */
+  async fetchBlock(id: SealedBlockId): Promise<Uint8Array | null> {
+    const connection = this.#connection('a block')
+    const blocks: Uint8Array[] = []
+    try {
+      await BlockReader.read([{ id }], (_id, block) => blocks.push(block), (sink) => connection.open({ kind: 'query', query: 'peerBlocks', body: encodeValue([id]), bodyMore: false, remainingMs: QUERY_TIMEOUT_MS, creditBytes: LINK_CREDIT_BYTES }, sink))
+    } catch (error) {
+      if (error instanceof CodedError && error.code === 'ERR_STORE_BLOCK') return null
+      throw error
+    }
+    return blocks[0] ?? null
   }
 
   /** The state of functions now; those missing are gone. Rejects with a CodedError. */

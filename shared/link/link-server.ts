@@ -9,11 +9,10 @@ import type { CodedErrorData } from '../errors.ts'
 import type { TemplatedApp, WebSocket } from '../http/uws.ts'
 import { LINK_CONNECTIONS_MAX, LINK_HANDSHAKES_MAX, LINK_MESSAGE_MAX_BYTES, LINK_SOCKET_MAX_BYTES } from '../limits.ts'
 import type { Log } from '../log.ts'
+import { LINK_PATH } from './link-url.ts'
 import { ServerConnection } from './server-connection.ts'
 import type { ServerSocket } from './server-connection.ts'
 import type { FunctionVersions, LinkHandler, PopIdentity } from './types.ts'
-
-export const LINK_PATH = '/link'
 
 /** Connections of one POP at once: the present one, and others that finish streams or are not yet known to be dead. */
 const CONNECTIONS_PER_POP_MAX = 8

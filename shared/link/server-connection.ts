@@ -20,7 +20,7 @@ import type { AnyOpen, FrameReceiver } from './frames.ts'
 import { runControl, runQuery } from './server-runs.ts'
 import { ServerStream } from './server-stream.ts'
 import type { ServerStreamOwner } from './server-stream.ts'
-import type { FunctionVersions, LinkHandler, LinkHello, LinkInvocation, PopIdentity, PopPeer } from './types.ts'
+import type { FunctionVersions, LinkHandler, LinkHello, LinkInvocation, LinkPeer, PopIdentity } from './types.ts'
 
 /** A POP sends its hello at once. */
 const HELLO_TIMEOUT_MS = 5_000
@@ -56,7 +56,7 @@ export interface ServerConnectionEvents {
 
 type State =
   | { readonly kind: 'greeting' | 'verifying'; readonly sinceMs: number }
-  | { readonly kind: 'open'; readonly popId: string; readonly publicKey: string }
+  | ({ readonly kind: 'open' } & LinkPeer)
   | { readonly kind: 'closed' }
 
 export class ServerConnection implements CarrierOwner, ServerStreamOwner {
@@ -234,13 +234,13 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
       this.#refuse(refusal)
       return
     }
-    this.#state = { kind: 'open', popId: verdict.popId, publicKey }
+    this.#state = { kind: 'open', popId: verdict.popId, publicKey, role: verdict.role }
     this.#deps.log.info('A POP has connected', { popId: verdict.popId })
     writeWelcome(this.#carrier.outbox, this.#deps.regionId)
   }
 
   #onOpen(id: number, frame: AnyOpen): void {
-    const { popId, publicKey } = this.#requireOpen()
+    const { popId, publicKey, role } = this.#requireOpen()
     if (id !== this.#lastStreamId + 1) throw new MalformedError('stream number out of order')
     if (this.#streams.size >= LINK_STREAMS_MAX) throw new MalformedError('too many streams')
     this.#lastStreamId = id
@@ -252,7 +252,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
     const remainingMs = Math.min(frame.remainingMs, REMAINING_MAX_MS)
     const stream = new ServerStream(id, remainingMs, frame.kind === 'query' ? frame.creditBytes : LINK_CREDIT_BYTES, this.#carrier, this, this.#deps.clock.monotonicMs())
     this.#streams.set(id, stream)
-    stream.begin(frame.body?.length ?? 0, frame.bodyMore, () => this.#run({ popId, publicKey }, frame, remainingMs, stream))
+    stream.begin(frame.body?.length ?? 0, frame.bodyMore, () => this.#run({ popId, publicKey, role }, frame, remainingMs, stream))
   }
 
   #refusal(frame: AnyOpen): CodedErrorData | null {
@@ -262,7 +262,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
     return null
   }
 
-  #run(pop: PopPeer, frame: AnyOpen, remainingMs: number, stream: ServerStream): LinkInvocation {
+  #run(pop: LinkPeer, frame: AnyOpen, remainingMs: number, stream: ServerStream): LinkInvocation {
     const { handler, clock } = this.#deps
     switch (frame.kind) {
       case 'invoke': {
@@ -285,7 +285,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
   }
 
   /** V1. */
-  #requireOpen(): PopPeer {
+  #requireOpen(): LinkPeer {
     if (this.#state.kind !== 'open') throw new MalformedError('frame before the hello was answered')
     return this.#state
   }

@@ -8,8 +8,8 @@ import { encodeValue, MalformedError } from './codec.ts'
 import { BlockWriter } from './blocks.ts'
 import type { Carrier } from './flow.ts'
 import type { OpenQuery } from './frames.ts'
-import { blocksRequestSchema, chainRequestSchema, decodeAs, describeSchema, refsSchema, reportSchema } from './values.ts'
-import type { BlockSelection, ImageRef, LinkAnswer, LinkHandler, LinkInvocation, OpenControl, PopPeer } from './types.ts'
+import { blocksRequestSchema, chainRequestSchema, decodeAs, describeSchema, peerBlocksRequestSchema, refsSchema, reportSchema } from './values.ts'
+import type { LinkAnswer, LinkHandler, LinkInvocation, LinkPeer, OpenControl, PopPeer } from './types.ts'
 
 /** A report or snapshot request of LINK_FUNCTIONS_MAX functions, about 300 bytes each. */
 const QUERY_BODY_MAX_BYTES = 4 * MIB
@@ -92,19 +92,30 @@ export function runControl(popId: string, open: OpenControl, handler: LinkHandle
   return new CollectingRun(open.body, CONTROL_BODY_MAX_BYTES, carrier, answer, onFault, (body) => handler.control(popId, { requestId, method, rawPath, headers, body, clientIp }))
 }
 
-export function runQuery(pop: PopPeer, open: OpenQuery, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer, onFault: (error: unknown) => void): LinkInvocation {
-  if (open.query !== 'blocks') return new CollectingRun(open.body, QUERY_BODY_MAX_BYTES, carrier, answer, onFault, (body) => answerQuery(pop, open, body, handler))
+export function runQuery(pop: LinkPeer, open: OpenQuery, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer, onFault: (error: unknown) => void): LinkInvocation {
+  if (open.query !== 'blocks' && open.query !== 'peerBlocks') return new CollectingRun(open.body, QUERY_BODY_MAX_BYTES, carrier, answer, onFault, (body) => answerQuery({ popId: pop.popId, publicKey: pop.publicKey }, open, body, handler))
   if (open.body === null || open.bodyMore) throw new CodedError('ERR_LINK_PROTOCOL', ['a request for blocks comes in one frame'])
-  const { image, wanted } = blocksRequest(open.body)
-  const count = wanted.reduce((sum, { numbers }) => sum + numbers.length, 0)
-  const writer = new BlockWriter(count, handler.blocks(pop.popId, image, wanted), answer)
+  const writer = open.query === 'blocks' ? writerForPop(pop.popId, open.body, handler, answer) : writerForPeer(pop, open.body, handler, answer)
   writer.start()
   return writer
 }
 
-function blocksRequest(body: Uint8Array): { readonly image: ImageRef; readonly wanted: readonly BlockSelection[] } {
+function writerForPop(popId: string, body: Uint8Array, handler: LinkHandler, answer: LinkAnswer): BlockWriter {
+  const { image, wanted } = coded(() => decodeAs(blocksRequestSchema, body))
+  const count = wanted.reduce((sum, { numbers }) => sum + numbers.length, 0)
+  return new BlockWriter(count, handler.blocks(popId, image, wanted), answer)
+}
+
+/** A region has every block that another one may have lost; a POP is given nothing without a name. */
+function writerForPeer(peer: LinkPeer, body: Uint8Array, handler: LinkHandler, answer: LinkAnswer): BlockWriter {
+  if (peer.role !== 'region') throw new CodedError('ERR_LINK_IDENTITY', ['it is not a region'])
+  const ids = coded(() => decodeAs(peerBlocksRequestSchema, body))
+  return new BlockWriter(ids.length, handler.peerBlocks(ids), answer)
+}
+
+function coded<T>(read: () => T): T {
   try {
-    return decodeAs(blocksRequestSchema, body)
+    return read()
   } catch (error) {
     throw codedOf(error)
   }
@@ -133,6 +144,7 @@ async function answerQuery(pop: PopPeer, open: OpenQuery, body: Uint8Array, hand
       return value(await handler.chain(pop, image, from, new Set(known)))
     }
     case 'blocks':
+    case 'peerBlocks':
       throw new CodedError('ERR_INTERNAL', ['blocks are streamed'])
   }
 }

@@ -10,6 +10,7 @@ import type { BuildKey, ImageId } from '../brand.ts'
 import type { CodedErrorData } from '../errors.ts'
 import type { ControlCall, ControlReply } from '../http/types.ts'
 import type { StartKind } from '../outcome.ts'
+import type { SealedBlockId } from '../store/types.ts'
 import type { BuildSpec, HostStats, InvocationKind, InvocationResult } from '../worker/types.ts'
 
 /** What a POP asks a region to run for it. */
@@ -204,6 +205,11 @@ export interface RegionAdvice {
   readonly pull: readonly FunctionRef[]
 }
 
+/** What the peer at the other end may be: a POP, or another region that asks for what it lost. */
+export interface LinkPeer extends PopPeer {
+  readonly role: 'pop' | 'region'
+}
+
 /** What a POP says of itself first. */
 export interface LinkHello extends PopPeer {
   readonly token: string
@@ -216,7 +222,7 @@ export interface PopPeer {
 }
 
 export type IdentityVerdict =
-  | { readonly kind: 'accepted'; readonly popId: string }
+  | { readonly kind: 'accepted'; readonly popId: string; readonly role: LinkPeer['role'] }
   /** `reason` goes to the peer with ERR_LINK_IDENTITY. */
   | { readonly kind: 'refused'; readonly reason: string }
 
@@ -238,6 +244,8 @@ export interface LinkHandler {
   chain(pop: PopPeer, image: ImageRef, from: ImageId, known: ReadonlySet<ImageId>): ImageChain | null | Promise<ImageChain | null>
   /** A reader of blocks of an image's ancestry, numbered through all selections; null for one that is not there. Throws as `chain`, and for what is not in the ancestry. */
   blocks(popId: string, image: ImageRef, wanted: readonly BlockSelection[]): (at: number) => Uint8Array | null | Promise<Uint8Array | null>
+  /** For another region, in nobody's name: a reader of the blocks with these ids; null for one that is not there. */
+  peerBlocks(ids: readonly SealedBlockId[]): (at: number) => Uint8Array | null
   /** Null: no such function or qualifier. */
   describe(popId: string, account: string, functionName: string, qualifier: string | null): FunctionDescription | null | Promise<FunctionDescription | null>
   /** The state of functions asked for, as many as fit an answer; those that do not exist may be left out. */

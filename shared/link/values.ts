@@ -4,7 +4,8 @@
  */
 import { z } from 'zod'
 import type { BuildKey, ImageId } from '../brand.ts'
-import { IMAGE_CHAIN_MAX, LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX, LINK_KNOWN_IMAGES_MAX } from '../limits.ts'
+import { IMAGE_CHAIN_MAX, LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX, LINK_KNOWN_IMAGES_MAX, LINK_PEER_BLOCKS_MAX } from '../limits.ts'
+import type { SealedBlockId } from '../store/types.ts'
 import type { BuildSpec } from '../worker/types.ts'
 import { decodeValue, encodeValue, MalformedError } from './codec.ts'
 import type { BlockSelection, FunctionDescription, FunctionRef, ImageChain, ImageRef, PopReport, RegionAdvice, VersionSnapshot } from './types.ts'
@@ -45,6 +46,8 @@ export const chainRequestSchema = z.object({ image: imageRef, from: imageId, kno
 export const chainSchema: z.ZodType<ImageChain | null> = z.object({ links: z.array(z.object({ imageId, manifest: bytes, wrappedKey: bytes })).min(1).max(IMAGE_CHAIN_MAX) }).nullable()
 const blockSelection: z.ZodType<BlockSelection> = z.object({ imageId, numbers: z.array(count).max(LINK_BLOCKS_PER_REQUEST_MAX) })
 export const blocksRequestSchema = z.object({ image: imageRef, wanted: z.array(blockSelection).max(IMAGE_CHAIN_MAX) })
+const sealedBlockId = z.custom<SealedBlockId>((value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
+export const peerBlocksRequestSchema = z.array(sealedBlockId).max(LINK_PEER_BLOCKS_MAX)
 export const reportSchema: z.ZodType<PopReport> = z.object({
   sequence: count,
   part: count,

@@ -110,6 +110,7 @@ class TestRegion {
         })
         return (at) => blocks[at] ?? null
       },
+      peerBlocks: () => () => null,
       describe: (_pop, _account, name) => {
         this.described.push(name)
         return this.#description(name)

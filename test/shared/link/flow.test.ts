@@ -263,7 +263,11 @@ t.test('a window larger than usual is spent and granted like any other', (t) => 
 
 t.test('only the token itself is accepted', (t) => {
   const identity = new TokenIdentity('secret')
-  t.strictSame(identity.verify({ popId: 'p', token: 'secret', publicKey: 'k' }), { kind: 'accepted', popId: 'p' })
+  t.strictSame(identity.verify({ popId: 'p', token: 'secret', publicKey: 'k' }), { kind: 'accepted', popId: 'p', role: 'pop' })
   for (const token of ['', 'secre', 'secret ', 'SECRET']) t.equal(identity.verify({ popId: 'p', token, publicKey: 'k' }).kind, 'refused')
+  const known = new TokenIdentity('secret', 'of regions')
+  t.match(known.verify({ popId: 'p', token: 'of regions', publicKey: 'k' }), { kind: 'accepted', role: 'region' })
+  t.match(known.verify({ popId: 'p', token: 'secret', publicKey: 'k' }), { kind: 'accepted', role: 'pop' })
+  t.equal(identity.verify({ popId: 'p', token: 'of regions', publicKey: 'k' }).kind, 'refused')
   t.end()
 })

@@ -141,6 +141,7 @@ export class TestHandler implements LinkHandler {
     Promise.resolve({ status: 201, headers: 'x-method\n' + call.method, body: call.body })
   chain: LinkHandler['chain'] = () => null
   blocks: LinkHandler['blocks'] = () => () => null
+  peerBlocks: LinkHandler['peerBlocks'] = () => () => null
   describe: LinkHandler['describe'] = () => null
   snapshot: LinkHandler['snapshot'] = ({}, functions) => ({ seq: 10, functions: functions.map((ref) => ({ ...ref, seq: 1, builds: [] })), answered: functions.length })
   report: LinkHandler['report'] = () => ({ pull: [] })
