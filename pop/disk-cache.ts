@@ -13,16 +13,20 @@
  * K3: `freedBytes` of an image is what the disk gets back if it goes: its row and the blocks that no other image names.
  *     While one image names a block, the XOR of the numbers is that image's number; so a change of one image finds the
  *     other one whose bytes it moves, without a search.
- * K4: at start the books are balanced: references against images, bytes against both. A cache where they do not is emptied.
+ * K4: at start the books are balanced: references against images, bytes against both. A cache where they do not, or that is
+ *     no database, is begun anew: it keeps no POP from serving.
  * K5: rates are written every minute and at the end: what a crash loses of them costs a worse choice at most.
  */
 import { createHash } from 'node:crypto'
+import { closeSync, existsSync, openSync, readSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { ImageId } from '../shared/brand.ts'
 import type { Clock } from '../shared/clock.ts'
 import { CodedError } from '../shared/errors.ts'
 import { KIB } from '../shared/limits.ts'
 import type { ImageRef } from '../shared/link/types.ts'
+import type { Log } from '../shared/log.ts'
 import { parseImageId } from '../shared/microvm/manifest.ts'
 import type { CacheEntry } from '../shared/place/disk-eviction.ts'
 import { sealedBlockId } from '../shared/store/block-seal.ts'
@@ -46,6 +50,7 @@ export interface StoredImage {
 
 export interface DiskCacheOptions extends LmdbEnvironmentOptions {
   readonly clock: Clock
+  readonly log: Log
 }
 
 interface Indexed {
@@ -84,6 +89,8 @@ const USES_WRITE_PERIOD_MS = 60_000
 const HASHED_BYTES_PER_TURN = 256 * KIB
 const SUM_BYTES = 32
 const ID_BYTES = 32
+const LMDB_MAGIC_AT = 24
+const LMDB_MAGIC = 0xbeefc0de
 const CONTENT_BYTES_KEY = 'contentBytes'
 const NEXT_NUMBER_KEY = 'nextNumber'
 
@@ -116,10 +123,13 @@ export class DiskCache {
 
   /** Reads every image and every block's references: a second for some hundred thousand blocks (K4). Throws ERR_STORE_FAILED. */
   static async open(options: DiskCacheOptions): Promise<DiskCache> {
-    const cache = new DiskCache(LmdbEnvironment.open(options), options.clock)
+    const log = options.log.child('disk-cache')
+    const cache = new DiskCache(openEnvironment(options, log), options.clock)
     const books = cache.#readBooks()
-    if (books === 'unbalanced') await cache.#clear()
-    else {
+    if (books === 'unbalanced') {
+      log.error('the cache on disk is damaged and is begun anew', { path: options.path })
+      await cache.#clear()
+    } else {
       cache.#index = books.index
       cache.#idOfNumber = books.idOfNumber
     }
@@ -452,6 +462,28 @@ export class DiskCache {
     stored.writeDoubleLE(value)
     void this.#meta.put(key, stored)
   }
+}
+
+/** lmdb ends the process when it opens a file that is none of its own, so that is looked at first. */
+function openEnvironment(options: DiskCacheOptions, log: Log): LmdbEnvironment {
+  const file = join(options.path, 'data.mdb')
+  if (existsSync(file) && !isDatabase(file)) {
+    log.error('the cache on disk is no database and is begun anew', { path: options.path })
+    rmSync(options.path, { recursive: true, force: true })
+  }
+  return LmdbEnvironment.open(options)
+}
+
+/** Its first page says what it is; an empty file is one that was just made. */
+function isDatabase(file: string): boolean {
+  const head = Buffer.alloc(LMDB_MAGIC_AT + 4)
+  const descriptor = openSync(file, 'r')
+  try {
+    if (readSync(descriptor, head, 0, head.byteLength, 0) === 0) return true
+  } finally {
+    closeSync(descriptor)
+  }
+  return head.readUInt32LE(LMDB_MAGIC_AT) === LMDB_MAGIC
 }
 
 /** Before the transaction, so that it is short: it holds up the thread that also answers requests. Throws ERR_STORE_BLOCK. */

@@ -30,7 +30,7 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
   const temporary = config.dataDir === null ? mkdtempSync(join(tmpdir(), 'outpost-pop-')) : null
   const folder = config.dataDir ?? temporary ?? ''
   const keys = loadPopKeys(join(folder, 'pop-key.json'))
-  const disk = await DiskCache.open({ path: join(folder, 'cache'), clock })
+  const disk = await DiskCache.open({ path: join(folder, 'cache'), clock, log })
   const logLines = new FunctionLogLines({ tier: 'pop', clock, log })
   const host = await createSandboxHost({
     workers, slots: DEFAULT_SLOTS, memoryMib: config.memoryMib, queueMax: DEFAULT_QUEUE_MAX, clock, log,

@@ -9,6 +9,7 @@ import type { ImageId } from '../../shared/brand.ts'
 import { ManualClock } from '../../shared/clock.ts'
 import { toCodedError } from '../../shared/errors.ts'
 import { MIB } from '../../shared/limits.ts'
+import { createLog, silentLog } from '../../shared/log.ts'
 import { LmdbEnvironment } from '../../shared/store/lmdb-environment.ts'
 import type { SealedBlockId } from '../../shared/store/types.ts'
 import { DiskCache, type StoredImage } from '../../pop/disk-cache.ts'
@@ -37,7 +38,7 @@ function flip(stored: Buffer): Buffer {
 }
 
 t.test('an image without one of its blocks, or with an altered one, is not taken', async (t) => {
-  const cache = await DiskCache.open({ path: t.testdir(), clock: new ManualClock() })
+  const cache = await DiskCache.open({ path: t.testdir(), clock: new ManualClock(), log: silentLog })
   t.teardown(() => cache.close())
   const [first] = APP.blocks.keys()
   if (first === undefined) return
@@ -51,7 +52,7 @@ t.test('an image without one of its blocks, or with an altered one, is not taken
 })
 
 t.test('a disk that is full takes nothing and goes on', async (t) => {
-  const cache = await DiskCache.open({ path: t.testdir(), clock: new ManualClock(), diskReserveBytes: Number.MAX_SAFE_INTEGER })
+  const cache = await DiskCache.open({ path: t.testdir(), clock: new ManualClock(), log: silentLog, diskReserveBytes: Number.MAX_SAFE_INTEGER })
   t.teardown(() => cache.close())
   await t.rejects(cache.put(storedOf(APP), APP.blocks), { code: 'ERR_STORE_FULL' })
   t.equal(cache.image(APP.imageId), null)
@@ -60,7 +61,7 @@ t.test('a disk that is full takes nothing and goes on', async (t) => {
 t.test('images, what they would free, and rates survive a restart; rates go down meanwhile', async (t) => {
   const path = t.testdir()
   const clock = new ManualClock()
-  const before = await DiskCache.open({ path, clock })
+  const before = await DiskCache.open({ path, clock, log: silentLog })
   for (const image of [BASE, APP, OTHER]) await before.put(storedOf(image), image.blocks)
   before.use(APP.imageId, 64)
   before.use(OTHER.imageId, 4)
@@ -68,7 +69,7 @@ t.test('images, what they would free, and rates survive a restart; rates go down
   t.same(before.audit(), [])
   await before.close()
   clock.advance(6 * 3_600_000)
-  const after = await DiskCache.open({ path, clock })
+  const after = await DiskCache.open({ path, clock, log: silentLog })
   t.teardown(() => after.close())
   t.same(after.entries().map(({ id, rate }) => [id, rate]).sort(), [[BASE.imageId, 0], [APP.imageId, 32], [OTHER.imageId, 2]].sort())
   t.same(after.entries().map(({ id, freedBytes }) => [id, freedBytes]), entries.map(({ id, freedBytes }) => [id, freedBytes]).sort())
@@ -83,7 +84,7 @@ t.test('images, what they would free, and rates survive a restart; rates go down
 t.test('rates are written once a minute, not with every use', async (t) => {
   const path = t.testdir()
   const clock = new ManualClock()
-  const cache = await DiskCache.open({ path, clock })
+  const cache = await DiskCache.open({ path, clock, log: silentLog })
   t.teardown(() => cache.close())
   await cache.put(storedOf(APP), APP.blocks)
   const size = (): string => readFileSync(join(path, readdirSync(path).find((name) => name === 'data.mdb') ?? '')).toString('latin1')
@@ -100,12 +101,12 @@ t.test('an altered block is missing until it is put back, at use and in the scru
   const path = t.testdir()
   const [first, second] = APP.blocks.keys()
   if (first === undefined || second === undefined) return
-  const before = await DiskCache.open({ path, clock: new ManualClock() })
+  const before = await DiskCache.open({ path, clock: new ManualClock(), log: silentLog })
   for (const image of [BASE, APP]) await before.put(storedOf(image), image.blocks)
   await before.close()
   await tamper(path, 'cacheBlocks', first, flip)
   await tamper(path, 'cacheBlocks', second, flip)
-  const cache = await DiskCache.open({ path, clock: new ManualClock() })
+  const cache = await DiskCache.open({ path, clock: new ManualClock(), log: silentLog })
   t.teardown(() => cache.close())
   t.equal(cache.block(first), null)
   const found = new Set<SealedBlockId>()
@@ -124,11 +125,11 @@ t.test('an altered block is missing until it is put back, at use and in the scru
 t.test('an altered row or books that do not balance cost the cache its content, never a wrong answer', async (t) => {
   for (const [table, key] of [['cacheImages', APP.imageId], ['cacheRefs', [...APP.blocks.keys()][0] ?? '']] as const) {
     const path = t.testdir({ [table]: {} })
-    const before = await DiskCache.open({ path, clock: new ManualClock() })
+    const before = await DiskCache.open({ path, clock: new ManualClock(), log: silentLog })
     for (const image of [BASE, APP]) await before.put(storedOf(image), image.blocks)
     await before.close()
     await tamper(path, table, key, flip)
-    const cache = await DiskCache.open({ path, clock: new ManualClock() })
+    const cache = await DiskCache.open({ path, clock: new ManualClock(), log: silentLog })
     t.equal(cache.contentBytes, 0)
     t.equal(cache.image(APP.imageId), null)
     await cache.put(storedOf(APP), APP.blocks)
@@ -137,9 +138,24 @@ t.test('an altered row or books that do not balance cost the cache its content, 
   }
 })
 
+t.test('a file that is no database costs the cache its content, and is told', async (t) => {
+  for (const [name, content] of [['text', 'x'.repeat(20_000)], ['zeros', '\0'.repeat(20_000)], ['short', 'x'], ['empty', '']] as const) {
+    const path = join(t.testdir({ [name]: { 'data.mdb': content } }), name)
+    const told: string[] = []
+    const cache = await DiskCache.open({ path, clock: new ManualClock(), log: createLog((level, _component, message) => told.push(`${level} ${message}`)) })
+    t.same(told, name === 'empty' ? [] : ['error the cache on disk is no database and is begun anew'], name)
+    await cache.put(storedOf(APP), APP.blocks)
+    t.same(cache.audit(), [])
+    await cache.close()
+    const again = await DiskCache.open({ path, clock: new ManualClock(), log: silentLog })
+    t.ok(again.image(APP.imageId), 'and a good one is kept')
+    await again.close()
+  }
+})
+
 t.test('whatever is put and deleted in whatever order, the books balance', async (t) => {
   const path = t.testdir()
-  let cache = await DiskCache.open({ path, clock: new ManualClock() })
+  let cache = await DiskCache.open({ path, clock: new ManualClock(), log: silentLog })
   t.teardown(() => cache.close())
   const images = Array.from({ length: 6 }, (_, index) => makeImage([index, index + 1, index + 2, 100 + index]))
   await fc.assert(fc.asyncProperty(fc.array(fc.tuple(fc.constantFrom('put', 'delete', 'rewrite', 'reopen'), fc.subarray(images, { minLength: 1 })), { maxLength: 12 }), async (steps) => {
@@ -148,7 +164,7 @@ t.test('whatever is put and deleted in whatever order, the books balance', async
     for (const [what, some] of steps) {
       if (what === 'reopen') {
         await cache.close()
-        cache = await DiskCache.open({ path, clock: new ManualClock() })
+        cache = await DiskCache.open({ path, clock: new ManualClock(), log: silentLog })
         continue
       }
       if (what === 'delete') await cache.delete(some.map(({ imageId }) => imageId))
@@ -181,7 +197,7 @@ t.test('a disk that is really full gives ERR_STORE_FULL, and the cache goes on',
     rmSync(path, { recursive: true })
   })
   // Without reserve, so that the write itself meets the full disk.
-  const cache = await DiskCache.open({ path: join(path, 'db'), clock: new ManualClock(), diskReserveBytes: -1_000_000_000 })
+  const cache = await DiskCache.open({ path: join(path, 'db'), clock: new ManualClock(), log: silentLog, diskReserveBytes: -1_000_000_000 })
   const stored: FakeImage[] = []
   let refused = 0
   for (let index = 0; index < 40; index += 1) {
@@ -202,7 +218,7 @@ t.test('a disk that is really full gives ERR_STORE_FULL, and the cache goes on',
   t.equal(cache.entries().length, stored.length)
   t.same(cache.audit(), [])
   await cache.close()
-  const again = await DiskCache.open({ path: join(path, 'db'), clock: new ManualClock(), diskReserveBytes: 0 })
+  const again = await DiskCache.open({ path: join(path, 'db'), clock: new ManualClock(), log: silentLog, diskReserveBytes: 0 })
   t.equal(again.entries().length, stored.length)
   t.same(again.audit(), [])
   await again.close()
@@ -214,7 +230,7 @@ t.test('killed at any moment, the books balance, and what was acknowledged is th
   let acknowledged = 0
   for (let round = 0; round < 8; round += 1) {
     const lines = await runAndKill(child, [path, String(round)], 40 + round * 35)
-    const cache = await DiskCache.open({ path, clock: new ManualClock() })
+    const cache = await DiskCache.open({ path, clock: new ManualClock(), log: silentLog })
     t.same(cache.audit(), [])
     const deleted = new Set(lines.filter((line) => line.startsWith('-')).map((line) => line.slice(1)))
     const put = lines.filter((line) => line.startsWith('+')).map((line) => line.slice(1) as ImageId)

@@ -136,7 +136,7 @@ export async function startImageLine(owner: LineOwner, { delayMs = 0, allows = (
     },
     async pop(popId, folder, host) {
       const keys = loadPopKeys(join(folder, 'pop-key.json'))
-      const disk = await DiskCache.open({ path: join(folder, 'cache'), clock: systemClock, diskReserveBytes: 0 })
+      const disk = await DiskCache.open({ path: join(folder, 'cache'), clock: systemClock, log: silentLog, diskReserveBytes: 0 })
       const client = new LinkClient({ url: `ws://127.0.0.1:${proxy.port}/link`, token: 'token', popId, publicKey: keys.publicKey, clock: systemClock, random: systemRandom, log: silentLog })
       await new Promise<void>((resolve) => {
         client.onState(({ kind }) => {

@@ -7,6 +7,7 @@ import { openImage, openPages } from '../../pop/sealed-image.ts'
 import type { ImageId } from '../../shared/brand.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { toCodedError } from '../../shared/errors.ts'
+import { silentLog } from '../../shared/log.ts'
 import { imageObjectId } from '../../shared/store/page-groups.ts'
 import { loadPopKeys, makePopKeys } from '../../shared/store/pop-keys.ts'
 import { FakeHost } from '../pop/harness.ts'
@@ -72,7 +73,7 @@ await t.test('the keys on it open what was granted, byte for byte, and nothing e
 
   t.equal(statSync(join(folder, 'pop-key.json')).mode & 0o777, 0o600)
   const keys = loadPopKeys(join(folder, 'pop-key.json'))
-  const stolen = await DiskCache.open({ path: join(folder, 'cache'), clock: systemClock })
+  const stolen = await DiskCache.open({ path: join(folder, 'cache'), clock: systemClock, log: silentLog })
   t.teardown(() => stolen.close())
   t.same(new Set(stolen.entries().map(({ id }) => id)), new Set([layer, granted.imageId]))
   for (const [imageId, name, count] of [[layer, 'layer', 20], [granted.imageId, 'granted', 30]] as const) {
