@@ -26,6 +26,7 @@ import type { SandboxHost } from '../shared/worker/types.ts'
 import { Arrivals, type Arrival } from './arrivals.ts'
 import type { DiskCache, StoredImage } from './disk-cache.ts'
 import type { RegionLink } from './region-link.ts'
+import { ALL_ZEROS } from '../shared/store/page-groups.ts'
 import { inFetchOrder, openImage, openPages, type OpenedImage } from './sealed-image.ts'
 
 /** `DiskCache` is one; tests bring another. */
@@ -207,7 +208,9 @@ export class ImageCache {
       const lacking = chain.filter(({ imageId }) => !host.hasImage(imageId))
       const { blocks, fresh } = await this.#blocks(image, lacking, arrival)
       for (const link of lacking) {
-        const outcome = this.#apply(link, await openPages(link.image, (id) => blocks.get(id)), link.imageId === image.imageId)
+        const { parentId } = link
+        const before = parentId === null ? ALL_ZEROS : (index: number) => host.page(parentId, index)
+        const outcome = this.#apply(link, await openPages(link.image, (id) => blocks.get(id), before), link.imageId === image.imageId)
         if (outcome === 'no-room') await this.#keep(lacking, blocks, fresh)
         if (outcome !== 'applied') return { kind: outcome }
       }

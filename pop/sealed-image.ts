@@ -9,9 +9,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { ImageId } from '../shared/brand.ts'
 import { CodedError } from '../shared/errors.ts'
 import type { WantedBlock } from '../shared/link/blocks.ts'
-import { blockIdOf, decodeManifest, type BlockId, type ImageManifest } from '../shared/microvm/manifest.ts'
+import { decodeManifest, type BlockId, type ImageManifest } from '../shared/microvm/manifest.ts'
 import { openBlock } from '../shared/store/block-seal.ts'
-import { imageObjectId, pagesOf, storedGroupsOf, type PageGroup } from '../shared/store/page-groups.ts'
+import { imageObjectId, pagesOf, storedGroupsOf, type PageBefore, type PageGroup } from '../shared/store/page-groups.ts'
 import { unwrapAtPop, type PopKeys } from '../shared/store/pop-keys.ts'
 import { blocksOf, decodeSealedManifest, openManifest } from '../shared/store/sealed-manifest.ts'
 import type { OpenedManifest, SealedBlockId, SealedManifest } from '../shared/store/types.ts'
@@ -36,17 +36,14 @@ export function openImage(keys: PopKeys, imageId: ImageId, manifest: Uint8Array,
   const sealed = decodeSealedManifest(manifest, objectId)
   const opened = openManifest(unwrapAtPop(keys, objectId, wrappedKey), sealed)
   const plain = decodeManifest(opened.head, imageId)
-  return { plain, blocks: blocksOf(sealed), sealed, opened, groups: storedGroupsOf(plain, sealed.pieces.map(({ bytes }) => bytes)) }
+  return { plain, blocks: blocksOf(sealed), sealed, opened, groups: storedGroupsOf(plain, sealed.pieces.length) }
 }
 
-/** U1. Every page that is not zeros. Throws ERR_STORE_BLOCK, which names the block or page. */
-export async function openPages({ sealed, opened, groups }: OpenedImage, block: (id: SealedBlockId) => Uint8Array | undefined): Promise<Map<BlockId, Uint8Array>> {
+/** U1. Every page that is not zeros, over the parent's. Throws ERR_STORE_BLOCK, which names the block or page. */
+export async function openPages({ sealed, opened, groups }: OpenedImage, block: (id: SealedBlockId) => Uint8Array | undefined, before: PageBefore): Promise<Map<BlockId, Uint8Array>> {
   const pages = new Map<BlockId, Uint8Array>()
   for (const [index, { id, bytes }] of sealed.pieces.entries()) {
-    for (const [pageId, page] of pagesOf(groups[index] ?? [], openPiece(id, bytes, opened.keys[index] ?? null, block))) {
-      if (blockIdOf(page) !== pageId) throw new CodedError('ERR_STORE_BLOCK', [pageId, 'not what its image says'])
-      pages.set(pageId, page)
-    }
+    for (const [pageId, page] of pagesOf(groups[index] ?? [], openPiece(id, bytes, opened.keys[index] ?? null, block), before)) pages.set(pageId, page)
     if (index % PIECES_PER_TURN === PIECES_PER_TURN - 1) await nextTurn()
   }
   return pages
@@ -58,7 +55,7 @@ export function inFetchOrder(imageId: ImageId, { plain, blocks, sealed, groups }
   if (plain.workingSet === undefined) return wanted
   const indexes = new Set(plain.workingSet)
   const pages = new Set(plain.pages.filter(([index]) => indexes.has(index)).map(([, id]) => id))
-  const needed = new Set(sealed.pieces.filter((_, index) => groups[index]?.some((id) => pages.has(id))).map(({ id }) => id))
+  const needed = new Set(sealed.pieces.filter((_, index) => groups[index]?.some(([, id]) => pages.has(id))).map(({ id }) => id))
   return [...wanted.filter(({ id }) => needed.has(id)), ...wanted.filter(({ id }) => !needed.has(id))]
 }
 

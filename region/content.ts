@@ -9,7 +9,7 @@ import type { BuiltImage } from '../shared/microvm/build-types.ts'
 import { decodeManifest, type BlockId, type ImageManifest } from '../shared/microvm/manifest.ts'
 import type { ObjectStore, OpenObject, SealedObject } from '../shared/store/object-store.ts'
 import type { ObjectKey } from '../shared/store/object-tables.ts'
-import { imageObjectId, pagesOf, piecesOf, storedGroupsOf } from '../shared/store/page-groups.ts'
+import { imageObjectId, pagesOf, piecesOf, storedGroupsOf, type PageBefore } from '../shared/store/page-groups.ts'
 import { parseObjectId } from '../shared/store/sealed-manifest.ts'
 import type { SealedBlockId } from '../shared/store/types.ts'
 
@@ -18,12 +18,12 @@ export const PLATFORM_ACCOUNT = 'platform'
 /** Zips and modules are cut into pieces of this size; little of them is shared, so larger ones only cost memory. */
 const BUNDLE_PIECE_BYTES = 65_536
 
-/** An image to be applied. Pages are read when they are asked for, and verified. */
+/** An image to be applied, over its parent. */
 export interface StoredImage {
   readonly manifest: ImageManifest
   readonly encodedManifest: Uint8Array
-  /** Throws ERR_STORE_BLOCK. */
-  readonly page: (id: BlockId) => Uint8Array
+  /** Its pages, read when they are asked for, and verified: that throws ERR_STORE_BLOCK. */
+  readonly pages: (before: PageBefore) => (id: BlockId) => Uint8Array
   readonly has: (id: BlockId) => boolean
 }
 
@@ -34,8 +34,8 @@ export class Content {
     this.#store = store
   }
 
-  /** Throws ERR_STORE_FULL, ERR_STORE_BLOCK if a page is not what the manifest says. */
-  async putImage(account: string, { imageId, encodedManifest, blocks }: BuiltImage): Promise<void> {
+  /** `before`: the parent's pages. Throws ERR_STORE_FULL, ERR_STORE_BLOCK if a page is not what the manifest says. */
+  async putImage(account: string, { imageId, encodedManifest, blocks }: BuiltImage, before: PageBefore): Promise<void> {
     const manifest = decodeManifest(encodedManifest, imageId)
     const ofPlatform = manifest.layer === 'base' || manifest.layer === 'prelude'
     await this.#store.put(ofPlatform ? PLATFORM_ACCOUNT : account, {
@@ -43,7 +43,7 @@ export class Content {
       kind: 'image',
       parentId: manifest.parentId === null ? null : imageObjectId(manifest.parentId),
       head: encodedManifest,
-      pieces: piecesOf(manifest, blocks),
+      pieces: piecesOf(manifest, blocks, before),
     })
   }
 
@@ -125,16 +125,18 @@ export class Content {
 
 function toStoredImage(imageId: ImageId, object: OpenObject): StoredImage {
   const manifest = decodeManifest(object.head, imageId)
-  const groups = storedGroupsOf(manifest, object.pieceBytes)
-  const pieceOf = new Map(groups.flatMap((group, index) => group.map((id) => [id, index] as const)))
-  const pages = new Map<BlockId, Uint8Array>()
-  const page = (id: BlockId): Uint8Array => {
-    const index = pieceOf.get(id)
-    if (index === undefined) throw new CodedError('ERR_STORE_BLOCK', [id, 'not of this image'])
-    if (!pages.has(id)) for (const [pageId, content] of pagesOf(groups[index] ?? [], object.piece(index))) pages.set(pageId, content)
-    const found = pages.get(id)
-    if (found === undefined) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])
-    return found
+  const groups = storedGroupsOf(manifest, object.pieceBytes.length)
+  const pieceOf = new Map(groups.flatMap((group, index) => group.map(([, id]) => [id, index] as const)))
+  const pages = (before: PageBefore): ((id: BlockId) => Uint8Array) => {
+    const opened = new Map<BlockId, Uint8Array>()
+    return (id) => {
+      const index = pieceOf.get(id)
+      if (index === undefined) throw new CodedError('ERR_STORE_BLOCK', [id, 'not of this image'])
+      if (!opened.has(id)) for (const [pageId, content] of pagesOf(groups[index] ?? [], object.piece(index), before)) opened.set(pageId, content)
+      const found = opened.get(id)
+      if (found === undefined) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])
+      return found
+    }
   }
-  return { manifest, encodedManifest: object.head, page, has: (id) => pieceOf.has(id) }
+  return { manifest, encodedManifest: object.head, pages, has: (id) => pieceOf.has(id) }
 }

@@ -12,6 +12,7 @@ import type { Clock } from '../shared/clock.ts'
 import { toCodedError } from '../shared/errors.ts'
 import type { Log } from '../shared/log.ts'
 import type { SandboxHost } from '../shared/worker/types.ts'
+import { ALL_ZEROS } from '../shared/store/page-groups.ts'
 import type { Content, StoredImage } from './content.ts'
 import { SingleTurns } from './turns.ts'
 
@@ -116,8 +117,10 @@ export class ImageResidency {
   }
 
   /** Makes room once if there is none. */
-  async #add(imageId: ImageId, { manifest, page }: StoredImage): Promise<void> {
+  async #add(imageId: ImageId, { manifest, pages }: StoredImage): Promise<void> {
     const { host } = this.#deps
+    const { parentId } = manifest
+    const page = pages(parentId === null ? ALL_ZEROS : (index) => host.page(parentId, index))
     // It was dropped and came into use again before the host let go of it: then the host has kept it.
     if (host.hasImage(imageId)) return
     try {

@@ -27,6 +27,7 @@ import type { BuiltImage, ImageBuilder, InseparableChunk } from '../shared/micro
 import { decodeManifest } from '../shared/microvm/manifest.ts'
 import type { Content } from './content.ts'
 import type { CommitPurpose, NewSecrets, Registry } from './registry.ts'
+import { pagesUnder } from '../shared/store/page-groups.ts'
 import { BoundedTurns, SingleTurns } from './turns.ts'
 
 export interface PublisherDeps {
@@ -264,7 +265,7 @@ export class Publisher implements ControlBackend {
   /** P1; one turn. */
   async #storeAndCommit<T>({ account, functionName }: PublishOrder, { images, sources, secrets }: Prepared, action: (transaction: FunctionTransaction) => T): Promise<T> {
     const { content } = this.#deps
-    for (const image of images) await content.putImage(account, image)
+    for (const [index, image] of images.entries()) await content.putImage(account, image, pagesUnder(images.slice(0, index)))
     for (const [id, bytes] of sources) await content.putBundle(account, id, bytes)
     return await this.#commit(account, functionName, { kind: 'publish', secrets }, action)
   }

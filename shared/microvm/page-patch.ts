@@ -16,7 +16,7 @@
 import { CodedError } from '../errors.ts'
 import { PAGE_BYTES } from './manifest.ts'
 
-/** Pages whose patches are one group; see ARCHITECTURE.md, "Images are stored as patches". */
+/** Pages whose patches are one group; see ARCHITECTURE.md, "Patches over the parent's pages". It is part of the stored form. */
 export const GROUP_BYTES = 64 * 1024
 export const GROUP_PAGES = GROUP_BYTES / PAGE_BYTES
 

@@ -129,6 +129,12 @@ export class WorkerThreadHost implements SandboxHost {
     this.#arena.add(imageId, manifest, globalValues(manifest, runtime.globalNames), block)
   }
 
+  page(imageId: ImageId, index: number): Uint8Array {
+    const image = this.#arena.get(imageId)
+    if (image === undefined) throw new CodedError('ERR_STORE_BLOCK', [imageId, 'not here, though a child image needs it'])
+    return this.#arena.page(image, index)
+  }
+
   dropImage(imageId: ImageId): void {
     const image = this.#arena.get(imageId)
     if (image === undefined || (this.#usesOfImage.get(imageId) ?? 0) > 0) return

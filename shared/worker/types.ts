@@ -114,6 +114,8 @@ export interface SandboxHost {
   hasImage(imageId: ImageId): boolean
   /** Makes an image runnable; its parent must be there, and `block` gives the content of every block it names, verified. Throws ERR_NO_CAPACITY beyond the budget. */
   addImage(imageId: ImageId, manifest: ImageManifest, block: (id: BlockId) => Uint8Array): void
+  /** A copy of a page as an image has it, which must be here. */
+  page(imageId: ImageId, index: number): Uint8Array
   /** Forgets an image once no invocation uses it. Idempotent. */
   dropImage(imageId: ImageId): void
   invoke(input: InvocationInput, sink: InvocationSink): Invocation

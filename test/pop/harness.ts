@@ -14,7 +14,8 @@ import { HotSet } from '../../shared/place/hot-set.ts'
 import { DEFAULT_PLACE_POLICY } from '../../shared/place/place.ts'
 import { seededRandom } from '../../shared/random.ts'
 import { blockKey, contentDigest, sealBlock, sealedBlockId } from '../../shared/store/block-seal.ts'
-import { GROUP_BYTES, imageObjectId, piecesOf } from '../../shared/store/page-groups.ts'
+import { GROUP_PAGES } from '../../shared/microvm/page-patch.ts'
+import { ALL_ZEROS, imageObjectId, piecesOf } from '../../shared/store/page-groups.ts'
 import { makePopKeys, wrapForPop } from '../../shared/store/pop-keys.ts'
 import { encodeSealedManifest, newDataKey, sealManifest } from '../../shared/store/sealed-manifest.ts'
 import type { SealedBlockId } from '../../shared/store/types.ts'
@@ -59,14 +60,15 @@ export interface FakeImage {
 /** An image whose pages hold the given numbers, each page in a block of its own. */
 export function makeImage(pages: readonly number[], parentId: ImageId | null = null, engineBuild = ENGINE, workingSet: readonly number[] | null = null): FakeImage {
   const content = pages.map((value) => {
-    const page = Buffer.alloc(PAGE_BYTES)
+    // No word of it is zeros, so that its patch takes as much as the page.
+    const page = Buffer.alloc(PAGE_BYTES, 0x5a)
     page.writeUInt32LE(value)
     return page
   })
-  const named = content.map((page, index) => [index * (GROUP_BYTES / PAGE_BYTES), blockIdOf(page)] as const)
+  const named = content.map((page, index) => [index * GROUP_PAGES, blockIdOf(page)] as const)
   const manifest: ImageManifest = {
     format: 1, engineBuild, parentId, layer: parentId === null ? 'base' : 'function', virtualPages: 4, globals: {}, entries: {}, pages: named,
-    ...(workingSet === null ? {} : { workingSet: workingSet.map((index) => index * (GROUP_BYTES / PAGE_BYTES)) }),
+    ...(workingSet === null ? {} : { workingSet: workingSet.map((index) => index * GROUP_PAGES) }),
   }
   return sealImage(manifest, content)
 }
@@ -76,7 +78,7 @@ export function sealImage(manifest: ImageManifest, content: readonly Uint8Array[
   const head = encodeManifest(manifest)
   const imageId = imageIdOf(head)
   const objectId = imageObjectId(imageId)
-  const sealed = piecesOf(manifest, new Map(content.map((page) => [blockIdOf(page), page]))).map((piece) => ({ ...sealBlock(blockKey('', 0, contentDigest(piece)), piece), length: piece.byteLength }))
+  const sealed = piecesOf(manifest, new Map(content.map((page) => [blockIdOf(page), page])), ALL_ZEROS).map((piece) => ({ ...sealBlock(blockKey('', 0, contentDigest(piece)), piece), length: piece.byteLength }))
   const dataKey = newDataKey()
   const parts = { objectId, kind: 'image' as const, parentId: manifest.parentId === null ? null : imageObjectId(manifest.parentId), pieces: sealed.map(({ id, length }) => ({ id, bytes: length })) }
   return {
@@ -238,6 +240,11 @@ export class FakeHost implements SandboxHost {
     for (const [id, bytes] of blocks) if (blockIdOf(bytes) !== id) throw new Error('an unverified block')
     this.adds++
     this.images.set(imageId, blocks)
+  }
+
+  /** Images here are sealed over pages of zeros, whatever their parent. */
+  page(): Uint8Array {
+    return new Uint8Array(PAGE_BYTES)
   }
 
   dropImage(imageId: ImageId): void {

@@ -93,7 +93,7 @@ export const okResult: InvocationResult = {
 
 /** Holds images within a bound of pages and answers each invocation with what it was, unless `onInvoke` says otherwise. */
 export class FakeHost implements SandboxHost {
-  readonly images = new Map<ImageId, { readonly manifest: ImageManifest; uses: number }>()
+  readonly images = new Map<ImageId, { readonly manifest: ImageManifest; readonly pages: ReadonlyMap<number, Uint8Array>; uses: number }>()
   readonly runs: FakeRun[] = []
   readonly added: ImageId[] = []
   readonly dropped: ImageId[] = []
@@ -117,8 +117,13 @@ export class FakeHost implements SandboxHost {
     for (const [, id] of manifest.pages) if (blockIdOf(block(id)) !== id) throw new CodedError('ERR_INTERNAL', ['a block was not verified'])
     const used = [...this.images.values()].reduce((sum, each) => sum + each.manifest.pages.length, 0)
     if (used + manifest.pages.length > this.capacityPages) throw new CodedError('ERR_NO_CAPACITY', [1])
-    this.images.set(imageId, { manifest, uses: 0 })
+    const inherited = manifest.parentId === null ? [] : (this.images.get(manifest.parentId)?.pages ?? [])
+    this.images.set(imageId, { manifest, pages: new Map([...inherited, ...manifest.pages.map(([index, id]) => [index, block(id)] as const)]), uses: 0 })
     this.added.push(imageId)
+  }
+
+  page(imageId: ImageId, index: number): Uint8Array {
+    return this.images.get(imageId)?.pages.get(index) ?? new Uint8Array(PAGE_BYTES)
   }
 
   dropImage(imageId: ImageId): void {

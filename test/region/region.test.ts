@@ -1,5 +1,6 @@
 /** How a region runs functions: for its front door, for POPs, and when images are missing, too many or unusable. */
 import t from 'tap'
+import { ALL_ZEROS } from '../../shared/store/page-groups.ts'
 import type { BuildKey, ImageId } from '../../shared/brand.ts'
 import { CodedError, toCodedError } from '../../shared/errors.ts'
 import type { AnswerSink, Placement } from '../../shared/http/types.ts'
@@ -255,7 +256,7 @@ await t.test('an update while a call waits runs the new image, not an error', as
 await t.test('an image that is altered on disk is built again, once for all who wait', async (t) => {
   const made = await make(t)
   await deploy(made, 'f')
-  const [, block] = sealedBlocksOf(made, 'f')
+  const [block] = sealedBlocksOf(made, 'f')
   const raw = made.environment.table<Buffer>('sealedBlocks', 'binary')
   await made.environment.write({ kind: 'removes' }, () => void raw.put(Buffer.from(block ?? '', 'hex'), Buffer.alloc(4096, 7)))
   const all = await Promise.all(Array.from({ length: 10 }, () => run(made, 'f')))
@@ -415,12 +416,14 @@ await t.test('a POP: what it needs to run a function itself', async (t) => {
   const image = { account: ACCOUNT, functionName: 'f', imageId }
   const chain = await links.chain(POP, image, imageId, new Set())
   t.same(chain?.links.map((link) => link.imageId), [...(made.registry.versionOfImage(ACCOUNT, 'f', imageId)?.build.imageIds ?? [])].reverse())
-  for (const { imageId: id, manifest, wrappedKey } of chain?.links ?? []) {
+  const under = new Map<number, Uint8Array>()
+  for (const { imageId: id, manifest, wrappedKey } of [...(chain?.links ?? [])].reverse()) {
     const opened = openImage(KEYS, id, manifest, wrappedKey)
     const read = links.blocks('pop-1', image, [{ imageId: id, numbers: opened.blocks.map((_, number) => number) }])
     const blocks = await Promise.all(opened.blocks.map(async (_, at) => await read(at)))
-    const pages = await openPages(opened, (blockId) => blocks[opened.blocks.indexOf(blockId)] ?? undefined)
+    const pages = await openPages(opened, (blockId) => blocks[opened.blocks.indexOf(blockId)] ?? undefined, (index) => under.get(index) ?? ALL_ZEROS(index))
     t.ok(opened.plain.pages.every(([, page]) => pages.has(page)), 'all pages of the image are in it')
+    for (const [index, page] of opened.plain.pages) under.set(index, pages.get(page) ?? ALL_ZEROS(index))
   }
   const base = chain?.links.at(-1)?.imageId
   if (base === undefined) return

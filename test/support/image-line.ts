@@ -15,11 +15,12 @@ import type { ImageRef, LinkHandler } from '../../shared/link/types.ts'
 import { silentLog } from '../../shared/log.ts'
 import type { BuiltImage } from '../../shared/microvm/build-types.ts'
 import { PAGE_BYTES, blockIdOf, decodeManifest, encodeManifest, imageIdOf, type ImageManifest } from '../../shared/microvm/manifest.ts'
+import { GROUP_PAGES } from '../../shared/microvm/page-patch.ts'
 import { systemRandom } from '../../shared/random.ts'
 import { Keyring } from '../../shared/store/keyring.ts'
 import { LmdbEnvironment } from '../../shared/store/lmdb-environment.ts'
 import { ObjectStore } from '../../shared/store/object-store.ts'
-import { imageObjectId, piecesOf } from '../../shared/store/page-groups.ts'
+import { ALL_ZEROS, imageObjectId, pagesUnder, piecesOf, type PageBefore } from '../../shared/store/page-groups.ts'
 import { loadPopKeys, type PopKeys } from '../../shared/store/pop-keys.ts'
 import { ONE_COPY, SaltPolicy } from '../../shared/store/salts.ts'
 import type { SealedBlockId } from '../../shared/store/types.ts'
@@ -46,7 +47,7 @@ export interface ImageLine {
   readonly supply: ImageSupply
   readonly links: LinkServer
   readonly proxy: DelayingProxy
-  /** Each page's content follows from its seed. `ancestors`: images that others were made from, last the parent. */
+  /** Each page's content follows from its seed; it is sealed over pages of zeros, as FakeHost has them. `ancestors`: images that others were made from, last the parent. */
   publish(account: string, functionName: string, seeds: readonly string[], ancestors?: readonly ImageId[]): Promise<ImageRef>
   /** A build's images, ancestors first. */
   publishBuilt(account: string, functionName: string, images: readonly BuiltImage[]): Promise<ImageRef>
@@ -105,16 +106,16 @@ export async function startImageLine(owner: LineOwner, { delayMs = 0, allows = (
     await proxy.close()
     await environment.close()
   })
-  const put = async (account: string, { imageId, encodedManifest, blocks }: BuiltImage): Promise<void> => {
+  const put = async (account: string, { imageId, encodedManifest, blocks }: BuiltImage, before: PageBefore): Promise<void> => {
     const manifest = decodeManifest(encodedManifest, imageId)
     await store.put(account, {
-      objectId: imageObjectId(imageId), kind: 'image', parentId: manifest.parentId === null ? null : imageObjectId(manifest.parentId), head: encodedManifest, pieces: piecesOf(manifest, blocks),
+      objectId: imageObjectId(imageId), kind: 'image', parentId: manifest.parentId === null ? null : imageObjectId(manifest.parentId), head: encodedManifest, pieces: piecesOf(manifest, blocks, before),
     })
   }
   return {
     store, supply, links, proxy,
     async publishBuilt(account, functionName, images) {
-      for (const image of images) await put(account, image)
+      for (const [index, image] of images.entries()) await put(account, image, pagesUnder(images.slice(0, index)))
       const chain = images.map(({ imageId }) => imageId)
       const imageId = chain.at(-1)
       if (imageId === undefined) throw new Error('a build without images')
@@ -126,11 +127,12 @@ export async function startImageLine(owner: LineOwner, { delayMs = 0, allows = (
       const parentId = ancestors.at(-1) ?? null
       const manifest: ImageManifest = {
         format: 1, engineBuild: 'engine-1', parentId, layer: 'function', virtualPages: 64, globals: { stack: '1024' }, entries: { dispatch: 7 },
-        pages: pages.map((page, index) => [index, blockIdOf(page)] as const),
+        // Four pages to a window.
+        pages: pages.map((page, index) => [index * (GROUP_PAGES / 4), blockIdOf(page)] as const),
       }
       const encodedManifest = encodeManifest(manifest)
       const imageId = imageIdOf(encodedManifest)
-      await put(account, { imageId, encodedManifest, blocks: new Map(pages.map((page) => [blockIdOf(page), page])) })
+      await put(account, { imageId, encodedManifest, blocks: new Map(pages.map((page) => [blockIdOf(page), page])) }, ALL_ZEROS)
       chains.set(`${account}/${functionName}/${imageId}`, [...ancestors, imageId])
       return { account, functionName, imageId }
     },

@@ -8,7 +8,7 @@ import type { ImageId } from '../../shared/brand.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { toCodedError } from '../../shared/errors.ts'
 import { silentLog } from '../../shared/log.ts'
-import { imageObjectId } from '../../shared/store/page-groups.ts'
+import { ALL_ZEROS, imageObjectId } from '../../shared/store/page-groups.ts'
 import { loadPopKeys, makePopKeys } from '../../shared/store/pop-keys.ts'
 import { FakeHost } from '../pop/harness.ts'
 import { pageOf, startImageLine, type ImageLine, type LinePop } from '../support/image-line.ts'
@@ -79,7 +79,7 @@ await t.test('the keys on it open what was granted, byte for byte, and nothing e
   for (const [imageId, name, count] of [[layer, 'layer', 20], [granted.imageId, 'granted', 30]] as const) {
     const image = stolen.image(imageId)
     if (image === null) throw new Error('not on the disk')
-    const pages = await openPages(openImage(keys, imageId, image.manifest, image.wrappedKey), (id) => stolen.block(id) ?? undefined)
+    const pages = await openPages(openImage(keys, imageId, image.manifest, image.wrappedKey), (id) => stolen.block(id) ?? undefined, ALL_ZEROS)
     t.same(new Set([...pages.values()].map((page) => Buffer.from(page).toString('hex'))), new Set(seeds(name, count).map((seed) => pageOf(seed).toString('hex'))))
     t.equal(codeOf(() => openImage(other, imageId, image.manifest, image.wrappedKey)), 'ERR_STORE_KEY', "another POP's key does not open it")
     t.equal(codeOf(() => openImage(keys, secret.imageId, sent.manifest, image.wrappedKey)), 'ERR_STORE_KEY', 'nor is a key for it of use for another manifest')

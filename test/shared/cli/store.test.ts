@@ -2,6 +2,9 @@
 import { copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import type { ImageId } from '../../../shared/brand.ts'
+import { ZERO_BLOCK } from '../../../shared/microvm/manifest.ts'
+import { ALL_ZEROS } from '../../../shared/store/page-groups.ts'
 import { renderBar } from '../../../shared/cli/progress.ts'
 import { ONE_COPY, SaltPolicy } from '../../../shared/store/salts.ts'
 import { runHere, type Ran } from '../../support/cli.ts'
@@ -112,6 +115,18 @@ t.test('an export is refused if any byte of it is altered, missing, or sealed wi
   t.match(await restored.run('import', file), { code: 0 }, 'after all that the good one goes in')
 })
 
+/** Content of every page of a chain of images, ancestors first. */
+function pagesOf(content: RegionParts['content'], imageIds: readonly ImageId[]): string[] {
+  const under = new Map<number, Uint8Array>()
+  return imageIds.flatMap((imageId) => {
+    const { manifest, pages } = content.readImage(ACCOUNT, imageId)
+    const page = pages((index) => under.get(index) ?? ALL_ZEROS(index))
+    const own = manifest.pages.filter(([, id]) => id !== ZERO_BLOCK).map(([index, id]) => [index, page(id)] as const)
+    for (const [index, bytes] of own) under.set(index, bytes)
+    return own.map(([index, bytes]) => `${index} ${Buffer.from(bytes).toString('hex')}`)
+  })
+}
+
 t.test('what was exported and imported is all there, and salts beyond the bound are refused', async (t) => {
   const dir = t.testdir({})
   const data = await filled(join(dir, 'data'))
@@ -128,7 +143,7 @@ t.test('what was exported and imported is all there, and salts beyond the bound 
     return {
       record: reader.function(), versions: reader.versions(0, 100), aliases: reader.aliases('', 100), spec: registry.resolve(ACCOUNT, name, null), seq: registry.seq(),
       zip: Buffer.from(content.readBundle(ACCOUNT, latest?.code.zipId ?? '')).toString('hex'),
-      pages: latest?.build.imageIds.map((id) => content.readImage(ACCOUNT, id)).map(({ manifest, page }) => manifest.pages.map(([, block]) => Buffer.from(page(block)).toString('hex'))),
+      pages: pagesOf(content, latest?.build.imageIds ?? []),
     }
   })
   t.same(await within(restored, describe), await within(data, describe))

@@ -7,7 +7,8 @@ import t from 'tap'
 import { CodedError } from '../../../shared/errors.ts'
 import { PAGE_BYTES, ZERO_BLOCK, blockIdOf, type BlockId, type ImageManifest } from '../../../shared/microvm/manifest.ts'
 import { blockKey, contentDigest, isZeros, openBlock, sealBlock } from '../../../shared/store/block-seal.ts'
-import { GROUP_BYTES, groupsOf, pagesOf, piecesOf, storedGroupsOf } from '../../../shared/store/page-groups.ts'
+import { GROUP_PAGES } from '../../../shared/microvm/page-patch.ts'
+import { ALL_ZEROS, groupsOf, pagesOf, piecesOf, storedGroupsOf } from '../../../shared/store/page-groups.ts'
 import { loadPopKeys, makePopKeys, unwrapAtPop, wrapForPop } from '../../../shared/store/pop-keys.ts'
 import { decodeSealedManifest, encodeSealedManifest, newDataKey, openManifest, parseObjectId, sealManifest } from '../../../shared/store/sealed-manifest.ts'
 
@@ -122,22 +123,28 @@ t.test('pages group by window of the address space, and come back', async (t) =>
     pages.set(blockIdOf(bytes), bytes)
     return blockIdOf(bytes)
   }
-  const perGroup = GROUP_BYTES / PAGE_BYTES
   const [a, b, c, d] = [page(), page(), page(), page()]
-  const manifest = manifestOf([[0, ZERO_BLOCK], [1, a], [perGroup - 1, b], [perGroup, b], [perGroup * 3, ZERO_BLOCK], [perGroup * 4, c], [perGroup * 4 + 1, ZERO_BLOCK], [perGroup * 4 + 2, d]])
+  const far = GROUP_PAGES * 4
+  const manifest = manifestOf([[0, ZERO_BLOCK], [1, a], [GROUP_PAGES - 1, b], [GROUP_PAGES, b], [GROUP_PAGES * 3, ZERO_BLOCK], [far, c], [far + 1, ZERO_BLOCK], [far + 2, d]])
+  // The parent has a page that differs from one of ours by a word, and others that have nothing in common.
+  const almost = Uint8Array.from(pages.get(c) ?? [])
+  almost[100] = (almost[100] ?? 0) ^ 1
+  const other = new Uint8Array(randomBytes(PAGE_BYTES))
+  const before = (index: number): Uint8Array => (index === far ? almost : index === 1 ? other : ALL_ZEROS(index))
   const groups = groupsOf(manifest)
-  t.same(groups, [[a, b], [b], [c, d]])
-  t.match(failure(() => piecesOf(manifest, new Map([...pages].slice(1)))), /^ERR_STORE_BLOCK .* is missing/)
-  t.match(failure(() => piecesOf(manifest, new Map([...pages, [a, new Uint8Array(5)]]))), /^ERR_STORE_BLOCK .* is altered/)
-  const pieces = piecesOf(manifest, pages)
-  t.same(pieces.map(({ byteLength }) => byteLength / PAGE_BYTES), [2, 1, 2])
-  const back = new Map(groups.flatMap((group, index) => pagesOf(group, pieces[index] ?? new Uint8Array(0))))
+  t.same(groups, [[[1, a], [GROUP_PAGES - 1, b]], [[GROUP_PAGES, b]], [[far, c], [far + 2, d]]])
+  t.match(failure(() => piecesOf(manifest, new Map([...pages].slice(1)), before)), /^ERR_STORE_BLOCK .* is missing/)
+  t.match(failure(() => piecesOf(manifest, new Map([...pages, [a, new Uint8Array(5)]]), before)), /^ERR_STORE_BLOCK .* is altered/)
+  const pieces = piecesOf(manifest, pages, before)
+  t.ok((pieces[2]?.byteLength ?? 0) < PAGE_BYTES + 100, 'a page that the parent almost has costs next to nothing')
+  const back = new Map(groups.flatMap((group, index) => pagesOf(group, pieces[index] ?? new Uint8Array(0), before)))
   for (const [id, bytes] of pages) t.equal(Buffer.compare(back.get(id) ?? new Uint8Array(0), bytes), 0)
-  t.match(failure(() => pagesOf(groups[0] ?? [], new Uint8Array(PAGE_BYTES))), /^ERR_STORE_BLOCK/)
+  t.match(failure(() => pagesOf(groups[2] ?? [], pieces[2] ?? new Uint8Array(0), ALL_ZEROS)), /^ERR_STORE_BLOCK .* is not what its image says/, 'over another page than it was made for')
+  t.match(failure(() => pagesOf(groups[0] ?? [], pieces[1] ?? new Uint8Array(0), before)), /^ERR_STORE_BLOCK .*its image wants 2/)
+  t.match(failure(() => pagesOf(groups[1] ?? [], new Uint8Array(PAGE_BYTES), before)), /^ERR_STORE_BLOCK/)
   t.same(groupsOf(manifestOf([[3, ZERO_BLOCK]])), [])
-  t.same(storedGroupsOf(manifest, pieces.map(({ byteLength }) => byteLength)), groups)
-  t.same(storedGroupsOf(manifest, [PAGE_BYTES * 4, PAGE_BYTES]), [[a, b, b, c], [d]], 'of a time with other windows')
-  for (const lengths of [[], [PAGE_BYTES * 4], [PAGE_BYTES * 6], [PAGE_BYTES * 4, PAGE_BYTES / 2, PAGE_BYTES / 2]]) t.match(failure(() => storedGroupsOf(manifest, lengths)), /^ERR_STORE_BLOCK/)
+  t.same(storedGroupsOf(manifest, 3), groups)
+  for (const count of [0, 2, 4]) t.match(failure(() => storedGroupsOf(manifest, count)), /^ERR_STORE_BLOCK/)
 })
 
 t.test('a key wrapped for one POP and object opens there and nowhere else', async (t) => {
