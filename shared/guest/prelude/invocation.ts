@@ -33,7 +33,12 @@ export function runFetchOnHttp(target: FetchObject, call: number, head: string):
   outstanding = 1
   try {
     const result = target.fetch(incomingRequest(call, head), env, executionContext)
-    if (typeof result === 'object' && result !== null && (result as Promise<unknown>).then === nativeThen) return handOver(result, onResponse, failInvocation)
+    if (typeof result === 'object' && result !== null && (result as Promise<unknown>).then === nativeThen) {
+      // As handOver does.
+      onFulfilled = onResponse
+      onRejected = failInvocation
+      return result
+    }
     whenSettled(result, onResponse, failInvocation)
   } catch (error) {
     failInvocation(error)

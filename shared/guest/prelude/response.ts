@@ -12,7 +12,7 @@ import { assertUsable, cloneRaw, extractBody, extractedType, isUsed, readArrayBu
 import type { Blob } from './blob.ts'
 import type { FormData } from './form-data.ts'
 import { copyList, fillHeaders, findHeader, getHeader, headersOver, wireHeaders, type Guard, type HeaderList, type Headers } from './headers.ts'
-import { hostRespond, RESPOND_JSON } from './host.ts'
+import { hostRespond, RESPOND_JSON, RESPOND_JSON_OK } from './host.ts'
 import { JSONParse, NativeURL } from './primordials.ts'
 import { HostSource, type ReadableStream } from './streams.ts'
 import { getHref } from './url.ts'
@@ -120,7 +120,8 @@ export class Response {
       const body = response.#body
       const meta = response.#meta
       if (typeof body === 'string') {
-        respond(meta, body, done ? RESPOND_DONE : 0)
+        if (meta === META_JSON) hostRespond(done ? RESPOND_JSON_OK | RESPOND_DONE : RESPOND_JSON_OK, body)
+        else respond(meta, body, done ? RESPOND_DONE : 0)
         response.#body = USED
         return null
       }
