@@ -66,8 +66,8 @@ export function buildImage(images: RuntimeImages, arena: ImageArena, request: Bu
   if ('code' in loaded) return { kind: 'refused', error: loaded }
 
   machine.tidy()
-  const take = (): Candidate => capture(machine, images, arena, parent)
-  const unprimed = take()
+  const take = (workingSet: readonly number[] | null): Candidate => capture(machine, images, arena, parent, workingSet)
+  const unprimed = take(null)
   const priming = prime(machine, take, arena, unprimed, request, loaded.handlerKind)
   const chosen = priming.image ?? unprimed
   const leaked = findSecret(machine, images, arena, chosen, request)
@@ -160,8 +160,8 @@ interface Candidate {
   readonly known: boolean
 }
 
-function capture(machine: BuildMachine, images: RuntimeImages, arena: ImageArena, parent: ParentImage): Candidate {
-  const { manifest, built } = captureSlot(machine.slot, images.runtime, parent, arena, 'function')
+function capture(machine: BuildMachine, images: RuntimeImages, arena: ImageArena, parent: ParentImage, workingSet: readonly number[] | null): Candidate {
+  const { manifest, built } = captureSlot(machine.slot, images.runtime, parent, arena, 'function', workingSet)
   const known = arena.get(built.imageId) !== undefined
   const image = arena.add(built.imageId, manifest, globalValues(manifest, images.runtime.globalNames), blockOf(built))
   return { built, image, pages: manifest.pages.length, known }
@@ -169,14 +169,15 @@ function capture(machine: BuildMachine, images: RuntimeImages, arena: ImageArena
 
 /** B2. */
 function prime(
-  machine: BuildMachine, take: () => Candidate, arena: ImageArena, unprimed: Candidate, request: BuildRequest, handlerKind: HandlerKind,
+  machine: BuildMachine, take: (workingSet: readonly number[]) => Candidate, arena: ImageArena, unprimed: Candidate, request: BuildRequest, handlerKind: HandlerKind,
 ): { readonly image: Candidate | null; readonly note: string } {
   if (request.prime?.length === 0) return { image: null, note: 'not primed: switched off' }
   const declared = request.prime?.map((path) => http('GET', `http://localhost${path.startsWith('/') ? path : `/${path}`}`))
   const run = declared === undefined ? runFirst(machine, unprimed, DEFAULT_PRIMES[handlerKind]) : runAll(machine, unprimed, declared)
   if (run.problem !== null) return { image: null, note: `not primed: ${run.problem}` }
+  const written = machine.slot.dirtyPageIndexes
   machine.tidy()
-  const primed = take()
+  const primed = take(written)
   const differing = PROBES.find((probe) => answerOf(machine, unprimed, probe) !== answerOf(machine, primed, probe))
   if (differing === undefined) return { image: primed, note: `primed with ${run.ran}` }
   release(arena, [primed.image.imageId === unprimed.image.imageId ? null : primed])

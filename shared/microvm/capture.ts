@@ -22,16 +22,19 @@ export interface ParentImage {
 }
 
 /** Captures what is in a slot over an image that is resident. */
-export function captureSlot(slot: Slot, runtime: { readonly globalNames: readonly string[]; readonly engineBuild: string }, parent: ParentImage, arena: ImageArena, layer: 'layer' | 'function'): Capture {
+export function captureSlot(slot: Slot, runtime: { readonly globalNames: readonly string[]; readonly engineBuild: string }, parent: ParentImage, arena: ImageArena, layer: 'layer' | 'function', workingSet: readonly number[] | null = null): Capture {
   const globals = Object.fromEntries(runtime.globalNames.map((name, index) => [name, String(slot.instance.globals[index]?.value)]))
-  return captureImage(slot.bytes, globals, slot.virtualBytes / WASM_PAGE_BYTES, parent, arena, layer, runtime.engineBuild, {})
+  return captureImage(slot.bytes, globals, slot.virtualBytes / WASM_PAGE_BYTES, parent, arena, layer, runtime.engineBuild, {}, workingSet)
 }
 
-/** `parent` null: the base image, everything that is not zero. `bytes` is all of the guest's physical memory. */
+/**
+ * `parent` null: the base image, everything that is not zero. `bytes` is all of the guest's physical memory. `workingSet`:
+ * pages that a request wrote; those that are the image's own are named in it.
+ */
 export function captureImage(
   bytes: Uint8Array, globals: Readonly<Record<string, string>>, virtualPages: number,
   parent: ParentImage | null, arena: ImageArena,
-  layer: ImageManifest['layer'], engineBuild: string, entries: Readonly<Record<string, number>>,
+  layer: ImageManifest['layer'], engineBuild: string, entries: Readonly<Record<string, number>>, workingSet: readonly number[] | null = null,
 ): Capture {
   const blocks = new Map<BlockId, Uint8Array>()
   const pages: (readonly [number, BlockId])[] = []
@@ -49,9 +52,14 @@ export function captureImage(
     blocks.set(id, content)
     pages.push([index, id])
   }
-  const manifest: ImageManifest = { format: 1, engineBuild, parentId: parent?.imageId ?? null, layer, virtualPages, globals, entries, pages }
+  const manifest: ImageManifest = { format: 1, engineBuild, parentId: parent?.imageId ?? null, layer, virtualPages, globals, entries, pages, ...(workingSet === null ? {} : { workingSet: ownOf(pages, workingSet) }) }
   const encodedManifest = encodeManifest(manifest)
   return { manifest, built: { imageId: imageIdOf(encodedManifest), encodedManifest, blocks } }
+}
+
+function ownOf(pages: ImageManifest['pages'], indexes: readonly number[]): number[] {
+  const own = new Set(pages.map(([index]) => index))
+  return indexes.filter((index) => own.has(index))
 }
 
 /**

@@ -31,7 +31,7 @@ export interface ImageManifest {
   readonly entries: Readonly<Record<string, number>>
   /** Page index (4 KiB) and content, ascending by index. */
   readonly pages: readonly (readonly [index: number, block: BlockId])[]
-  /** Indexes of pages that a request was seen to need, if the builder looked: they are fetched first. */
+  /** Indexes of its pages that the priming request wrote; of a primed image. They are fetched first. */
   readonly workingSet?: readonly number[]
 }
 

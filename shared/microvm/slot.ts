@@ -94,10 +94,15 @@ export class Slot {
 
   /** Pages written since the last reset. Costs a look at every flag. */
   get dirtyPages(): number {
+    return this.dirtyPageIndexes.length
+  }
+
+  /** Which they are, ascending. */
+  get dirtyPageIndexes(): number[] {
     this.#refresh()
-    let count = 0
-    for (let page = 0; page < this.#pages; page++) if (this.#isDirty(page)) count++
-    return count
+    const indexes: number[] = []
+    for (let page = 0; page < this.#pages; page++) if (this.#isDirty(page)) indexes.push(page)
+    return indexes
   }
 
   /** Marks `length` bytes from `ptr` as about to be written by the host (S2). */

@@ -3,6 +3,7 @@ import { bundlePrelude } from '../../../shared/guest/bundle.ts'
 import { buildImage } from '../../../shared/microvm/build.ts'
 import type { BuildRequest, BuildResult } from '../../../shared/microvm/build-types.ts'
 import { DEFAULT_FUNCTION_LIMITS } from '../../../shared/limits.ts'
+import { decodeManifest } from '../../../shared/microvm/manifest.ts'
 import { buildRequest, testEngine, testExecutor } from '../../support/engine.ts'
 
 const engine = testEngine({ prelude: await bundlePrelude() })
@@ -95,5 +96,22 @@ await t.test('a module variable starts from the image in every request, primed o
   const { run, ended } = testExecutor(engine)
   const image = engine.image('let n = 40; const cache = new Map(); export default { fetch: () => { cache.set(n, 1); return new Response(String(++n + cache.size)) } }', { prime: null })
   for (let times = 0; times < 20; times++) t.equal(ended.get(run(image, 'id\n127.0.0.1\nGET\nhttp://localhost/'))?.body, '42')
+  t.end()
+})
+
+await t.test('a primed image names those of its pages that the priming request wrote', (t) => {
+  const workingSetOf = (prime: readonly string[] | null): readonly [readonly number[] | undefined, readonly number[]] => {
+    const result = build('export default { fetch: () => new Response("ok") }', { prime })
+    const image = result.kind === 'built' ? result.images.at(-1) : undefined
+    if (image === undefined) throw new Error('not built')
+    const { workingSet, pages } = decodeManifest(image.encodedManifest, image.imageId)
+    return [workingSet, pages.map(([index]) => index)]
+  }
+  t.equal(workingSetOf([])[0], undefined, 'nothing was looked at')
+  const [workingSet = [], own] = workingSetOf(null)
+  t.ok(workingSet.length > 10)
+  t.ok(workingSet.every((index) => own.includes(index)))
+  t.same(workingSet, [...workingSet].sort((a, b) => a - b))
+  t.same(workingSetOf(null)[0], workingSet, 'the same each time')
   t.end()
 })
