@@ -24,7 +24,7 @@ import { ObjectStore } from '../shared/store/object-store.ts'
 import { makePopKeys } from '../shared/store/pop-keys.ts'
 import { Repairer, Scrubber } from '../shared/store/repair.ts'
 import { Collector } from '../shared/store/roots.ts'
-import { SaltPolicy } from '../shared/store/salts.ts'
+import { type SaltOptions, SaltPolicy } from '../shared/store/salts.ts'
 import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
 import { Content } from './content.ts'
 import { Housekeeping } from './housekeeping.ts'
@@ -39,13 +39,14 @@ export interface StartedRegion {
 }
 
 const REGION_NAME = 'us-east-1'
+const HOUR_MS = 3_600_000
 
 export async function startRegion(config: RegionConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedRegion> {
   const authenticator = makeAuthenticator(config, clock)
   const peer = makePeer(config, clock, log)
   const environment = LmdbEnvironment.open({ path: join(config.dataDir, 'store') })
   const keyring = Keyring.load(config.keyringFile ?? join(config.dataDir, 'keyring.json'))
-  const salts = new SaltPolicy({ by: config.copiesBy, copies: config.copies })
+  const salts = new SaltPolicy(saltOptionsOf(config))
   const store = new ObjectStore({ environment, keyring, salts, isolateAccounts: config.isolateAccounts, clock, log })
   const content = new Content(store)
   const registry = new Registry({ environment, regionName: REGION_NAME, content, keyring, log })
@@ -96,6 +97,12 @@ function makePeer({ peerUrl, peerToken, port }: RegionConfig, clock: Clock, log:
   if (peerToken === null) throw new CodedError('ERR_CONFIG', ['peerToken (--peer-token or OUTPOST_PEER_TOKEN): must be given with a peer'])
   // Nothing is wrapped for a region: it has the keys to what it lost.
   return new LinkClient({ url: linkUrl(peerUrl), token: peerToken, popId: `${hostname()}-${port}`, publicKey: makePopKeys().publicKey, clock, random: systemRandom, log: log.child('peer') })
+}
+
+function saltOptionsOf({ copiesBy: by, copies, copiesEpochHours, copiesZones, copiesZone }: RegionConfig): SaltOptions {
+  if (by === 'epoch') return { by, copies, epochMs: copiesEpochHours * HOUR_MS }
+  if (by === 'location') return { by, zones: [...copiesZones], zone: copiesZone ?? '' }
+  return { by, copies }
 }
 
 function makeAuthenticator(config: RegionConfig, clock: Clock): Authenticator {

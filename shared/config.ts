@@ -15,6 +15,9 @@ interface Source {
 const sources = z.registry<Source>()
 
 const port = z.int().min(0).max(65_535)
+const names = z
+  .preprocess((value) => (typeof value === 'string' ? value.split(',').filter((part) => part !== '') : value), z.array(z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'a name has letters, digits, dots, hyphens and underscores')).max(1000))
+  .default([])
 const addresses = z
   .preprocess((value) => (typeof value === 'string' ? value.split(',').filter((part) => part !== '') : value), z.array(z.string().regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'an address is like 10.0.0.5:8080')).max(1000))
   .default([])
@@ -34,8 +37,17 @@ export const regionSchema = z.strictObject({
   keyringFile: z.string().min(1).nullable().default(null).register(sources, { option: '--keyring', env: 'OUTPOST_REGION_KEYRING' }),
   /** Sealed copies of one content at most, so that a damaged block harms one of that many users. Stored data is not changed by it. */
   copies: z.int().min(1).max(1000).default(1).register(sources, { option: '--copies', env: 'OUTPOST_REGION_COPIES' }),
-  /** `user`: each account always has the same copy; `state`: one that is not there yet, until all are. */
-  copiesBy: z.enum(['user', 'state']).default('user').register(sources, { option: '--copies-by', env: 'OUTPOST_REGION_COPIES_BY' }),
+  /**
+   * `user`: each account always has the same copy; `state`: one that is not there yet, until all are; `epoch`: the next
+   * one each `copiesEpochHours`; `location`: that of `copiesZone`, the number of zones being the number of copies.
+   */
+  copiesBy: z.enum(['user', 'state', 'epoch', 'location']).default('user').register(sources, { option: '--copies-by', env: 'OUTPOST_REGION_COPIES_BY' }),
+  /** With `copiesBy: epoch`: how long one copy is taken, hours. */
+  copiesEpochHours: z.int().min(1).max(100_000).default(168).register(sources, { option: '--copies-epoch-hours', env: 'OUTPOST_REGION_COPIES_EPOCH_HOURS' }),
+  /** With `copiesBy: location`: all zones, always in the same order. */
+  copiesZones: names.register(sources, { option: '--copies-zones', env: 'OUTPOST_REGION_COPIES_ZONES' }),
+  /** With `copiesBy: location`: where this region is, one of `copiesZones`. */
+  copiesZone: z.string().min(1).nullable().default(null).register(sources, { option: '--copies-zone', env: 'OUTPOST_REGION_COPIES_ZONE' }),
   /** Accounts share no stored block, and so cannot tell what others have. Costs a copy per account. */
   isolateAccounts: z.boolean().default(false).register(sources, { option: '--isolate-accounts', env: 'OUTPOST_REGION_ISOLATE_ACCOUNTS' }),
   /** What POPs show to link up. */

@@ -15,6 +15,9 @@ interface RegionOptions {
   readonly keyring?: string
   readonly copies?: number
   readonly copiesBy?: string
+  readonly copiesEpochHours?: number
+  readonly copiesZones?: string
+  readonly copiesZone?: string
   readonly isolateAccounts?: boolean
   readonly token?: string
   readonly peer?: string
@@ -38,7 +41,10 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--keys <file>', 'JSON file of access keys (OUTPOST_REGION_KEYS; needed unless --dev)')
     .option('--keyring <file>', 'keys that stored code and secrets are sealed with (OUTPOST_REGION_KEYRING; keyring.json in --data)')
     .option('--copies <count>', 'sealed copies of one content at most (OUTPOST_REGION_COPIES; 1)', wholeNumber(1, 1000))
-    .option('--copies-by <policy>', 'who shares a copy: user or state (OUTPOST_REGION_COPIES_BY; user)')
+    .option('--copies-by <policy>', 'who shares a copy: user, state, epoch or location (OUTPOST_REGION_COPIES_BY; user)')
+    .option('--copies-epoch-hours <hours>', 'with epoch: how long one copy is taken (OUTPOST_REGION_COPIES_EPOCH_HOURS; 168)', wholeNumber(1, 100_000))
+    .option('--copies-zones <list>', 'with location: all zones, by commas, always in the same order (OUTPOST_REGION_COPIES_ZONES; none)')
+    .option('--copies-zone <name>', 'with location: the one that this region is in (OUTPOST_REGION_COPIES_ZONE; none)')
     .option('--isolate-accounts [boolean]', 'accounts share no stored block (OUTPOST_REGION_ISOLATE_ACCOUNTS; false)', trueOrFalse)
     .option('--token <token>', 'what POPs show to link up (OUTPOST_LINK_TOKEN; dev)')
     .option('--peer <url>', 'another region, asked for blocks that are damaged here (OUTPOST_REGION_PEER; none)')

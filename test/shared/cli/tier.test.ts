@@ -74,3 +74,10 @@ t.test('region and pop refuse settings that cannot be before anything starts', a
   t.match(await runHere(['region'], { cwd: dir, env: { OUTPOST_REGION_MEMORY_MIB: 'much' } }), { code: 1, err: /ERR_CONFIG: memoryMib .*OUTPOST_REGION_MEMORY_MIB/ })
   t.match(await runHere(['region', '--data', 'd'], { cwd: dir }), { code: 1, err: /ERR_CONFIG: keysFile \(--keys or OUTPOST_REGION_KEYS\)/ }, 'no keys, no region')
 })
+
+t.test('a region with a policy of copies that cannot be says so and does not start', async (t) => {
+  const run = (...options: string[]): ReturnType<typeof runHere> => runHere(['region', '--dev', '--port', '0', '--data', t.testdir({}), ...options])
+  t.match(await run('--copies-by', 'location', '--copies-zones', 'north,south', '--copies-zone', 'west'), { code: 1, err: /ERR_CONFIG.*zone west is not among north, south/ })
+  t.match(await run('--copies-by', 'location'), { code: 1, err: /ERR_CONFIG/ })
+  t.match(await run('--copies-by', 'chance'), { code: 1, err: /ERR_CONFIG.*--copies-by/ })
+})
