@@ -12,11 +12,11 @@ import { memoryBudget } from './memory-budget.ts'
 import { noisyNeighbour } from './noisy-neighbour.ts'
 import { pull } from './pull.ts'
 import { resetCost } from './reset-cost.ts'
-import { sealedRead } from './sealed-read.ts'
+import { storeRead } from './store-read.ts'
 import { slowUpstream } from './slow-upstream.ts'
 import { store } from './store.ts'
 import { zipf } from './zipf.ts'
 
 export const BENCHMARKS: readonly Benchmark[] = [
-  httpJson, httpLatency, httpEvent, guestTime, resetCost, honoImage, engineSlowdown, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget, store, sealedRead, pull,
+  httpJson, httpLatency, httpEvent, guestTime, resetCost, honoImage, engineSlowdown, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget, store, storeRead, pull,
 ]

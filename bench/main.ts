@@ -11,9 +11,9 @@ import { startOutpost } from './servers/outpost.ts'
 const ROUNDS_DEFAULT = 5
 const ROUNDS_MAX = 99
 
-const HELP = `Usage: npm run bench -- [--json] [--quick] [--only NAME[,NAME]] [--rounds N]
+const HELP = `Usage: npm run bench -- [--json] [--quick] [--rounds N] [NAME...]
 
-  --only    run these benchmarks: ${BENCHMARKS.map((benchmark) => benchmark.name).join(', ')}
+  NAME      run these benchmarks, or those whose names begin with NAME-, instead of all; also --only NAME[,NAME]: ${BENCHMARKS.map((benchmark) => benchmark.name).join(', ')}
   --rounds  rounds per comparison, ${ROUNDS_DEFAULT} unless told (quick: 1)
   --quick   a tiny run that shows that everything works; its values mean nothing
   --json    print JSON instead of the table
@@ -67,18 +67,21 @@ async function main(): Promise<number> {
 /** Or a text to print instead of running. */
 function readOptions(args: readonly string[]): Options | string {
   try {
-    const { values } = parseArgs({
+    const { values, positionals } = parseArgs({
       args: [...args],
+      allowPositionals: true,
       options: { json: { type: 'boolean' }, quick: { type: 'boolean' }, only: { type: 'string' }, rounds: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
     })
     if (values.help === true) return HELP
     const quick = values.quick === true
     const rounds = values.rounds === undefined ? (quick ? 1 : ROUNDS_DEFAULT) : Number(values.rounds)
     if (!Number.isInteger(rounds) || rounds < 1 || rounds > ROUNDS_MAX) return `--rounds wants a whole number from 1 to ${ROUNDS_MAX}\n`
-    const names = values.only?.split(',') ?? BENCHMARKS.map((benchmark) => benchmark.name)
-    const unknown = names.find((name) => !BENCHMARKS.some((benchmark) => benchmark.name === name))
+    const wanted = [...positionals, ...(values.only?.split(',') ?? [])]
+    const names = wanted.length > 0 ? wanted : BENCHMARKS.map((benchmark) => benchmark.name)
+    const isNamed = (benchmark: Benchmark, name: string): boolean => benchmark.name === name || benchmark.name.startsWith(`${name}-`)
+    const unknown = names.find((name) => !BENCHMARKS.some((benchmark) => isNamed(benchmark, name)))
     if (unknown !== undefined) return `no benchmark ${unknown}; there are ${BENCHMARKS.map((benchmark) => benchmark.name).join(', ')}\n`
-    return { isJson: values.json === true, quick, rounds, benchmarks: BENCHMARKS.filter((benchmark) => names.includes(benchmark.name)) }
+    return { isJson: values.json === true, quick, rounds, benchmarks: BENCHMARKS.filter((benchmark) => names.some((name) => isNamed(benchmark, name))) }
   } catch (error) {
     return `${error instanceof Error ? error.message : String(error)}\n\n${HELP}`
   }

@@ -21,7 +21,7 @@ const ACCOUNT = '000000000000'
 const DATA_MIB = [1, 2, 4]
 
 export const pull: Benchmark = {
-  name: 'pull',
+  name: 'store-pull',
   needs: [],
   figures: [
     { key: 'pull-round-trips', what: 'pull of an image of 1 to 4 MiB at a POP over a 70 ms line: round trips, the most', bar: atMost(3, 'x') },
