@@ -199,16 +199,16 @@ export class Binding {
 
   /**
    * What `dispatch` returned is the handler's promise: gives its outcome to `settled`, or itself to `follow` if there is
-   * none yet. Returns whether it was rejected.
+   * none yet. Returns what that call gave, which is an exception if the guest has no memory for it.
    */
-  settleHandler(promise: GuestValue, settled: GuestValue, follow: GuestValue): boolean {
+  settleHandler(promise: GuestValue, settled: GuestValue, follow: GuestValue): GuestValue {
     const state = this.#c.qjs_promise_state(promise)
-    if (state !== FULFILLED && state !== REJECTED) {
-      this.call(follow, [promise])
-      return false
-    }
-    this.call(settled, [this.newNumber(state === FULFILLED ? 1 : 0), this.#c.qjs_promise_result(promise)])
-    return state === REJECTED
+    if (state !== FULFILLED && state !== REJECTED) return this.call(follow, [promise])
+    return this.call(settled, [this.newNumber(state === FULFILLED ? 1 : 0), this.#c.qjs_promise_result(promise)])
+  }
+
+  isRejected(promise: GuestValue): boolean {
+    return this.#c.qjs_promise_state(promise) === REJECTED
   }
 
   /** Runs one pending job: 1 if it ran one, 0 if there was none, below 0 if it threw. */

@@ -156,7 +156,7 @@ export class BuildMachine {
       const result = this.binding.call(dispatch, [this.binding.newNumber(call), this.binding.newString(head)])
       this.drainJobs()
       if (!this.binding.isObject(result)) return
-      this.binding.settleHandler(result, settled, follow)
+      if (this.binding.isException(this.binding.settleHandler(result, settled, follow))) this.#run.failure ??= this.binding.takeException()
       this.drainJobs()
     })
     const { failure, done, bodySent, kill } = this.#run

@@ -559,7 +559,8 @@ export class Executor {
   #settleHandler(run: Run, binding: Binding, promise: GuestValue): void {
     const { settled, follow } = this.#runtime.entries
     // Rejected, it has a handler: us.
-    if (binding.settleHandler(promise, settled, follow)) this.#rejections.delete(this.#identityOf(binding, promise))
+    if (this.#rejections.size > 0 && binding.isRejected(promise)) this.#rejections.delete(this.#identityOf(binding, promise))
+    if (binding.isException(binding.settleHandler(promise, settled, follow))) this.#noteException(run, binding)
     this.#runJobs(run, binding)
   }
 

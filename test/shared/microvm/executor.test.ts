@@ -207,3 +207,11 @@ await t.test('a slot that differs from its image is found by the scrubber, destr
   t.equal(ended.get(run(image, ask('count')))?.body, '1')
   t.end()
 })
+
+await t.test('what fails once the handler\'s promise has settled ends the run with that failure', (t) => {
+  const image = engine.image('export default async () => { const circle = {}; circle.self = circle; return circle }')
+  const { ended, run } = testExecutor(engine)
+  const result = ended.get(run(image))?.run.result(0)
+  t.match(result, { outcome: 'exception', exception: { name: 'TypeError', message: /circular/ } })
+  t.end()
+})
