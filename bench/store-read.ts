@@ -4,11 +4,11 @@ import { DEFAULT_FUNCTION_LIMITS } from '../shared/limits.ts'
 import { systemClock } from '../shared/clock.ts'
 import { silentLog } from '../shared/log.ts'
 import { buildImage } from '../shared/microvm/build.ts'
-import { decodeManifest } from '../shared/microvm/manifest.ts'
 import { Keyring } from '../shared/store/keyring.ts'
 import { LmdbEnvironment } from '../shared/store/lmdb-environment.ts'
 import { ObjectStore } from '../shared/store/object-store.ts'
-import { imageObjectId, pagesUnder, piecesOf } from '../shared/store/page-groups.ts'
+import { chainObjects } from '../shared/store/page-groups.ts'
+import type { ObjectId } from '../shared/store/types.ts'
 import { ONE_COPY, SaltPolicy } from '../shared/store/salts.ts'
 import { EngineLab } from './engine/lab.ts'
 import { atMost, type Benchmark } from './harness/benchmark.ts'
@@ -32,15 +32,13 @@ export const storeRead: Benchmark = {
     })
     if (result.kind === 'refused') throw new Error(`the app was refused: ${result.error.code}`)
     const plain = environment.table<string>('plainPieces', 'ordered')
-    const objects: { readonly id: ReturnType<typeof imageObjectId>; readonly pieces: number }[] = []
-    for (const [index, { imageId, encodedManifest, blocks }] of result.images.entries()) {
-      const manifest = decodeManifest(encodedManifest, imageId)
-      const pieces = piecesOf(manifest, blocks, pagesUnder(result.images.slice(0, index)))
-      await store.put(ACCOUNT, { objectId: imageObjectId(imageId), kind: 'image', parentId: manifest.parentId === null ? null : imageObjectId(manifest.parentId), head: encodedManifest, pieces })
+    const objects: { readonly id: ObjectId; readonly pieces: number }[] = []
+    for (const { object } of chainObjects(result.images)) {
+      await store.put(ACCOUNT, object)
       await environment.write({ kind: 'adds', bytes: 0 }, () => {
-        for (const [at, piece] of pieces.entries()) void plain.put(`${imageId}/${at}`, piece)
+        for (const [at, piece] of object.pieces.entries()) void plain.put(`${object.objectId}/${at}`, piece)
       })
-      objects.push({ id: imageObjectId(imageId), pieces: pieces.length })
+      objects.push({ id: object.objectId, pieces: object.pieces.length })
     }
     const opened = objects.map(({ id, pieces }) => {
       const object = store.open(ACCOUNT, id)

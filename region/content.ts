@@ -9,7 +9,7 @@ import type { BuiltImage } from '../shared/microvm/build-types.ts'
 import { decodeManifest, type BlockId, type ImageManifest } from '../shared/microvm/manifest.ts'
 import type { ObjectStore, OpenObject, SealedObject } from '../shared/store/object-store.ts'
 import type { ObjectKey } from '../shared/store/object-tables.ts'
-import { imageObjectId, pagesOf, piecesOf, storedGroupsOf, type PageBefore } from '../shared/store/page-groups.ts'
+import { chainObjects, imageObjectId, pagesOf, storedGroupsOf, type PageBefore } from '../shared/store/page-groups.ts'
 import { parseObjectId } from '../shared/store/sealed-manifest.ts'
 import type { SealedBlockId } from '../shared/store/types.ts'
 
@@ -34,17 +34,12 @@ export class Content {
     this.#store = store
   }
 
-  /** `before`: the parent's pages. Throws ERR_STORE_FULL, ERR_STORE_BLOCK if a page is not what the manifest says. */
-  async putImage(account: string, { imageId, encodedManifest, blocks }: BuiltImage, before: PageBefore): Promise<void> {
-    const manifest = decodeManifest(encodedManifest, imageId)
-    const ofPlatform = manifest.layer === 'base' || manifest.layer === 'prelude'
-    await this.#store.put(ofPlatform ? PLATFORM_ACCOUNT : account, {
-      objectId: imageObjectId(imageId),
-      kind: 'image',
-      parentId: manifest.parentId === null ? null : imageObjectId(manifest.parentId),
-      head: encodedManifest,
-      pieces: piecesOf(manifest, blocks, before),
-    })
+  /** `images`: each the parent of the next. Throws ERR_STORE_FULL, ERR_STORE_BLOCK if a page is not what its manifest says. */
+  async putImages(account: string, images: readonly BuiltImage[]): Promise<void> {
+    for (const { manifest, object } of chainObjects(images)) {
+      const ofPlatform = manifest.layer === 'base' || manifest.layer === 'prelude'
+      await this.#store.put(ofPlatform ? PLATFORM_ACCOUNT : account, object)
+    }
   }
 
   /** Throws ERR_STORE_BLOCK if it is missing or altered. */

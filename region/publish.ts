@@ -27,7 +27,6 @@ import type { BuiltImage, ImageBuilder, InseparableChunk } from '../shared/micro
 import { decodeManifest } from '../shared/microvm/manifest.ts'
 import type { Content } from './content.ts'
 import type { CommitPurpose, NewSecrets, Registry } from './registry.ts'
-import { pagesUnder } from '../shared/store/page-groups.ts'
 import { BoundedTurns, SingleTurns } from './turns.ts'
 
 export interface PublisherDeps {
@@ -265,7 +264,7 @@ export class Publisher implements ControlBackend {
   /** P1; one turn. */
   async #storeAndCommit<T>({ account, functionName }: PublishOrder, { images, sources, secrets }: Prepared, action: (transaction: FunctionTransaction) => T): Promise<T> {
     const { content } = this.#deps
-    for (const [index, image] of images.entries()) await content.putImage(account, image, pagesUnder(images.slice(0, index)))
+    await content.putImages(account, images)
     for (const [id, bytes] of sources) await content.putBundle(account, id, bytes)
     return await this.#commit(account, functionName, { kind: 'publish', secrets }, action)
   }

@@ -1,5 +1,5 @@
 /**
- * A region's store of sealed objects: images, bundles, engine modules.
+ * A region's store of sealed objects: images and bundles.
  *
  *   put: seal each piece -> blocks, several transactions if they are many -> manifest and claims of all blocks, in one
  *   open: manifest -> data key by the keyring -> head; a piece is read, verified and opened when it is asked for

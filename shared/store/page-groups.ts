@@ -9,7 +9,7 @@ import { CodedError } from '../errors.ts'
 import type { BuiltImage } from '../microvm/build-types.ts'
 import { PAGE_BYTES, ZERO_BLOCK, blockIdOf, decodeManifest, type BlockId, type ImageManifest } from '../microvm/manifest.ts'
 import { decodeGroup, encodeGroup, groupOf } from '../microvm/page-patch.ts'
-import type { ObjectId } from './types.ts'
+import type { ObjectId, PlainObject } from './types.ts'
 
 /** Pages of one piece, in order of address. */
 export type PageGroup = readonly (readonly [index: number, id: BlockId])[]
@@ -62,17 +62,16 @@ export function pagesOf(group: PageGroup, piece: Uint8Array, before: PageBefore)
   })
 }
 
-/** What the last of `ancestors`, each the parent of the next, has at an index. */
-export function pagesUnder(ancestors: readonly BuiltImage[]): PageBefore {
-  const pages = new Map<number, Uint8Array>()
-  for (const { imageId, encodedManifest, blocks } of ancestors) {
-    for (const [index, id] of decodeManifest(encodedManifest, imageId).pages) {
-      const content = id === ZERO_BLOCK ? ZEROS : blocks.get(id)
-      if (content === undefined) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])
-      pages.set(index, content)
-    }
+/** Images as objects, each over the one before, which is its parent: ancestors first. Throws as `piecesOf`. */
+export function* chainObjects(images: readonly BuiltImage[]): Generator<{ readonly manifest: ImageManifest; readonly object: PlainObject }> {
+  const under = new Map<number, Uint8Array>()
+  for (const { imageId, encodedManifest, blocks } of images) {
+    const manifest = decodeManifest(encodedManifest, imageId)
+    const pieces = piecesOf(manifest, blocks, (index) => under.get(index) ?? ZEROS)
+    const parentId = manifest.parentId === null ? null : imageObjectId(manifest.parentId)
+    yield { manifest, object: { objectId: imageObjectId(imageId), kind: 'image', parentId, head: encodedManifest, pieces } }
+    for (const [index, id] of manifest.pages) under.set(index, blocks.get(id) ?? ZEROS)
   }
-  return (index) => pages.get(index) ?? ZEROS
 }
 
 /** An image and its object have the same id: SHA-256 of the encoded manifest, which is the object's head. */

@@ -19,7 +19,7 @@ export type DataKey = Brand<Uint8Array, 'DataKey'>
 /** 32 bytes that open one block; they follow from its content. */
 export type BlockKey = Brand<Uint8Array, 'BlockKey'>
 
-export const OBJECT_KINDS = ['image', 'bundle', 'engine'] as const
+export const OBJECT_KINDS = ['image', 'bundle'] as const
 export type ObjectKind = (typeof OBJECT_KINDS)[number]
 
 /** An object in the clear. */

@@ -7,7 +7,6 @@ import t from 'tap'
 import { Content } from '../../region/content.ts'
 import { Publisher } from '../../region/publish.ts'
 import { BoundedTurns, SingleTurns } from '../../region/turns.ts'
-import { ALL_ZEROS } from '../../shared/store/page-groups.ts'
 import { DEFAULT_SETTINGS } from '../../shared/api/settings.ts'
 import type { FunctionRecord, PublishOrder, Published } from '../../shared/api/records.ts'
 import { systemClock } from '../../shared/clock.ts'
@@ -231,7 +230,7 @@ await t.test('images that a crash left are collected, those in use are not', asy
   const first = await startRegion({ path })
   await control(first, 'POST', '', createBody('f'))
   const orphan = image(['orphan', 'base-1'])
-  await first.content.putImage(ACCOUNT, orphan, ALL_ZEROS)
+  await first.content.putImages(ACCOUNT, [orphan])
   t.ok(first.content.hasImage(ACCOUNT, orphan.imageId))
   await first.close()
   const second = await make(t, { path })

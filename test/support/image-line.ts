@@ -14,13 +14,13 @@ import { LinkServer } from '../../shared/link/link-server.ts'
 import type { ImageRef, LinkHandler } from '../../shared/link/types.ts'
 import { silentLog } from '../../shared/log.ts'
 import type { BuiltImage } from '../../shared/microvm/build-types.ts'
-import { PAGE_BYTES, blockIdOf, decodeManifest, encodeManifest, imageIdOf, type ImageManifest } from '../../shared/microvm/manifest.ts'
+import { PAGE_BYTES, blockIdOf, encodeManifest, imageIdOf, type ImageManifest } from '../../shared/microvm/manifest.ts'
 import { GROUP_PAGES } from '../../shared/microvm/page-patch.ts'
 import { systemRandom } from '../../shared/random.ts'
 import { Keyring } from '../../shared/store/keyring.ts'
 import { LmdbEnvironment } from '../../shared/store/lmdb-environment.ts'
 import { ObjectStore } from '../../shared/store/object-store.ts'
-import { ALL_ZEROS, imageObjectId, pagesUnder, piecesOf, type PageBefore } from '../../shared/store/page-groups.ts'
+import { chainObjects, imageObjectId } from '../../shared/store/page-groups.ts'
 import { loadPopKeys, type PopKeys } from '../../shared/store/pop-keys.ts'
 import { ONE_COPY, SaltPolicy } from '../../shared/store/salts.ts'
 import type { SealedBlockId } from '../../shared/store/types.ts'
@@ -106,16 +106,13 @@ export async function startImageLine(owner: LineOwner, { delayMs = 0, allows = (
     await proxy.close()
     await environment.close()
   })
-  const put = async (account: string, { imageId, encodedManifest, blocks }: BuiltImage, before: PageBefore): Promise<void> => {
-    const manifest = decodeManifest(encodedManifest, imageId)
-    await store.put(account, {
-      objectId: imageObjectId(imageId), kind: 'image', parentId: manifest.parentId === null ? null : imageObjectId(manifest.parentId), head: encodedManifest, pieces: piecesOf(manifest, blocks, before),
-    })
+  const put = async (account: string, images: readonly BuiltImage[]): Promise<void> => {
+    for (const { object } of chainObjects(images)) await store.put(account, object)
   }
   return {
     store, supply, links, proxy,
     async publishBuilt(account, functionName, images) {
-      for (const [index, image] of images.entries()) await put(account, image, pagesUnder(images.slice(0, index)))
+      await put(account, images)
       const chain = images.map(({ imageId }) => imageId)
       const imageId = chain.at(-1)
       if (imageId === undefined) throw new Error('a build without images')
@@ -132,7 +129,7 @@ export async function startImageLine(owner: LineOwner, { delayMs = 0, allows = (
       }
       const encodedManifest = encodeManifest(manifest)
       const imageId = imageIdOf(encodedManifest)
-      await put(account, { imageId, encodedManifest, blocks: new Map(pages.map((page) => [blockIdOf(page), page])) }, ALL_ZEROS)
+      await put(account, [{ imageId, encodedManifest, blocks: new Map(pages.map((page) => [blockIdOf(page), page])) }])
       chains.set(`${account}/${functionName}/${imageId}`, [...ancestors, imageId])
       return { account, functionName, imageId }
     },
