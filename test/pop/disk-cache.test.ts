@@ -1,6 +1,5 @@
 import { execFileSync, fork, spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
@@ -14,6 +13,7 @@ import { LmdbEnvironment } from '../../shared/store/lmdb-environment.ts'
 import type { SealedBlockId } from '../../shared/store/types.ts'
 import { DiskCache, type StoredImage } from '../../pop/disk-cache.ts'
 import { makeImage, refOf, type FakeImage } from './harness.ts'
+import { mountTmpfs } from '../support/tmpfs.ts'
 
 const BASE = makeImage([1, 2, 3])
 const APP = makeImage([3, 4, 5], BASE.imageId)
@@ -256,15 +256,4 @@ function runAndKill(file: string, args: readonly string[], afterFirstMs: number)
     })
     child.once('close', () => resolve(output.split('\n').slice(0, -1)))
   })
-}
-
-function mountTmpfs(bytes: number): string | null {
-  const path = mkdtempSync(join(tmpdir(), 'outpost-full-'))
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', path], { stdio: 'ignore' })
-    return path
-  } catch {
-    // No right to mount: the test is skipped and says so.
-    return null
-  }
 }

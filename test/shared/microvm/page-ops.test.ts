@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import t from 'tap'
 import wabt from 'wabt'
-import { bindPageOps, compilePageOps, pageOpsBinary } from '../../../shared/microvm/page-ops.ts'
+import { bindPageOps, compilePageOps, pageOpsBinary, type PageOps } from '../../../shared/microvm/page-ops.ts'
 import { FLAGS_PAGES } from '../../../shared/microvm/rewrite/layout.ts'
 
 await t.test('the binary in page-ops.ts is page-ops.wat', async (t) => {
@@ -15,13 +15,16 @@ const PAGE = 4096
 const GRANULE = 512
 const PAGES = 32
 
-await t.test('reset restores every flagged granule and 16 bytes past it, and nothing else', async (t) => {
-  const arena = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true })
+/** The operations over memories of their own, an arena of so many 64 KiB pages. */
+function bound(arenaPages: number): { readonly ops: PageOps; readonly arena: WebAssembly.Memory; readonly content: Buffer; readonly guest: Buffer; readonly flags: WebAssembly.Memory } {
+  const arena = new WebAssembly.Memory({ initial: arenaPages, maximum: arenaPages, shared: true })
   const memory = new WebAssembly.Memory({ initial: 2, maximum: 65_536 })
   const flags = new WebAssembly.Memory({ initial: FLAGS_PAGES, maximum: FLAGS_PAGES })
-  const ops = bindPageOps(compilePageOps(), arena, memory, flags)
-  const content = Buffer.from(arena.buffer)
-  const guest = Buffer.from(memory.buffer)
+  return { ops: bindPageOps(compilePageOps(), arena, memory, flags), arena, content: Buffer.from(arena.buffer), guest: Buffer.from(memory.buffer), flags }
+}
+
+await t.test('reset restores every flagged granule and 16 bytes past it, and nothing else', async (t) => {
+  const { ops, arena, content, guest, flags } = bound(4)
   const flag = new Uint8Array(flags.buffer, 0, PAGES * (PAGE / GRANULE))
   const table = 16
   // Page n of the image: content that differs from page to page, zeros for every third and past the table's end.
@@ -51,12 +54,7 @@ await t.test('reset restores every flagged granule and 16 bytes past it, and not
 })
 
 await t.test('switch turns one image into another of the same trunk by the granules in which they differ from it', async (t) => {
-  const arena = new WebAssembly.Memory({ initial: 32, maximum: 32, shared: true })
-  const memory = new WebAssembly.Memory({ initial: 2, maximum: 65_536 })
-  const flags = new WebAssembly.Memory({ initial: FLAGS_PAGES, maximum: FLAGS_PAGES })
-  const ops = bindPageOps(compilePageOps(), arena, memory, flags)
-  const content = Buffer.from(arena.buffer)
-  const guest = Buffer.from(memory.buffer)
+  const { ops, arena, content, guest } = bound(32)
   const trunk = Buffer.alloc(PAGES * PAGE)
   for (let at = 0; at < 20 * PAGE; at++) trunk[at] = Math.floor(at / PAGE) % 4 === 0 ? 0 : (at * 13) | 1
 

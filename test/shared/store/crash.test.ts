@@ -3,8 +3,7 @@
  * whole or not at all; and the store is as an audit wants it.
  */
 import { spawn, execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -22,6 +21,7 @@ import { ManualClock, systemClock } from '../../../shared/clock.ts'
 import { needTool } from '../../support/tools.ts'
 import { compileWriteLog, diskAfterCrash, readWriteLog, writeLogEnv, writtenUntil } from '../../support/write-log.ts'
 import { ALICE, Names, codeOf, contentOf, crashObject, keyringAt, objectOf, openObjectStore, piece, plainContent, tempFolder, type TestStore } from './store-fixtures.ts'
+import { mountTmpfs } from '../../support/tmpfs.ts'
 
 /** More of them on demand: `OUTPOST_CRASHES=200`. */
 const KILLS = Number(process.env['OUTPOST_CRASHES'] ?? 12)
@@ -317,15 +317,4 @@ function runAndKill(args: readonly string[], output: string, moment: { readonly 
       else reject(new Error(`the writer ended by itself with ${code}`))
     })
   })
-}
-
-function mountTmpfs(bytes: number): string | null {
-  const path = mkdtempSync(join(tmpdir(), 'outpost-full-'))
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', path], { stdio: 'ignore' })
-    return path
-  } catch {
-    // No right to mount: the test is skipped and says so.
-    return null
-  }
 }

@@ -3,25 +3,16 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { CodedError } from '../../../shared/errors.ts'
 import { contentDigest } from '../../../shared/store/block-seal.ts'
 import { Keyring, keyVersionOf } from '../../../shared/store/keyring.ts'
 import { SaltPolicy, type SaltOptions, type SaltQuestion } from '../../../shared/store/salts.ts'
 import { newDataKey, parseObjectId } from '../../../shared/store/sealed-manifest.ts'
+import { failureOf } from './store-fixtures.ts'
 
 const ALICE = '111111111111'
 const BOB = '222222222222'
 const OBJECT = parseObjectId('ab'.repeat(32))
 const value = Buffer.from('a secret value')
-
-function failure(action: () => unknown): string {
-  try {
-    action()
-    return 'none'
-  } catch (error) {
-    return error instanceof CodedError ? `${error.code} ${error.message}` : String(error)
-  }
-}
 
 function tempFile(test: { teardown(undo: () => void): unknown }): string {
   const folder = mkdtempSync(join(tmpdir(), 'outpost-keyring-'))
@@ -33,15 +24,15 @@ t.test('a sealed value opens for its account and purpose only, and not altered',
   const keyring = Keyring.inMemory()
   const sealed = keyring.seal(ALICE, 'x', value)
   t.equal(Buffer.from(sealed).indexOf(value), -1)
-  t.match(failure(() => keyring.open(BOB, 'x', sealed)), /^ERR_STORE_KEY .*x of account 222222222222/)
-  t.match(failure(() => keyring.open(ALICE, 'y', sealed)), /^ERR_STORE_KEY/)
-  t.match(failure(() => Keyring.inMemory().open(ALICE, 'x', sealed)), /^ERR_STORE_KEY .*another keyring/)
+  t.match(failureOf(() => keyring.open(BOB, 'x', sealed)), /^ERR_STORE_KEY .*x of account 222222222222/)
+  t.match(failureOf(() => keyring.open(ALICE, 'y', sealed)), /^ERR_STORE_KEY/)
+  t.match(failureOf(() => Keyring.inMemory().open(ALICE, 'x', sealed)), /^ERR_STORE_KEY .*another keyring/)
   for (let at = 0; at < sealed.byteLength; at += 1) {
     const altered = Buffer.from(sealed)
     altered[at] = (altered[at] ?? 0) ^ 1
-    t.match(failure(() => keyring.open(ALICE, 'x', altered)), /^ERR_STORE_KEY/, `byte ${at}`)
+    t.match(failureOf(() => keyring.open(ALICE, 'x', altered)), /^ERR_STORE_KEY/, `byte ${at}`)
   }
-  t.match(failure(() => keyring.open(ALICE, 'x', new Uint8Array(2))), /^ERR_STORE_KEY/)
+  t.match(failureOf(() => keyring.open(ALICE, 'x', new Uint8Array(2))), /^ERR_STORE_KEY/)
   t.equal(Buffer.compare(keyring.open(ALICE, 'x', sealed), value), 0)
   t.not(Buffer.compare(keyring.seal(ALICE, 'x', value), sealed), 0, 'equal values do not show')
   const dataKey = newDataKey()
@@ -52,12 +43,12 @@ t.test('a file that is no keyring is refused and left as it is', async (t) => {
   const path = tempFile(t)
   for (const text of ['', '{}', 'x', '{"format":1,"active":1,"indexSecret":"short","versions":[]}']) {
     writeFileSync(path, text)
-    t.match(failure(() => Keyring.load(path)), /^ERR_STORE_KEY .*keyring.json cannot be used/)
+    t.match(failureOf(() => Keyring.load(path)), /^ERR_STORE_KEY .*keyring.json cannot be used/)
     t.equal(readFileSync(path, 'utf8'), text)
   }
   const { versions: [version = { version: 1, key: '' }], ...rest } = JSON.parse(encodeOf(t)) as { versions: { version: number; key: string }[] }
   writeFileSync(path, JSON.stringify({ ...rest, active: 2, versions: [version] }))
-  t.match(failure(() => Keyring.load(path)), /^ERR_STORE_KEY/, 'an active version that is missing')
+  t.match(failureOf(() => Keyring.load(path)), /^ERR_STORE_KEY/, 'an active version that is missing')
 })
 
 function encodeOf(test: { teardown(undo: () => void): unknown }): string {
@@ -85,11 +76,11 @@ t.test('a keyring is made once, for its owner only, and survives a restart and a
 
 t.test('a policy refuses numbers of copies that make no sense, and salts that are not its own', async (t) => {
   for (const options of [{ by: 'user', copies: 0 }, { by: 'user', copies: 1001 }, { by: 'state', copies: 1.5 }, { by: 'epoch', copies: 3, epochMs: 0 }, { by: 'location', zones: [], zone: 'a' }, { by: 'location', zones: ['a'], zone: 'b' }, { by: 'chance', copies: 1 }]) {
-    t.match(failure(() => new SaltPolicy(options as SaltOptions)), /^ERR_CONFIG/, JSON.stringify(options))
+    t.match(failureOf(() => new SaltPolicy(options as SaltOptions)), /^ERR_CONFIG/, JSON.stringify(options))
   }
   const policy = new SaltPolicy({ by: 'user', copies: 3 })
-  for (const saltId of [-1, 3, 1.5, Number.NaN]) t.match(failure(() => policy.require(saltId)), /^ERR_STORE_SALT Salt .* is refused: this store makes 3 copies at most/)
-  for (const saltId of [0, 1, 2]) t.equal(failure(() => policy.require(saltId)), 'none')
+  for (const saltId of [-1, 3, 1.5, Number.NaN]) t.match(failureOf(() => policy.require(saltId)), /^ERR_STORE_SALT Salt .* is refused: this store makes 3 copies at most/)
+  for (const saltId of [0, 1, 2]) t.equal(failureOf(() => policy.require(saltId)), 'none')
 })
 
 t.test('each policy draws from its N salts, by what it says', async (t) => {
