@@ -93,6 +93,11 @@ export const ERRORS = {
   ERR_LINK_OVERLOAD: { status: 503, fault: 'overload', ran: 'maybe', message: 'The link to the region carries too much: %s' },
   ERR_LINK_LOOP: { status: 508, fault: 'platform', ran: 'no', message: 'The invocation was already forwarded once' },
 
+  // What several processes agree on.
+  ERR_COORDINATION_CONFLICT: { status: 409, fault: 'platform', ran: 'no', message: 'Somebody else changed %s meanwhile' },
+  ERR_COORDINATION_UNREACHABLE: { status: 503, fault: 'platform', ran: 'no', message: 'The coordination store gives no answer: %s' },
+  ERR_COORDINATION_REFUSED: { status: 500, fault: 'platform', ran: 'no', message: 'The coordination store refuses: %s' },
+
   // Outbound requests of a function; they reject the guest's promise.
   ERR_FETCH_FORBIDDEN: { status: 502, fault: 'function', ran: 'yes', message: 'fetch to %s is refused: %s' },
   ERR_FETCH_FAILED: { status: 502, fault: 'function', ran: 'yes', message: 'fetch to %s failed: %s' },

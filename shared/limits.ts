@@ -141,6 +141,23 @@ export const LINK_REPORT_BYTES = 1 * MIB
 export const LINK_CONNECTIONS_MAX = 512
 export const LINK_HANDSHAKES_MAX = 64
 
+// Coordination between processes (shared/coordination).
+/** One document; NATS takes 1 MiB with its headers. */
+export const COORDINATION_DOCUMENT_MAX_BYTES = 512 * KIB
+/** One blob: NATS's payload of 1 MiB less what headers and subject take. */
+export const COORDINATION_BLOB_MAX_BYTES = MIB - 4 * KIB
+/** What a member says about itself, JSON: each renewal carries it to every other member. */
+export const COORDINATION_INFO_MAX_BYTES = 16 * KIB
+/** Time until a call to the store that got no answer rejects. Longer than a reconnect to another server of a cluster, shorter than a client's patience. */
+export const COORDINATION_TIMEOUT_MS = 5_000
+/** Calls to the store under way at once in one process; each holds one value. The one beyond rejects at once. */
+export const COORDINATION_CALLS_MAX = 4_096
+/** Lease of a member or a leader, and how often it is renewed: two renewals may be lost. A failure is noticed after the first. */
+export const LEASE_TTL_MS = 6_000
+export const LEASE_RENEW_MS = 2_000
+/** How much longer a watcher waits than a holder holds: drift of two clocks within one lease, 17 %. */
+export const LEASE_MARGIN_MS = 1_000
+
 // Front doors.
 /** Request bodies that one front door holds until they are complete, all together; beyond it ERR_QUEUE_FULL. Room for three uploads of the largest zip. */
 export const BODIES_BUFFERED_MAX_BYTES = 256 * MIB
