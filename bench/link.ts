@@ -31,7 +31,7 @@ const RAW_MESSAGE = Buffer.alloc(420, 1)
 const OPEN: OpenInvocation = {
   kind: 'invoke', requestId: '7f3b0c1e-5a52-4a6e-9d68-2f9f3d2b8c11', account: '000000000000', functionName: 'bench', qualifier: null, invocationKind: 'http',
   method: 'POST', url: 'http://bench.localhost/items?limit=3', headers: 'content-type\napplication/json\naccept\n*/*\nuser-agent\nbench/1\nx-forwarded-for\n127.0.0.1',
-  body: REQUEST_BODY, bodyMore: false, clientIp: '127.0.0.1', remainingMs: 30_000, wantLogs: false, reason: 'not-hot', hops: 1,
+  body: REQUEST_BODY, bodyMore: false, clientIp: '127.0.0.1', remainingMs: 30_000, wantLogs: false, reason: 'not-hot', hops: 1, session: null, ring: null, reservation: null,
 }
 
 async function region(): Promise<void> {
@@ -51,7 +51,7 @@ async function region(): Promise<void> {
       return { write: () => true, writeEnd: finish, resume: () => undefined, cancel: () => undefined }
     },
     snapshot: (_pop, functions) => ({ seq: 0, functions: [], answered: functions.length }),
-    control: unused, chain: unused, blocks: unused, peerBlocks: unused, describe: unused, report: unused,
+    control: unused, chain: unused, blocks: unused, peerBlocks: unused, describe: unused, report: unused, ask: unused,
   }
   const app = App()
   new LinkServer({ regionId: 'bench', identity: new TokenIdentity(TOKEN), handler, clock: systemClock, log: silentLog }).attach(app)

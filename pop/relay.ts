@@ -52,6 +52,9 @@ export class Relay implements LinkStreamSink, Answer {
       wantLogs: call.wantLogs,
       reason,
       hops: 1,
+      session: null,
+      ring: null,
+      reservation: null,
     }, this)
   }
 

@@ -18,7 +18,8 @@ import type { Authenticator } from '../shared/api/keys.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
 import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeCall, Placement } from '../shared/http/types.ts'
 import { LINK_BUILDS_PER_ANSWER } from '../shared/limits.ts'
-import type { FunctionDescription, FunctionRef, FunctionVersions, LinkAnswer, LinkHandler, LinkInvocation, OpenInvocation, VersionSnapshot } from '../shared/link/types.ts'
+import type { FunctionDescription, FunctionRef, FunctionVersions, LinkAnswer, LinkHandler, LinkInvocation, LinkPeer, OpenInvocation, VersionSnapshot } from '../shared/link/types.ts'
+import { TopicTable } from '../shared/link/topics.ts'
 import type { Log } from '../shared/log.ts'
 import type { ImageBuilder } from '../shared/microvm/build-types.ts'
 import type { BuildSpec, SandboxHost } from '../shared/worker/types.ts'
@@ -58,14 +59,17 @@ const NO_ANSWER: Answer = { write() {}, writeEnd() {}, resume() {}, cancel() {} 
 const REPAIR_PAUSE_MS = 10_000
 const REPAIRS_PAUSED_MAX = 1_000
 const REQUEST_TIMEOUT_MS = 900_000
-/** A forwarded call has one hop; more means that somebody forwards what was forwarded. */
-const HOPS_MAX = 1
+/** From a POP to a node, and from a node to the owner; more means that somebody forwards what was forwarded. */
+const POP_HOPS_MAX = 1
+const NODE_HOPS_MAX = 2
 
 type RegionState = 'new' | 'ready' | 'closed'
 
 export class Region implements Dispatcher {
   /** For the link's server. */
   readonly links: LinkHandler
+  /** Questions that POPs and nodes may ask; parts of the region add theirs. */
+  readonly topics = new TopicTable()
   readonly #deps: RegionDeps
   readonly #log: Log
   readonly #publisher: Publisher
@@ -191,7 +195,7 @@ export class Region implements Dispatcher {
       requireGrant: (popId, account, functionName) => this.#requireGrant(popId, account, functionName),
     })
     return {
-      invoke: (popId, open, deadlineAtMs, answer) => this.#invokeForPop(popId, open, deadlineAtMs, answer),
+      invoke: (peer, open, deadlineAtMs, answer) => this.#invokeForPeer(peer, open, deadlineAtMs, answer),
       control: (_popId, call) => this.control(call),
       chain: (pop, image, from, known) => images.chain(pop, image, from, known),
       blocks: (popId, image, wanted) => images.blocks(popId, image, wanted),
@@ -202,12 +206,14 @@ export class Region implements Dispatcher {
       describe: (popId, account, functionName, qualifier) => this.#describe(popId, account, functionName, qualifier),
       snapshot: (popId, functions) => this.#snapshot(popId, functions),
       report: () => ({ pull: [] }),
+      ask: (peer, topic, payload) => this.topics.answer(peer, topic, payload),
     }
   }
 
-  #invokeForPop(popId: string, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation {
-    if (open.hops > HOPS_MAX) throw new CodedError('ERR_LINK_LOOP')
-    this.#requireGrant(popId, open.account, open.functionName)
+  #invokeForPeer({ popId, role }: LinkPeer, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation {
+    if (open.hops > (role === 'node' ? NODE_HOPS_MAX : POP_HOPS_MAX)) throw new CodedError('ERR_LINK_LOOP')
+    // The node that a POP's call came to has looked at its grants.
+    if (role !== 'node') this.#requireGrant(popId, open.account, open.functionName)
     const build = this.#deps.registry.resolve(open.account, open.functionName, open.qualifier)
     this.#log.debug('an invocation was forwarded here', { popId, requestId: open.requestId, functionName: open.functionName, reason: open.reason })
     const { invocationKind: kind, requestId, method, url, headers, body, bodyMore, clientIp, wantLogs } = open

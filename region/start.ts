@@ -96,7 +96,7 @@ function makePeer({ peerUrl, peerToken, port }: RegionConfig, clock: Clock, log:
   if (peerUrl === null) return null
   if (peerToken === null) throw new CodedError('ERR_CONFIG', ['peerToken (--peer-token or OUTPOST_PEER_TOKEN): must be given with a peer'])
   // Nothing is wrapped for a region: it has the keys to what it lost.
-  return new LinkClient({ url: linkUrl(peerUrl), token: peerToken, popId: `${hostname()}-${port}`, publicKey: makePopKeys().publicKey, clock, random: systemRandom, log: log.child('peer') })
+  return new LinkClient({ url: linkUrl(peerUrl), token: peerToken, popId: `${hostname()}-${port}`, publicKey: makePopKeys().publicKey, role: 'region', clock, random: systemRandom, log: log.child('peer') })
 }
 
 function saltOptionsOf({ copiesBy: by, copies, copiesEpochHours, copiesZones, copiesZone }: RegionConfig): SaltOptions {

@@ -92,6 +92,9 @@ export const ERRORS = {
   ERR_LINK_IDENTITY: { status: 403, fault: 'client', ran: 'no', message: 'The peer may not use this link: %s' },
   ERR_LINK_OVERLOAD: { status: 503, fault: 'overload', ran: 'maybe', message: 'The link to the region carries too much: %s' },
   ERR_LINK_LOOP: { status: 508, fault: 'platform', ran: 'no', message: 'The invocation was already forwarded once' },
+  ERR_LINK_TOPIC: { status: 404, fault: 'platform', ran: 'no', message: 'The peer answers no questions about %s' },
+  ERR_PEER_UNREACHABLE: { status: 502, fault: 'platform', ran: 'no', message: 'Member %s cannot be reached: %s' },
+  ERR_PEER_LOST: { status: 502, fault: 'platform', ran: 'maybe', message: 'Member %s went away or gave no answer in time: %s' },
 
   // What several processes agree on.
   ERR_COORDINATION_CONFLICT: { status: 409, fault: 'platform', ran: 'no', message: 'Somebody else changed %s meanwhile' },

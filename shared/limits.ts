@@ -137,6 +137,16 @@ export const LINK_KNOWN_IMAGES_MAX = 256
 export const LINK_BUILDS_PER_ANSWER = 4_000
 /** Estimated bytes of one report; what a POP has to say beyond it goes into the next. */
 export const LINK_REPORT_BYTES = 1 * MIB
+/** Payload of one question by topic: a session's machine as it moves, or a list of some thousand images. Of a POP: a handful of numbers and names. */
+export const LINK_ASK_MAX_BYTES = 16 * MIB
+export const LINK_ASK_OF_POP_MAX_BYTES = 64 * KIB
+export const LINK_TOPIC_MAX_CHARS = 64
+/** What names a session, a reservation and a member on the link. */
+export const LINK_SESSION_ID_MAX_CHARS = 256
+export const LINK_RESERVATION_ID_MAX_CHARS = 128
+export const LINK_MEMBER_ID_MAX_CHARS = 128
+/** Members that one invocation names as predecessors: those of three older rings with four managers a key each, and some. */
+export const LINK_PREDECESSORS_MAX = 16
 /** Links that a region accepts, and those of them that have not yet said who they are. */
 export const LINK_CONNECTIONS_MAX = 512
 export const LINK_HANDSHAKES_MAX = 64

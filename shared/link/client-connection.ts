@@ -21,10 +21,10 @@ import { MalformedError } from './codec.ts'
 import { AnswerCollector } from './collect.ts'
 import type { CollectedAnswer } from './collect.ts'
 import type { Dial, LinkSocket } from './dial.ts'
-import { LINK_PROTOCOL, writeFault, writeHello, writePing, writePong } from './frames.ts'
+import { writeFault, writeHello, writePing, writePong } from './frames.ts'
 import type { AnyOpen, FrameReceiver, QueryName } from './frames.ts'
 import { decodeAs, encodeRefs, versionSnapshotSchema } from './values.ts'
-import type { FunctionRef, FunctionVersions, LinkStream, LinkStreamSink, VersionEvent, VersionSnapshot } from './types.ts'
+import type { FunctionRef, FunctionVersions, LinkRole, LinkStream, LinkStreamSink, VersionEvent, VersionSnapshot } from './types.ts'
 
 /** From dialling to the end of the snapshot. */
 const CONNECT_TIMEOUT_MS = 10_000
@@ -42,6 +42,7 @@ export interface ClientConnectionDeps {
   readonly token: string
   readonly popId: string
   readonly publicKey: string
+  readonly role: LinkRole
   readonly clock: Clock
   readonly log: Log
   readonly dial: Dial
@@ -131,7 +132,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
 
   /** Asks a question and collects the answer. Rejects with a CodedError. */
   async query(query: QueryName, body: Uint8Array, remainingMs: number, answerMaxBytes: number): Promise<CollectedAnswer> {
-    const creditBytes = query === 'chain' ? LINK_BULK_CREDIT_BYTES : LINK_CREDIT_BYTES
+    const creditBytes = query === 'chain' || query === 'ask' ? LINK_BULK_CREDIT_BYTES : LINK_CREDIT_BYTES
     return AnswerCollector.collect((sink) => this.open({ kind: 'query', query, body, bodyMore: false, remainingMs, creditBytes }, sink), answerMaxBytes)
   }
 
@@ -185,7 +186,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
       hello: never,
       open: never,
       cancel: never,
-      welcome: (protocol, regionId) => this.#onWelcome(protocol, regionId),
+      welcome: (regionId) => this.#onWelcome(regionId),
       fault: (error) => {
         this.#deps.log.warn('The region closes the link', { code: error.code, reason: formatMessage(error.code, error.params) })
         this.#destroy(error.code, formatMessage(error.code, error.params))
@@ -210,9 +211,8 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     }
   }
 
-  #onWelcome(protocol: number, regionId: string): void {
+  #onWelcome(regionId: string): void {
     if (this.#state.kind !== 'greeting') throw new MalformedError('welcome out of order')
-    if (protocol !== LINK_PROTOCOL) throw new MalformedError(`protocol ${protocol}, this is ${LINK_PROTOCOL}`)
     this.#state = { kind: 'syncing', sinceMs: this.#state.sinceMs, regionId, held: [] }
     this.#sync().catch((error: unknown) => this.onFault(error))
   }
@@ -233,7 +233,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
   #greet(): void {
     if (this.#state.kind !== 'dialling') return
     this.#state = { kind: 'greeting', sinceMs: this.#state.sinceMs }
-    writeHello(this.#carrier.outbox, this.#deps.popId, this.#deps.token, this.#deps.publicKey)
+    writeHello(this.#carrier.outbox, this.#deps.popId, this.#deps.token, this.#deps.publicKey, this.#deps.role)
     this.#carrier.outbox.flush()
   }
 

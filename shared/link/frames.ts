@@ -2,7 +2,7 @@
  * Frames of the link: arrays whose first item is the type. `write...` puts one into an outbox, `dispatchFrame` checks
  * one that came in and calls the receiver's method for it.
  *
- *   hello    [1, protocol, popId, token, publicKey]          POP to region, first
+ *   hello    [1, protocol, peerId, token, publicKey, role]   POP or node to region, first
  *   welcome  [2, protocol, regionId]                         region to POP, the answer
  *   fault    [3, code, params]                               why this link is closed now, last
  *   open     [4, stream, remainingMs, bodyBytes|null, more, 0, ...invocation] or 1, ...control or 2, query, credit
@@ -24,23 +24,24 @@
 import type { BuildKey } from '../brand.ts'
 import { isErrorCode } from '../errors.ts'
 import type { CodedErrorData, ErrorParams } from '../errors.ts'
-import { LINK_BULK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_EXCEPTION_MAX_CHARS, LINK_LOGS_MAX_BYTES, LINK_MESSAGE_MAX_BYTES } from '../limits.ts'
+import { LINK_BULK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_EXCEPTION_MAX_CHARS, LINK_LOGS_MAX_BYTES, LINK_MEMBER_ID_MAX_CHARS, LINK_MESSAGE_MAX_BYTES, LINK_PREDECESSORS_MAX, LINK_RESERVATION_ID_MAX_CHARS, LINK_SESSION_ID_MAX_CHARS } from '../limits.ts'
 import { OUTCOMES, START_KINDS } from '../outcome.ts'
 import type { StartKind } from '../outcome.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import { MalformedError } from './codec.ts'
 import type { Outbox } from './outbox.ts'
-import type { FunctionVersions, OpenFrame } from './types.ts'
+import { LINK_ROLES } from './types.ts'
+import type { FunctionVersions, LinkRole, OpenFrame, OpenRing } from './types.ts'
 
 /** Both ends must speak the same; a change to any frame changes it. */
-export const LINK_PROTOCOL = 2
+export const LINK_PROTOCOL = 3
 
 export const FRAME = {
   hello: 1, welcome: 2, fault: 3, open: 4, started: 5, head: 6, data: 7, bodyEnd: 8, end: 9, error: 10, cancel: 11,
   credit: 12, goaway: 13, ping: 14, pong: 15, version: 16,
 } as const
 
-export const QUERIES = ['describe', 'snapshot', 'report', 'chain', 'blocks', 'peerBlocks'] as const
+export const QUERIES = ['describe', 'snapshot', 'report', 'chain', 'blocks', 'peerBlocks', 'ask'] as const
 export type QueryName = (typeof QUERIES)[number]
 
 /** A small question to the region; `body` is its encoded parameters. */
@@ -58,8 +59,8 @@ export type AnyOpen = OpenFrame | OpenQuery
 
 /** What a connection does with each frame. Bytes are views of the message. */
 export interface FrameReceiver {
-  hello(protocol: number, popId: string, token: string, publicKey: string): void
-  welcome(protocol: number, regionId: string): void
+  hello(popId: string, token: string, publicKey: string, role: LinkRole): void
+  welcome(regionId: string): void
   fault(error: CodedErrorData): void
   open(id: number, frame: AnyOpen): void
   started(id: number): void
@@ -76,8 +77,8 @@ export interface FrameReceiver {
   version(versions: FunctionVersions): void
 }
 
-export function writeHello(outbox: Outbox, popId: string, token: string, publicKey: string): void {
-  outbox.push([FRAME.hello, LINK_PROTOCOL, popId, token, publicKey])
+export function writeHello(outbox: Outbox, popId: string, token: string, publicKey: string, role: LinkRole): void {
+  outbox.push([FRAME.hello, LINK_PROTOCOL, popId, token, publicKey, LINK_ROLES.indexOf(role)])
 }
 
 export function writeWelcome(outbox: Outbox, regionId: string): void {
@@ -95,6 +96,7 @@ export function writeOpen(outbox: Outbox, id: number, frame: AnyOpen, body: Uint
       return outbox.push([
         FRAME.open, id, frame.remainingMs, body, bodyMore, 0, frame.requestId, frame.account, frame.functionName, frame.qualifier,
         frame.invocationKind === 'http' ? 0 : 1, frame.method, frame.url, frame.headers, frame.clientIp, frame.wantLogs, frame.reason, frame.hops,
+        frame.session, frame.ring === null ? null : [frame.ring.version, frame.ring.seq, frame.ring.predecessors], frame.reservation,
       ])
     case 'control':
       return outbox.push([
@@ -196,11 +198,13 @@ export function dispatchFrame(frame: readonly unknown[], receiver: FrameReceiver
       items(frame, 2)
       return receiver.goaway(natural(frame, 1))
     case FRAME.hello:
-      items(frame, 5)
-      return receiver.hello(natural(frame, 1), text(frame, 2), text(frame, 3), text(frame, 4))
+      sameProtocol(frame)
+      items(frame, 6)
+      return receiver.hello(text(frame, 2), text(frame, 3), text(frame, 4), oneOf(LINK_ROLES, frame, 5))
     case FRAME.welcome:
+      sameProtocol(frame)
       items(frame, 3)
-      return receiver.welcome(natural(frame, 1), text(frame, 2))
+      return receiver.welcome(text(frame, 2))
     case FRAME.fault:
       items(frame, 3)
       return receiver.fault(codedError(frame, 1))
@@ -209,18 +213,25 @@ export function dispatchFrame(frame: readonly unknown[], receiver: FrameReceiver
   }
 }
 
+/** Frames of another protocol may look like anything: the number is all that is read of them. */
+function sameProtocol(frame: readonly unknown[]): void {
+  const protocol = natural(frame, 1)
+  if (protocol !== LINK_PROTOCOL) throw new MalformedError(`protocol ${protocol}, this is ${LINK_PROTOCOL}`)
+}
+
 function readOpen(frame: readonly unknown[]): AnyOpen {
   const remainingMs = natural(frame, 2)
   const bodyMore = flag(frame, 4)
   const body = frame[3] === null ? null : payload(frame, 3)
   switch (frame[5]) {
     case 0: {
-      items(frame, 18)
+      items(frame, 21)
       const invocationKind = oneOf(['http', 'event'] as const, frame, 10)
       return {
         kind: 'invoke', requestId: text(frame, 6), account: text(frame, 7), functionName: text(frame, 8), qualifier: textOrNull(frame, 9), invocationKind,
         method: text(frame, 11), url: text(frame, 12), headers: text(frame, 13), body, bodyMore, clientIp: text(frame, 14), remainingMs,
         wantLogs: flag(frame, 15), reason: text(frame, 16), hops: natural(frame, 17),
+        session: idOrNull(frame, 18, LINK_SESSION_ID_MAX_CHARS), ring: frame[19] === null ? null : readRing(list(frame, 19)), reservation: idOrNull(frame, 20, LINK_RESERVATION_ID_MAX_CHARS),
       }
     }
     case 1:
@@ -235,6 +246,13 @@ function readOpen(frame: readonly unknown[]): AnyOpen {
     default:
       throw new MalformedError('unknown kind of stream')
   }
+}
+
+function readRing(tuple: readonly unknown[]): OpenRing {
+  items(tuple, 3)
+  const predecessors = list(tuple, 2)
+  if (predecessors.length > LINK_PREDECESSORS_MAX) throw new MalformedError('too many predecessors')
+  return { version: natural(tuple, 0), seq: natural(tuple, 1), predecessors: predecessors.map((_, index) => boundedText(predecessors, index, LINK_MEMBER_ID_MAX_CHARS)) }
 }
 
 function encodeResult(result: InvocationResult): unknown[] {
@@ -308,6 +326,16 @@ function text(frame: readonly unknown[], index: number): string {
 
 function textOrNull(frame: readonly unknown[], index: number): string | null {
   return frame[index] === null ? null : text(frame, index)
+}
+
+function boundedText(frame: readonly unknown[], index: number, maxChars: number): string {
+  const value = text(frame, index)
+  if (value.length === 0 || value.length > maxChars) throw new MalformedError(`item ${index} is empty or too long`)
+  return value
+}
+
+function idOrNull(frame: readonly unknown[], index: number, maxChars: number): string | null {
+  return frame[index] === null ? null : boundedText(frame, index, maxChars)
 }
 
 function flag(frame: readonly unknown[], index: number): boolean {

@@ -24,12 +24,12 @@ import { BlockReader, selectionsOf } from './blocks.ts'
 import type { WantedBlock } from './blocks.ts'
 import { ClientConnection } from './client-connection.ts'
 import type { LinkFailure } from './client-connection.ts'
-import { encodeValue, MalformedError } from './codec.ts'
+import { decodeValue, encodeValue, MalformedError } from './codec.ts'
 import { AnswerCollector } from './collect.ts'
 import { dialWebSocket } from './dial.ts'
 import type { Dial } from './dial.ts'
 import { adviceSchema, chainSchema, decodeAs, descriptionSchema } from './values.ts'
-import type { FunctionDescription, FunctionRef, FunctionVersions, ImageChain, ImageRef, LinkStream, LinkStreamSink, OpenFrame, PopReport, RegionAdvice, VersionEvent } from './types.ts'
+import type { FunctionDescription, FunctionRef, FunctionVersions, ImageChain, ImageRef, LinkRole, LinkStream, LinkStreamSink, OpenFrame, PopReport, RegionAdvice, VersionEvent } from './types.ts'
 
 /** A question has this long; a region answers in milliseconds or not at all. */
 const QUERY_TIMEOUT_MS = 10_000
@@ -49,6 +49,8 @@ export interface LinkClientDeps {
   readonly popId: string
   /** What the region wraps keys of images for; see shared/store/pop-keys.ts. */
   readonly publicKey: string
+  /** What this end is. Default: a POP. */
+  readonly role?: LinkRole
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -222,6 +224,17 @@ export class LinkClient implements BlockSource {
     return decode(() => decodeAs(adviceSchema, body))
   }
 
+  /**
+   * Asks what the other end answers by topic. `payload` and the answer are plain values of at most LINK_ASK_MAX_BYTES (of a
+   * POP LINK_ASK_OF_POP_MAX_BYTES) and LINK_ANSWER_MAX_BYTES; the asker checks what comes. Rejects with a CodedError:
+   * ERR_LINK_TOPIC if nobody there answers this, ERR_REGION_UNREACHABLE if it was certainly not asked.
+   */
+  async ask(topic: string, payload: unknown, timeoutMs: number): Promise<unknown> {
+    const question = encodeValue([topic, payload])
+    const { body } = await this.#connection(topic).query('ask', question, timeoutMs, LINK_ANSWER_MAX_BYTES)
+    return decode(() => decodeValue(body))
+  }
+
   stats(): LinkClientStats {
     const connections = this.#inner.kind === 'open' ? [this.#inner.connection, ...this.#retiring] : [...this.#retiring]
     return {
@@ -267,9 +280,9 @@ export class LinkClient implements BlockSource {
   }
 
   #connect(): void {
-    const { url, token, popId, publicKey, clock, holds = () => [], streamsMax = LINK_STREAMS_MAX, bufferedMaxBytes = LINK_BUFFERED_MAX_BYTES, dial = dialWebSocket } = this.#deps
+    const { url, token, popId, publicKey, role = 'pop', clock, holds = () => [], streamsMax = LINK_STREAMS_MAX, bufferedMaxBytes = LINK_BUFFERED_MAX_BYTES, dial = dialWebSocket } = this.#deps
     const connection: ClientConnection = new ClientConnection(
-      { url, token, popId, publicKey, clock, log: this.#log, dial, holds, streamsMax: Math.min(streamsMax, LINK_STREAMS_MAX), bufferedMaxBytes },
+      { url, token, popId, publicKey, role, clock, log: this.#log, dial, holds, streamsMax: Math.min(streamsMax, LINK_STREAMS_MAX), bufferedMaxBytes },
       {
         onOpen: (regionId) => this.#onOpen(connection, regionId),
         onGoaway: (drainMs, uptimeMs) => this.#onGoaway(connection, drainMs, uptimeMs),

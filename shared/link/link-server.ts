@@ -12,7 +12,7 @@ import type { Log } from '../log.ts'
 import { LINK_PATH } from './link-url.ts'
 import { ServerConnection } from './server-connection.ts'
 import type { ServerSocket } from './server-connection.ts'
-import type { FunctionVersions, LinkHandler, PopIdentity } from './types.ts'
+import type { FunctionVersions, LinkHandler, LinkRole, PopIdentity } from './types.ts'
 
 /** Connections of one POP at once: the present one, and others that finish streams or are not yet known to be dead. */
 const CONNECTIONS_PER_POP_MAX = 8
@@ -89,15 +89,15 @@ export class LinkServer {
   /** The POPs connected now, one entry for each connection. */
   pops(): readonly PopInfo[] {
     return [...this.#connections].flatMap((connection) => {
-      const { popId, connectedAtMs, streamCount: streams, bufferedBytes } = connection
-      return popId === null ? [] : [{ popId, connectedAtMs, streams, bufferedBytes }]
+      const { popId, role, connectedAtMs, streamCount: streams, bufferedBytes } = connection
+      return popId === null || role !== 'pop' ? [] : [{ popId, connectedAtMs, streams, bufferedBytes }]
     })
   }
 
   /** Tells every POP, or those for which `wants` holds, of a change, before it returns. `seq` must grow from call to call. */
   pushVersions(versions: FunctionVersions, wants: (popId: string) => boolean = () => true): void {
     for (const connection of this.#connections) {
-      if (connection.popId !== null && wants(connection.popId)) connection.pushVersions(versions)
+      if (connection.popId !== null && connection.role === 'pop' && wants(connection.popId)) connection.pushVersions(versions)
     }
   }
 
@@ -142,7 +142,7 @@ export class LinkServer {
   #onSocket(ws: WebSocket<SocketData>): void {
     const socket = new UwsSocket(ws)
     const connection: ServerConnection = new ServerConnection({ ...this.#deps, log: this.#log }, {
-      onHello: (popId) => this.#onHello(popId),
+      onHello: (popId, role) => this.#onHello(popId, role),
       onIdle: () => this.#checkDrained(),
       onClosed: () => {
         this.#connections.delete(connection)
@@ -155,9 +155,9 @@ export class LinkServer {
     this.#connections.add(connection)
   }
 
-  #onHello(popId: string): CodedErrorData | null {
+  #onHello(popId: string, role: LinkRole): CodedErrorData | null {
     if (this.#state.kind !== 'open') return { code: 'ERR_DRAINING', params: [] }
-    const others = [...this.#connections].filter((connection) => connection.popId === popId).length
+    const others = [...this.#connections].filter((connection) => connection.popId === popId && connection.role === role).length
     return others >= CONNECTIONS_PER_POP_MAX ? { code: 'ERR_LINK_IDENTITY', params: [`${popId} is connected ${others} times already`] } : null
   }
 

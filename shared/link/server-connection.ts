@@ -15,12 +15,12 @@ import { isPopPublicKey } from '../store/pop-keys.ts'
 import { LinkCarrier } from './carrier.ts'
 import type { CarrierOwner, Transport } from './carrier.ts'
 import { MalformedError } from './codec.ts'
-import { LINK_PROTOCOL, writeError, writeFault, writeGoaway, writePong, writeVersion, writeWelcome } from './frames.ts'
+import { writeError, writeFault, writeGoaway, writePong, writeVersion, writeWelcome } from './frames.ts'
 import type { AnyOpen, FrameReceiver } from './frames.ts'
 import { runControl, runQuery } from './server-runs.ts'
 import { ServerStream } from './server-stream.ts'
 import type { ServerStreamOwner } from './server-stream.ts'
-import type { FunctionVersions, LinkHandler, LinkHello, LinkInvocation, LinkPeer, PopIdentity } from './types.ts'
+import type { FunctionVersions, LinkHandler, LinkHello, LinkInvocation, LinkPeer, LinkRole, PopIdentity } from './types.ts'
 
 /** A POP sends its hello at once. */
 const HELLO_TIMEOUT_MS = 5_000
@@ -28,6 +28,8 @@ const HELLO_TIMEOUT_MS = 5_000
 const SILENCE_MAX_MS = 20_000
 /** What a run may take at most, the longest wall limit and as much again for queues and waitUntil work; more in an open frame counts as this. */
 const REMAINING_MAX_MS = 1_800_000
+/** A POP forwards what it accepted itself; a node that, or what a POP forwarded to it; a region nothing. */
+const HOPS_MAX: Readonly<Record<LinkRole, number>> = { pop: 1, node: 2, region: 0 }
 const POP_ID = /^[A-Za-z0-9._-]{1,128}$/
 
 export interface ServerSocket extends Transport {
@@ -48,7 +50,7 @@ export interface ServerConnectionDeps {
 
 export interface ServerConnectionEvents {
   /** The POP has said who it is. An error refuses it. */
-  onHello(popId: string): CodedErrorData | null
+  onHello(popId: string, role: LinkRole): CodedErrorData | null
   onIdle(): void
   /** Exactly once. */
   onClosed(): void
@@ -84,6 +86,11 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
   /** Null until the hello was accepted. */
   get popId(): string | null {
     return this.#state.kind === 'open' ? this.#state.popId : null
+  }
+
+  /** Null until the hello was accepted. */
+  get role(): LinkRole | null {
+    return this.#state.kind === 'open' ? this.#state.role : null
   }
 
   get streamCount(): number {
@@ -192,7 +199,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
       goaway: never,
       version: never,
       pong: never,
-      hello: (protocol, popId, token, publicKey) => this.#onHello(protocol, popId, token, publicKey),
+      hello: (popId, token, publicKey, role) => this.#onHello({ popId, token, publicKey, role }),
       fault: (error) => {
         this.#deps.log.warn('A POP closes its link', { popId: this.popId, code: error.code, why: String(error.params[0] ?? '') })
         this.#socket.destroy()
@@ -209,14 +216,13 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
     }
   }
 
-  #onHello(protocol: number, popId: string, token: string, publicKey: string): void {
+  #onHello(hello: LinkHello): void {
     if (this.#state.kind !== 'greeting') throw new MalformedError('second hello')
-    if (protocol !== LINK_PROTOCOL) throw new MalformedError(`protocol ${protocol}, this is ${LINK_PROTOCOL}`)
-    if (!POP_ID.test(popId)) throw new MalformedError('not a POP id')
-    if (!isPopPublicKey(publicKey)) throw new MalformedError('not a public key')
+    if (!POP_ID.test(hello.popId)) throw new MalformedError('not a POP id')
+    if (!isPopPublicKey(hello.publicKey)) throw new MalformedError('not a public key')
     const state: State = { kind: 'verifying', sinceMs: this.#state.sinceMs }
     this.#state = state
-    this.#verify(state, { popId, token, publicKey }).catch((error: unknown) => this.onFault(error))
+    this.#verify(state, hello).catch((error: unknown) => this.onFault(error))
   }
 
   async #verify(state: State, hello: LinkHello): Promise<void> {
@@ -229,7 +235,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
       this.#refuse({ code: 'ERR_LINK_IDENTITY', params: [verdict.reason] })
       return
     }
-    const refusal = this.#events.onHello(verdict.popId)
+    const refusal = this.#events.onHello(verdict.popId, verdict.role)
     if (refusal !== null) {
       this.#refuse(refusal)
       return
@@ -244,7 +250,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
     if (id !== this.#lastStreamId + 1) throw new MalformedError('stream number out of order')
     if (this.#streams.size >= LINK_STREAMS_MAX) throw new MalformedError('too many streams')
     this.#lastStreamId = id
-    const refusal = this.#refusal(frame)
+    const refusal = this.#refusal(frame, role)
     if (refusal !== null) {
       writeError(this.#carrier.outbox, id, refusal)
       return
@@ -255,8 +261,8 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
     stream.begin(frame.body?.length ?? 0, frame.bodyMore, () => this.#run({ popId, publicKey, role }, frame, remainingMs, stream))
   }
 
-  #refusal(frame: AnyOpen): CodedErrorData | null {
-    if (frame.kind === 'invoke' && frame.hops > 1) return { code: 'ERR_LINK_LOOP', params: [] }
+  #refusal(frame: AnyOpen, role: LinkRole): CodedErrorData | null {
+    if (frame.kind === 'invoke' && frame.hops > HOPS_MAX[role]) return { code: 'ERR_LINK_LOOP', params: [] }
     // A POP that connected a moment before the goaway still gets its snapshot.
     if (this.#draining && frame.kind !== 'query') return { code: 'ERR_DRAINING', params: [] }
     return null
@@ -268,7 +274,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
       case 'invoke': {
         // The body is the handler's own, the message is not.
         const owned = frame.body === null ? frame : { ...frame, body: Uint8Array.prototype.slice.call(frame.body) }
-        return handler.invoke(pop.popId, owned, clock.nowMs() + remainingMs, stream)
+        return handler.invoke(pop, owned, clock.nowMs() + remainingMs, stream)
       }
       case 'control':
         return runControl(pop.popId, frame, handler, this.#carrier, stream, (error) => this.onHandlerFault(error))

@@ -3,13 +3,13 @@
  * its request, which is small, runs the handler's method and answers in one piece.
  */
 import { CodedError } from '../errors.ts'
-import { CONTROL_BODY_MAX_BYTES, MIB } from '../limits.ts'
+import { CONTROL_BODY_MAX_BYTES, LINK_ASK_MAX_BYTES, LINK_ASK_OF_POP_MAX_BYTES, MIB } from '../limits.ts'
 import { encodeValue, MalformedError } from './codec.ts'
 import { BlockWriter } from './blocks.ts'
 import type { Carrier } from './flow.ts'
 import type { OpenQuery } from './frames.ts'
-import { blocksRequestSchema, chainRequestSchema, decodeAs, describeSchema, peerBlocksRequestSchema, refsSchema, reportSchema } from './values.ts'
-import type { LinkAnswer, LinkHandler, LinkInvocation, LinkPeer, OpenControl, PopPeer } from './types.ts'
+import { askSchema, blocksRequestSchema, chainRequestSchema, decodeAs, describeSchema, peerBlocksRequestSchema, refsSchema, reportSchema } from './values.ts'
+import type { LinkAnswer, LinkHandler, LinkInvocation, LinkPeer, OpenControl } from './types.ts'
 
 /** A report or snapshot request of LINK_FUNCTIONS_MAX functions, about 300 bytes each. */
 const QUERY_BODY_MAX_BYTES = 4 * MIB
@@ -93,11 +93,16 @@ export function runControl(popId: string, open: OpenControl, handler: LinkHandle
 }
 
 export function runQuery(pop: LinkPeer, open: OpenQuery, handler: LinkHandler, carrier: Carrier, answer: LinkAnswer, onFault: (error: unknown) => void): LinkInvocation {
-  if (open.query !== 'blocks' && open.query !== 'peerBlocks') return new CollectingRun(open.body, QUERY_BODY_MAX_BYTES, carrier, answer, onFault, (body) => answerQuery({ popId: pop.popId, publicKey: pop.publicKey }, open, body, handler))
+  if (open.query !== 'blocks' && open.query !== 'peerBlocks') return new CollectingRun(open.body, bodyMaxBytes(open, pop), carrier, answer, onFault, (body) => answerQuery(pop, open, body, handler))
   if (open.body === null || open.bodyMore) throw new CodedError('ERR_LINK_PROTOCOL', ['a request for blocks comes in one frame'])
   const writer = open.query === 'blocks' ? writerForPop(pop.popId, open.body, handler, answer) : writerForPeer(pop, open.body, handler, answer)
   writer.start()
   return writer
+}
+
+function bodyMaxBytes(open: OpenQuery, { role }: LinkPeer): number {
+  if (open.query !== 'ask') return QUERY_BODY_MAX_BYTES
+  return role === 'pop' ? LINK_ASK_OF_POP_MAX_BYTES : LINK_ASK_MAX_BYTES
 }
 
 function writerForPop(popId: string, body: Uint8Array, handler: LinkHandler, answer: LinkAnswer): BlockWriter {
@@ -128,7 +133,7 @@ function codedOf(error: unknown): CodedError {
   return new CodedError('ERR_INTERNAL', ['the region failed'], { cause: error })
 }
 
-async function answerQuery(pop: PopPeer, open: OpenQuery, body: Uint8Array, handler: LinkHandler): Promise<Reply> {
+async function answerQuery(pop: LinkPeer, open: OpenQuery, body: Uint8Array, handler: LinkHandler): Promise<Reply> {
   const { popId } = pop
   switch (open.query) {
     case 'describe': {
@@ -141,7 +146,11 @@ async function answerQuery(pop: PopPeer, open: OpenQuery, body: Uint8Array, hand
       return value(await handler.report(popId, decodeAs(reportSchema, body)))
     case 'chain': {
       const { image, from, known } = decodeAs(chainRequestSchema, body)
-      return value(await handler.chain(pop, image, from, new Set(known)))
+      return value(await handler.chain({ popId, publicKey: pop.publicKey }, image, from, new Set(known)))
+    }
+    case 'ask': {
+      const [topic, payload] = decodeAs(askSchema, body)
+      return value((await handler.ask(pop, topic, payload)) ?? null)
     }
     case 'blocks':
     case 'peerBlocks':

@@ -35,8 +35,23 @@ export interface OpenInvocation {
   readonly wantLogs: boolean
   /** Why the POP forwarded, for the log. */
   readonly reason: string
-  /** Forwards so far, this one included. A region refuses anything above 1 with ERR_LINK_LOOP. */
+  /** Forwards so far, this one included. A POP's is 1, a node's 2; anything above is refused with ERR_LINK_LOOP. */
   readonly hops: number
+  /** The session whose machine is to run it; null: a fresh machine. At most LINK_SESSION_ID_MAX_CHARS. */
+  readonly session: string | null
+  /** From a member of the group that the receiver is in, else null. */
+  readonly ring: OpenRing | null
+  /** What the receiver gave out for this invocation when it was asked for a free sandbox. At most LINK_RESERVATION_ID_MAX_CHARS. */
+  readonly reservation: string | null
+}
+
+/** What the sender knew when it chose the receiver. */
+export interface OpenRing {
+  readonly version: number
+  /** The sender's number of the function's last change: a receiver that has not heard of it yet would run an old version. */
+  readonly seq: number
+  /** Members that may have state for the key; at most LINK_PREDECESSORS_MAX. */
+  readonly predecessors: readonly string[]
 }
 
 /** A control-plane call as the client signed it: the region verifies. `LinkClient.control` is the short way. */
@@ -205,14 +220,20 @@ export interface RegionAdvice {
   readonly pull: readonly FunctionRef[]
 }
 
-/** What the peer at the other end may be: a POP, or another region that asks for what it lost. */
+/** A POP; a member of the group that the receiver is in; another region that asks for what it lost. */
+export const LINK_ROLES = ['pop', 'node', 'region'] as const
+export type LinkRole = (typeof LINK_ROLES)[number]
+
+/** What the peer at the other end is. */
 export interface LinkPeer extends PopPeer {
-  readonly role: 'pop' | 'region'
+  readonly role: LinkRole
 }
 
 /** What a POP says of itself first. */
 export interface LinkHello extends PopPeer {
   readonly token: string
+  /** What it claims to be. */
+  readonly role: LinkRole
 }
 
 export interface PopPeer {
@@ -234,7 +255,7 @@ export interface PopIdentity {
 /** The region behind a LinkServer. Whatever a method throws reaches the POP as its coded error. */
 export interface LinkHandler {
   /** Runs an invocation. `deadlineAtMs` is `remainingMs` on this host's clock. Events may come before it returns. */
-  invoke(popId: string, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation
+  invoke(peer: LinkPeer, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation
   control(popId: string, call: ControlCall): Promise<ControlReply>
   /**
    * An image's ancestry from `from` on, which is the image or one of its ancestors, up to the first in `known` or to the
@@ -251,4 +272,6 @@ export interface LinkHandler {
   /** The state of functions asked for, as many as fit an answer; those that do not exist may be left out. */
   snapshot(popId: string, functions: readonly FunctionRef[]): VersionSnapshot | Promise<VersionSnapshot>
   report(popId: string, report: PopReport): RegionAdvice | Promise<RegionAdvice>
+  /** A question by topic, its payload as plain as it came: whoever answers checks it. `TopicTable` is one; throws ERR_LINK_TOPIC. */
+  ask(peer: LinkPeer, topic: string, payload: unknown): unknown
 }

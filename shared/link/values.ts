@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import type { BuildKey, ImageId } from '../brand.ts'
-import { IMAGE_CHAIN_MAX, LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX, LINK_KNOWN_IMAGES_MAX, LINK_PEER_BLOCKS_MAX } from '../limits.ts'
+import { IMAGE_CHAIN_MAX, LINK_TOPIC_MAX_CHARS, LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX, LINK_KNOWN_IMAGES_MAX, LINK_PEER_BLOCKS_MAX } from '../limits.ts'
 import type { SealedBlockId } from '../store/types.ts'
 import type { BuildSpec } from '../worker/types.ts'
 import { decodeValue, encodeValue, MalformedError } from './codec.ts'
@@ -58,6 +58,8 @@ export const reportSchema: z.ZodType<PopReport> = z.object({
   host: hostStats,
 })
 export const adviceSchema: z.ZodType<RegionAdvice> = z.object({ pull: z.array(functionRef).max(LINK_FUNCTIONS_MAX) })
+/** Topic and payload; of the payload only that it is one plain value. */
+export const askSchema: z.ZodType<readonly [string, unknown]> = z.tuple([z.string().min(1).max(LINK_TOPIC_MAX_CHARS), z.unknown()])
 
 export function encodeRefs(refs: readonly FunctionRef[]): Uint8Array {
   return encodeValue(refs.map(({ account, functionName }) => ({ account, functionName })))

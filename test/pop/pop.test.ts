@@ -120,6 +120,7 @@ class TestRegion {
         this.reports.push(report)
         return { pull: [] }
       },
+      ask: () => null,
     }
     const server = new LinkServer({ regionId: 'region-1', identity: new TokenIdentity('token'), handler, clock: systemClock, log: silentLog })
     const app = App()

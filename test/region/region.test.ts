@@ -5,7 +5,7 @@ import type { BuildKey, ImageId } from '../../shared/brand.ts'
 import { CodedError, toCodedError } from '../../shared/errors.ts'
 import type { AnswerSink, Placement } from '../../shared/http/types.ts'
 import { REQUEST_BODY_MAX_BYTES } from '../../shared/limits.ts'
-import type { FunctionVersions, LinkAnswer, OpenInvocation } from '../../shared/link/types.ts'
+import type { FunctionVersions, LinkAnswer, LinkRole, OpenInvocation } from '../../shared/link/types.ts'
 import { makePopKeys } from '../../shared/store/pop-keys.ts'
 import type { InvocationResult } from '../../shared/worker/types.ts'
 import { openImage, openPages } from '../../pop/sealed-image.ts'
@@ -127,7 +127,7 @@ function run({ region }: TestRegion, functionName: string, more: Parameters<type
 function open(functionName: string, more: Partial<OpenInvocation> = {}): OpenInvocation {
   return {
     kind: 'invoke', requestId: 'request', account: ACCOUNT, functionName, qualifier: null, invocationKind: 'event', method: 'POST', url: 'arn', headers: '', body: Buffer.from('{}'), bodyMore: false,
-    clientIp: '', remainingMs: 1000, wantLogs: false, reason: 'not-hot', hops: 1, ...more,
+    clientIp: '', remainingMs: 1000, wantLogs: false, reason: 'not-hot', hops: 1, session: null, ring: null, reservation: null, ...more,
   }
 }
 
@@ -351,15 +351,18 @@ await t.test('a POP: hops, grants and what does not exist', async (t) => {
   await deploy(made, 'f')
   await deploy(made, 'secret')
   const { links } = made.region
-  const attempt = (popId: string, frame: OpenInvocation): string => {
+  const attempt = (popId: string, frame: OpenInvocation, role: LinkRole = 'pop'): string => {
     try {
-      links.invoke(popId, frame, Date.now() + 1000, new Collector())
+      links.invoke({ popId, publicKey: '', role }, frame, Date.now() + 1000, new Collector())
       return 'accepted'
     } catch (error) {
       return toCodedError(error).code
     }
   }
   t.equal(attempt('pop-1', open('f', { hops: 2 })), 'ERR_LINK_LOOP')
+  t.equal(attempt('node-2', open('f', { hops: 2 }), 'node'), 'accepted')
+  t.equal(attempt('node-2', open('secret', { hops: 2 }), 'node'), 'accepted', 'a node has looked at the grants')
+  t.equal(attempt('node-2', open('f', { hops: 3 }), 'node'), 'ERR_LINK_LOOP')
   t.equal(attempt('pop-1', open('none')), 'ERR_FUNCTION_NOT_FOUND')
   t.equal(attempt('pop-2', open('secret')), 'ERR_LINK_IDENTITY')
   t.equal(attempt('pop-1', open('secret')), 'accepted')
@@ -373,7 +376,7 @@ await t.test('a POP: the run is announced, relayed with its version and paused',
   await control(made, 'POST', '/f/versions', {})
   await control(made, 'POST', '/f/aliases', { Name: 'prod', FunctionVersion: '1' })
   const whole = new Collector()
-  made.region.links.invoke('pop-1', open('f', { qualifier: 'prod' }), Date.now() + 1000, whole)
+  made.region.links.invoke({ popId: 'pop-1', publicKey: '', role: 'pop' }, open('f', { qualifier: 'prod' }), Date.now() + 1000, whole)
   await whole.over
   t.same(whole.events, ['started', 'head', 'bodyEnd', 'end'])
   t.match(whole, { version: '1', startKind: 'cold' })
@@ -387,7 +390,7 @@ await t.test('a POP: the run is announced, relayed with its version and paused',
     })
   }
   const streamed = new Collector()
-  const stream = made.region.links.invoke('pop-1', open('f', { bodyMore: true }), Date.now() + 1000, streamed)
+  const stream = made.region.links.invoke({ popId: 'pop-1', publicKey: '', role: 'pop' }, open('f', { bodyMore: true }), Date.now() + 1000, streamed)
   const chunk = Buffer.from('more')
   stream.write(chunk)
   chunk.fill(0)
@@ -400,7 +403,7 @@ await t.test('a POP: the run is announced, relayed with its version and paused',
   t.equal(Buffer.concat(made.host.runs.at(-1)?.written ?? []).toString(), 'more', 'bytes of the link are copied')
   made.host.onInvoke = () => undefined
   const canceled = new Collector()
-  made.region.links.invoke('pop-1', open('f'), Date.now() + 1000, canceled).cancel()
+  made.region.links.invoke({ popId: 'pop-1', publicKey: '', role: 'pop' }, open('f'), Date.now() + 1000, canceled).cancel()
   t.match(await canceled.over, { result: { outcome: 'canceled' } })
 })
 

@@ -91,7 +91,7 @@ export async function startImageLine(owner: LineOwner, { delayMs = 0, allows = (
     chain: (...question) => supply.chain(...question),
     blocks: (...question) => supply.blocks(...question),
     snapshot: (_popId, functions) => ({ seq: 0, functions: [], answered: functions.length }),
-    invoke: unused, control: unused, describe: unused, report: unused, peerBlocks: unused,
+    invoke: unused, control: unused, describe: unused, report: unused, peerBlocks: unused, ask: unused,
   }
   const links = new LinkServer({ regionId: 'region-1', identity: new TokenIdentity('token'), handler, clock: systemClock, log: silentLog })
   const app = App()

@@ -75,7 +75,8 @@ function isRefused(read: () => unknown): boolean {
 const plain = { noNullPrototype: true }
 const text = fc.string({ unit: 'grapheme', maxLength: 200 })
 const natural = fc.maxSafeNat()
-const id = fc.oneof(fc.integer({ min: 1, max: 200 }), natural)
+const streamId = fc.oneof(fc.integer({ min: 1, max: 200 }), natural)
+const id = (maxLength: number): fc.Arbitrary<string> => fc.string({ minLength: 1, maxLength })
 const bytes = fc.uint8Array({ maxLength: 300 }).map((array) => Buffer.from(array))
 const orNull = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | null> => fc.option(arbitrary, { nil: null })
 const coded = fc.record({ code: fc.constantFrom(...(Object.keys(ERRORS) as ErrorCode[])), params: fc.array(fc.oneof(text, fc.integer()), { maxLength: 8 }) }, plain)
@@ -88,6 +89,7 @@ const open: fc.Arbitrary<AnyOpen> = fc.oneof(
   fc.record({
     kind: fc.constant('invoke' as const), requestId: text, account: text, functionName: text, qualifier: orNull(text), invocationKind: fc.constantFrom('http' as const, 'event' as const),
     method: text, url: text, headers: text, body: orNull(bytes), bodyMore: fc.boolean(), clientIp: text, remainingMs: natural, wantLogs: fc.boolean(), reason: text, hops: natural,
+    session: orNull(id(256)), ring: orNull(fc.record({ version: natural, seq: natural, predecessors: fc.array(id(128), { maxLength: 16 }) }, plain)), reservation: orNull(id(128)),
   }, plain),
   fc.record({ kind: fc.constant('control' as const), requestId: text, method: text, rawPath: text, headers: text, body: orNull(bytes), bodyMore: fc.boolean(), clientIp: text, remainingMs: natural }, plain),
   fc.record({ kind: fc.constant('query' as const), query: fc.constantFrom(...frames.QUERIES), body: orNull(bytes), bodyMore: fc.boolean(), remainingMs: natural, creditBytes: fc.integer({ min: 0, max: LINK_BULK_CREDIT_BYTES }) }, plain),
@@ -95,17 +97,17 @@ const open: fc.Arbitrary<AnyOpen> = fc.oneof(
 
 t.test('every frame comes out as it went in', (t) => {
   const same = (calls: Call[], ...expected: Call[]): void => assert.deepStrictEqual(calls, expected)
-  fc.assert(fc.property(id, open, (number, frame) => same(roundTrip((outbox) => void frames.writeOpen(outbox, number, frame, frame.body, frame.bodyMore)), ['open', number, frame])))
-  fc.assert(fc.property(id, head, (number, value) => same(roundTrip((outbox) => void frames.writeHead(outbox, number, ...value)), ['head', number, ...value])))
-  fc.assert(fc.property(id, orNull(result), orNull(text), (number, value, version) => same(roundTrip((outbox) => frames.writeEnd(outbox, number, value, version)), ['end', number, value, version])))
-  fc.assert(fc.property(id, coded, (number, error) => same(roundTrip((outbox) => frames.writeError(outbox, number, error)), ['error', number, error])))
+  fc.assert(fc.property(streamId, open, (number, frame) => same(roundTrip((outbox) => void frames.writeOpen(outbox, number, frame, frame.body, frame.bodyMore)), ['open', number, frame])))
+  fc.assert(fc.property(streamId, head, (number, value) => same(roundTrip((outbox) => void frames.writeHead(outbox, number, ...value)), ['head', number, ...value])))
+  fc.assert(fc.property(streamId, orNull(result), orNull(text), (number, value, version) => same(roundTrip((outbox) => frames.writeEnd(outbox, number, value, version)), ['end', number, value, version])))
+  fc.assert(fc.property(streamId, coded, (number, error) => same(roundTrip((outbox) => frames.writeError(outbox, number, error)), ['error', number, error])))
   fc.assert(fc.property(natural, text, text, fc.array(text), (seq, account, functionName, builds) => {
     const versions = { seq, account, functionName, builds: builds as BuildKey[] }
     same(roundTrip((outbox) => void frames.writeVersion(outbox, versions)), ['version', versions])
   }))
-  fc.assert(fc.property(id, natural, text, text, coded, (number, nonce, popId, token, error) => same(
+  fc.assert(fc.property(streamId, natural, text, text, coded, (number, nonce, popId, token, error) => same(
     roundTrip((outbox) => {
-      frames.writeHello(outbox, popId, token, popId)
+      frames.writeHello(outbox, popId, token, popId, 'node')
       frames.writeWelcome(outbox, popId)
       frames.writeFault(outbox, error)
       frames.writeStarted(outbox, number)
@@ -116,7 +118,7 @@ t.test('every frame comes out as it went in', (t) => {
       frames.writePing(outbox, nonce)
       frames.writePong(outbox, nonce)
     }),
-    ['hello', frames.LINK_PROTOCOL, popId, token, popId], ['welcome', frames.LINK_PROTOCOL, popId], ['fault', error], ['started', number], ['bodyEnd', number], ['cancel', number],
+    ['hello', popId, token, popId, 'node'], ['welcome', popId], ['fault', error], ['started', number], ['bodyEnd', number], ['cancel', number],
     ['credit', number, nonce], ['goaway', nonce], ['ping', nonce], ['pong', nonce],
   )))
   t.pass('for all values tried')
@@ -194,7 +196,7 @@ t.test('tuples of plain values in any shape are refused as malformed or are fram
 })
 
 t.test('valid messages with bytes changed, cut or repeated are refused as malformed or are frames', (t) => {
-  fc.assert(fc.property(id, open, result, fc.array(fc.tuple(natural, fc.integer({ min: 0, max: 255 })), { maxLength: 5 }), natural, (number, frame, value, changes, cut) => {
+  fc.assert(fc.property(streamId, open, result, fc.array(fc.tuple(natural, fc.integer({ min: 0, max: 255 })), { maxLength: 5 }), natural, (number, frame, value, changes, cut) => {
     const message = Buffer.concat(written((outbox) => {
       frames.writeOpen(outbox, number, frame, frame.body, frame.bodyMore)
       frames.writeEnd(outbox, number, value, '7')

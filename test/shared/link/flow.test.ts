@@ -7,6 +7,7 @@ import type { Carrier } from '../../../shared/link/flow.ts'
 import { InboundBody, OutboundBody } from '../../../shared/link/flow.ts'
 import { FRAME } from '../../../shared/link/frames.ts'
 import { TokenIdentity } from '../../../shared/link/identity.ts'
+import type { LinkHello, LinkRole } from '../../../shared/link/types.ts'
 import { Outbox } from '../../../shared/link/outbox.ts'
 import { LINK_CREDIT_BYTES, LINK_DATA_MAX_BYTES } from '../../../shared/limits.ts'
 import { seededRandom } from '../../../shared/random.ts'
@@ -263,11 +264,16 @@ t.test('a window larger than usual is spent and granted like any other', (t) => 
 
 t.test('only the token itself is accepted', (t) => {
   const identity = new TokenIdentity('secret')
-  t.strictSame(identity.verify({ popId: 'p', token: 'secret', publicKey: 'k' }), { kind: 'accepted', popId: 'p', role: 'pop' })
-  for (const token of ['', 'secre', 'secret ', 'SECRET']) t.equal(identity.verify({ popId: 'p', token, publicKey: 'k' }).kind, 'refused')
-  const known = new TokenIdentity('secret', 'of regions')
-  t.match(known.verify({ popId: 'p', token: 'of regions', publicKey: 'k' }), { kind: 'accepted', role: 'region' })
-  t.match(known.verify({ popId: 'p', token: 'secret', publicKey: 'k' }), { kind: 'accepted', role: 'pop' })
-  t.equal(identity.verify({ popId: 'p', token: 'of regions', publicKey: 'k' }).kind, 'refused')
+  const hello = (token: string, role: LinkRole = 'pop'): LinkHello => ({ popId: 'p', token, publicKey: 'k', role })
+  t.strictSame(identity.verify(hello('secret')), { kind: 'accepted', popId: 'p', role: 'pop' })
+  for (const token of ['', 'secre', 'secret ', 'SECRET']) t.equal(identity.verify(hello(token)).kind, 'refused')
+  const known = new TokenIdentity('secret', 'of peers')
+  for (const role of ['node', 'region'] as const) {
+    t.match(known.verify(hello('of peers', role)), { kind: 'accepted', role })
+    t.equal(known.verify(hello('secret', role)).kind, 'refused', `the token of POPs makes no ${role}`)
+    t.equal(identity.verify(hello('secret', role)).kind, 'refused', 'nor where there is no other')
+  }
+  t.match(known.verify(hello('secret')), { kind: 'accepted', role: 'pop' })
+  t.equal(known.verify(hello('of peers')).kind, 'refused')
   t.end()
 })

@@ -7,7 +7,8 @@ import { LinkClient } from '../../../shared/link/link-client.ts'
 import type { LinkClientDeps, LinkState } from '../../../shared/link/link-client.ts'
 import { LinkServer } from '../../../shared/link/link-server.ts'
 import type { LinkServerDeps } from '../../../shared/link/link-server.ts'
-import type { LinkAnswer, LinkHandler, LinkInvocation, LinkStreamSink, OpenInvocation } from '../../../shared/link/types.ts'
+import { TopicTable } from '../../../shared/link/topics.ts'
+import type { LinkAnswer, LinkHandler, LinkInvocation, LinkPeer, LinkStreamSink, OpenInvocation } from '../../../shared/link/types.ts'
 import { createLog } from '../../../shared/log.ts'
 import type { Log } from '../../../shared/log.ts'
 import { seededRandom } from '../../../shared/random.ts'
@@ -26,7 +27,7 @@ export const RESULT: InvocationResult = {
 export function openFrame(overrides: Partial<OpenInvocation> = {}): OpenInvocation {
   return {
     kind: 'invoke', requestId: 'request', account: 'account', functionName: 'echo', qualifier: null, invocationKind: 'http', method: 'POST', url: 'http://echo.localhost/',
-    headers: 'content-type\ntext/plain', body: null, bodyMore: false, clientIp: '127.0.0.1', remainingMs: 60_000, wantLogs: true, reason: 'not-hot', hops: 1, ...overrides,
+    headers: 'content-type\ntext/plain', body: null, bodyMore: false, clientIp: '127.0.0.1', remainingMs: 60_000, wantLogs: true, reason: 'not-hot', hops: 1, session: null, ring: null, reservation: null, ...overrides,
   }
 }
 
@@ -124,7 +125,7 @@ export class HeldRun extends EchoRun {
 
 export class TestHandler implements LinkHandler {
   readonly runs: EchoRun[] = []
-  invoke(_popId: string, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation {
+  invoke(_peer: LinkPeer, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation {
     if (open.functionName === 'throw') throw new Error('handler fault')
     const run = open.functionName === 'held' ? new HeldRun(open, deadlineAtMs, answer) : new EchoRun(open, deadlineAtMs, answer)
     this.runs.push(run)
@@ -145,6 +146,8 @@ export class TestHandler implements LinkHandler {
   describe: LinkHandler['describe'] = () => null
   snapshot: LinkHandler['snapshot'] = ({}, functions) => ({ seq: 10, functions: functions.map((ref) => ({ ...ref, seq: 1, builds: [] })), answered: functions.length })
   report: LinkHandler['report'] = () => ({ pull: [] })
+  readonly topics = new TopicTable()
+  ask: LinkHandler['ask'] = (peer, topic, payload) => this.topics.answer(peer, topic, payload)
 }
 
 export interface TestRegion {

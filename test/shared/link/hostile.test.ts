@@ -5,7 +5,7 @@ import { ManualClock, systemClock } from '../../../shared/clock.ts'
 import { ERRORS } from '../../../shared/errors.ts'
 import { decodeFrames, encodeValue } from '../../../shared/link/codec.ts'
 import { FRAME, LINK_PROTOCOL } from '../../../shared/link/frames.ts'
-import { LINK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_HANDSHAKES_MAX, LINK_MESSAGE_MAX_BYTES } from '../../../shared/limits.ts'
+import { LINK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_HANDSHAKES_MAX, LINK_MESSAGE_MAX_BYTES, LINK_PREDECESSORS_MAX, LINK_SESSION_ID_MAX_CHARS } from '../../../shared/limits.ts'
 import { fakeDial } from './fake-dial.ts'
 import { connectedClient, makeClient, openFrame, PUBLIC_KEY, RecordingSink, startRegion, TOKEN, until } from './harness.ts'
 import type { TestRegion } from './harness.ts'
@@ -55,12 +55,12 @@ async function rawPop(region: TestRegion): Promise<RawPop> {
 
 async function greetedPop(region: TestRegion, popId = 'raw'): Promise<RawPop> {
   const pop = await rawPop(region)
-  pop.say([FRAME.hello, LINK_PROTOCOL, popId, TOKEN, PUBLIC_KEY])
+  pop.say([FRAME.hello, LINK_PROTOCOL, popId, TOKEN, PUBLIC_KEY, 0])
   await until(() => pop.frames.length > 0)
   return pop
 }
 
-const OPEN_TAIL = ['request', 'account', 'held', null, 0, 'POST', 'http://x/', '', '127.0.0.1', false, 'not-hot', 1]
+const OPEN_TAIL = ['request', 'account', 'held', null, 0, 'POST', 'http://x/', '', '127.0.0.1', false, 'not-hot', 1, null, null, null]
 const open = (id: number, body: Uint8Array | null = null, more = true): unknown[] => [FRAME.open, id, 60_000, body, more, 0, ...OPEN_TAIL]
 
 t.test('a greeted POP that breaks the protocol is told so and its link closed, its runs cancelled', async (t) => {
@@ -77,7 +77,7 @@ t.test('a greeted POP that breaks the protocol is told so and its link closed, i
     'wrong types': (pop) => pop.say([FRAME.credit, 'one', 2]),
     'a map': (pop) => pop.socket.send(encodeValue({ ping: 1 })),
     'a frame of a region': (pop) => pop.say([FRAME.started, 1]),
-    'a second hello': (pop) => pop.say([FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN, PUBLIC_KEY]),
+    'a second hello': (pop) => pop.say([FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN, PUBLIC_KEY, 0]),
     'data for a stream that never was': (pop) => pop.say([FRAME.data, 9, Buffer.from('x')]),
     'cancel of a stream that never was': (pop) => pop.say([FRAME.cancel, 0]),
     'a stream number twice': (pop) => pop.say(open(1)),
@@ -87,6 +87,11 @@ t.test('a greeted POP that breaks the protocol is told so and its link closed, i
     'an open frame with an invocation kind out of range': (pop) => pop.say(open(2).map((item, index) => (index === 10 ? 5 : item))),
     'data after the end of the body': (pop) => pop.say([FRAME.bodyEnd, 1], [FRAME.data, 1, Buffer.from('x')]),
     'two ends of a body': (pop) => pop.say([FRAME.bodyEnd, 1], [FRAME.bodyEnd, 1]),
+    'a session id beyond its bound': (pop) => pop.say(open(2).with(18, 'x'.repeat(LINK_SESSION_ID_MAX_CHARS + 1))),
+    'an empty reservation': (pop) => pop.say(open(2).with(20, '')),
+    'more predecessors than the bound': (pop) => pop.say(open(2).with(19, [1, 1, new Array(LINK_PREDECESSORS_MAX + 1).fill('node')])),
+    'a ring that is none': (pop) => pop.say(open(2).with(19, [1, 'two', []])),
+    'a predecessor that is no text': (pop) => pop.say(open(2).with(19, [1, 1, [7]])),
     'an empty data frame': (pop) => pop.say([FRAME.data, 1, Buffer.alloc(0)]),
     'a data frame beyond the bound': (pop) => pop.say([FRAME.data, 1, Buffer.alloc(LINK_DATA_MAX_BYTES + 1)]),
     'credit beyond the window': (pop) => pop.say([FRAME.credit, 1, 1]),
@@ -129,14 +134,14 @@ t.test('a message beyond the bound closes the link', async (t) => {
 t.test('before the hello nothing else is taken', async (t) => {
   const region = await startRegion()
   t.teardown(() => region.close())
-  for (const first of [open(1), [FRAME.ping, 1], [FRAME.cancel, 1], [FRAME.hello, LINK_PROTOCOL + 1, 'raw', TOKEN, PUBLIC_KEY], [FRAME.hello, LINK_PROTOCOL, 'not a pop id!', TOKEN, PUBLIC_KEY], [FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN, 'not a key'], [FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN]]) {
+  for (const first of [open(1), [FRAME.ping, 1], [FRAME.cancel, 1], [FRAME.hello, LINK_PROTOCOL + 1, 'raw', TOKEN, PUBLIC_KEY], [FRAME.hello, LINK_PROTOCOL, 'not a pop id!', TOKEN, PUBLIC_KEY, 0], [FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN, 'not a key', 0], [FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN, PUBLIC_KEY, 7], [FRAME.hello, LINK_PROTOCOL, 'raw', TOKEN]]) {
     const pop = await rawPop(region)
     pop.say(first)
     await until(() => pop.closed)
     t.equal(pop.fault(), 'ERR_LINK_PROTOCOL')
   }
   const liar = await rawPop(region)
-  liar.say([FRAME.hello, LINK_PROTOCOL, 'raw', 'guess', PUBLIC_KEY], open(1))
+  liar.say([FRAME.hello, LINK_PROTOCOL, 'raw', 'guess', PUBLIC_KEY, 0], open(1))
   await until(() => liar.closed)
   t.equal(region.handler.runs.length, 0, 'frames behind a refused hello have no effect')
 })
@@ -208,7 +213,7 @@ t.test('a POP that does not read its answers is cut off at the bound of the sock
   }
   socket.write('GET /link HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n')
   await new Promise((resolve) => socket.once('data', resolve))
-  socket.write(frame(encodeValue([FRAME.hello, LINK_PROTOCOL, 'deaf', TOKEN, PUBLIC_KEY])))
+  socket.write(frame(encodeValue([FRAME.hello, LINK_PROTOCOL, 'deaf', TOKEN, PUBLIC_KEY, 0])))
   await new Promise((resolve) => socket.once('data', resolve))
   socket.pause()
   // Heads do not count as body bytes: only the socket's own bound stops them.

@@ -1,12 +1,12 @@
 /** A region in a process of its own, so that a test can kill or stop it. Says its port, then every run it begins. */
 import { systemClock } from '../../../shared/clock.ts'
 import { startRegion, TestHandler } from './harness.ts'
-import type { LinkAnswer, LinkInvocation, OpenInvocation } from '../../../shared/link/types.ts'
+import type { LinkAnswer, LinkInvocation, LinkPeer, OpenInvocation } from '../../../shared/link/types.ts'
 
 class TellingHandler extends TestHandler {
-  override invoke(popId: string, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation {
+  override invoke(peer: LinkPeer, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation {
     process.send?.({ run: open.requestId })
-    const run = super.invoke(popId, open, deadlineAtMs, answer)
+    const run = super.invoke(peer, open, deadlineAtMs, answer)
     if (open.functionName === 'held') answer.started()
     return run
   }
