@@ -101,6 +101,13 @@ export const ERRORS = {
   ERR_COORDINATION_UNREACHABLE: { status: 503, fault: 'platform', ran: 'no', message: 'The coordination store gives no answer: %s' },
   ERR_COORDINATION_REFUSED: { status: 500, fault: 'platform', ran: 'no', message: 'The coordination store refuses: %s' },
 
+  // Who serves a key, and the state that moves with it.
+  ERR_RING_REFUSED: { status: 400, fault: 'client', ran: 'no', message: 'The ring is refused: %s' },
+  ERR_RING_UNSETTLED: { status: 409, fault: 'platform', ran: 'no', message: 'State still lies by version %s of the ring. Try again when it has moved' },
+  ERR_RING_MOVED: { status: 503, fault: 'platform', ran: 'no', message: 'The state belongs to another member by version %s of the ring' },
+  ERR_HAND_OFF_TIMEOUT: { status: 503, fault: 'platform', ran: 'no', message: 'Whoever holds the state did not hand it over within %s ms' },
+  ERR_OWNERSHIP_LOST: { status: 502, fault: 'platform', ran: 'maybe', message: 'This member lost its lease while it served: what it held counts as gone' },
+
   // Outbound requests of a function; they reject the guest's promise.
   ERR_FETCH_FORBIDDEN: { status: 502, fault: 'function', ran: 'yes', message: 'fetch to %s is refused: %s' },
   ERR_FETCH_FAILED: { status: 502, fault: 'function', ran: 'yes', message: 'fetch to %s failed: %s' },

@@ -168,6 +168,18 @@ export const LEASE_RENEW_MS = 2_000
 /** How much longer a watcher waits than a holder holds: drift of two clocks within one lease, 17 %. */
 export const LEASE_MARGIN_MS = 1_000
 
+// The ring, and state that moves between its members.
+/** Members of one ring: with 128 points each a look-up structure of a few MB, and four versions fit in a document of 512 KiB. */
+export const RING_MEMBERS_MAX = 512
+/** A member of this weight serves that many times the keys of one of weight 1. */
+export const RING_WEIGHT_MAX = 16
+/** Older versions in a document. State waits at most that many changes behind; a change beyond waits for it (ERR_RING_UNSETTLED). */
+export const RING_PREVIOUS_MAX = 3
+/** Executions that any fleet may hold at once: attributes beyond it are a mistake. */
+export const RING_FLEET_MAX = 1_000_000
+/** Items of one key that one answer moves; the rest follows on the next question. */
+export const HAND_OFF_ITEMS_MAX = 1_000
+
 // Front doors.
 /** Request bodies that one front door holds until they are complete, all together; beyond it ERR_QUEUE_FULL. Room for three uploads of the largest zip. */
 export const BODIES_BUFFERED_MAX_BYTES = 256 * MIB
