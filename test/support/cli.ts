@@ -53,6 +53,10 @@ export interface StartedProcess {
   readonly child: ChildProcess
   /** Resolves with all of stdout once it contains the text; rejects if the process ends before. */
   untilOut(text: string): Promise<string>
+  /** The same for stderr, where the log is. */
+  untilErr(text: string): Promise<string>
+  /** What came on stderr so far. */
+  err(): string
   readonly ended: Promise<ProcessRan>
 }
 
@@ -66,29 +70,28 @@ export function start(file: string, argv: readonly string[], options: RunOptions
     out += chunk.toString()
     for (const look of waiting) look()
   })
-  child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()))
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString()
+    for (const look of waiting) look()
+  })
   child.stdin.on('error', () => undefined)
   child.stdin.end(options.stdin ?? '')
   const ended = new Promise<ProcessRan>((done, failed) => {
     child.once('error', failed)
     child.once('close', (code, signal) => done({ code, signal, out, err }))
   })
-  return {
-    child,
-    ended,
-    untilOut: (text) =>
-      new Promise((done, failed) => {
-        const look = (): void => {
-          if (out.includes(text)) {
-            waiting.delete(look)
-            done(out)
-          }
-        }
-        waiting.add(look)
-        look()
-        void ended.then((ran) => failed(new Error(`ended with ${ran.code ?? ran.signal} before printing ${JSON.stringify(text)}: ${ran.out}${ran.err}`)), failed)
-      }),
-  }
+  const until = (text: string, printed: () => string): Promise<string> =>
+    new Promise((done, failed) => {
+      const look = (): void => {
+        if (!printed().includes(text)) return
+        waiting.delete(look)
+        done(printed())
+      }
+      waiting.add(look)
+      look()
+      void ended.then((ran) => failed(new Error(`ended with ${ran.code ?? ran.signal} before printing ${JSON.stringify(text)}: ${ran.out}${ran.err}`)), failed)
+    })
+  return { child, ended, err: () => err, untilOut: (text) => until(text, () => out), untilErr: (text) => until(text, () => err) }
 }
 
 export function runProcess(argv: readonly string[], options: RunOptions = {}): Promise<ProcessRan> {
