@@ -43,6 +43,7 @@ export interface ClientConnectionDeps {
   readonly popId: string
   readonly publicKey: string
   readonly role: LinkRole
+  readonly expects: string | null
   readonly clock: Clock
   readonly log: Log
   readonly dial: Dial
@@ -213,6 +214,8 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
 
   #onWelcome(regionId: string): void {
     if (this.#state.kind !== 'greeting') throw new MalformedError('welcome out of order')
+    const { expects } = this.#deps
+    if (expects !== null && regionId !== expects) return this.#destroy('ERR_LINK_IDENTITY', `${regionId} answers where ${expects} should be`)
     this.#state = { kind: 'syncing', sinceMs: this.#state.sinceMs, regionId, held: [] }
     this.#sync().catch((error: unknown) => this.onFault(error))
   }

@@ -51,6 +51,8 @@ export interface LinkClientDeps {
   readonly publicKey: string
   /** What this end is. Default: a POP. */
   readonly role?: LinkRole
+  /** Who must answer: what the welcome says. Another one's address may be this one's old. Default: whoever does. */
+  readonly expects?: string
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -280,9 +282,9 @@ export class LinkClient implements BlockSource {
   }
 
   #connect(): void {
-    const { url, token, popId, publicKey, role = 'pop', clock, holds = () => [], streamsMax = LINK_STREAMS_MAX, bufferedMaxBytes = LINK_BUFFERED_MAX_BYTES, dial = dialWebSocket } = this.#deps
+    const { url, token, popId, publicKey, role = 'pop', expects = null, clock, holds = () => [], streamsMax = LINK_STREAMS_MAX, bufferedMaxBytes = LINK_BUFFERED_MAX_BYTES, dial = dialWebSocket } = this.#deps
     const connection: ClientConnection = new ClientConnection(
-      { url, token, popId, publicKey, role, clock, log: this.#log, dial, holds, streamsMax: Math.min(streamsMax, LINK_STREAMS_MAX), bufferedMaxBytes },
+      { url, token, popId, publicKey, role, expects, clock, log: this.#log, dial, holds, streamsMax: Math.min(streamsMax, LINK_STREAMS_MAX), bufferedMaxBytes },
       {
         onOpen: (regionId) => this.#onOpen(connection, regionId),
         onGoaway: (drainMs, uptimeMs) => this.#onGoaway(connection, drainMs, uptimeMs),
@@ -382,7 +384,8 @@ function decode<T>(read: () => T): T {
   }
 }
 
-const DEAD_STREAM: LinkStream = {
+/** A stream that was over before it began. */
+export const DEAD_STREAM: LinkStream = {
   write: () => true,
   writeEnd: () => undefined,
   resume: () => undefined,

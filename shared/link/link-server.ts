@@ -20,6 +20,8 @@ const SWEEP_MS = 500
 
 export interface LinkServerDeps {
   readonly regionId: string
+  /** Who this is to other members of its group; default `regionId`. */
+  readonly memberId?: () => string
   readonly identity: PopIdentity
   readonly handler: LinkHandler
   readonly clock: Clock

@@ -41,6 +41,7 @@ export interface ServerSocket extends Transport {
 
 export interface ServerConnectionDeps {
   readonly regionId: string
+  readonly memberId?: () => string
   readonly identity: PopIdentity
   readonly handler: LinkHandler
   readonly clock: Clock
@@ -242,7 +243,8 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
     }
     this.#state = { kind: 'open', popId: verdict.popId, publicKey, role: verdict.role }
     this.#deps.log.info('A POP has connected', { popId: verdict.popId })
-    writeWelcome(this.#carrier.outbox, this.#deps.regionId)
+    const { regionId, memberId = () => regionId } = this.#deps
+    writeWelcome(this.#carrier.outbox, verdict.role === 'node' ? memberId() : regionId)
   }
 
   #onOpen(id: number, frame: AnyOpen): void {

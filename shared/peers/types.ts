@@ -13,8 +13,13 @@ export interface PeerInfo {
   readonly fingerprint: string | null
   /** Of the link, so that members of two releases know before they dial. */
   readonly protocol: number
-  /** It leaves: it gets nothing new, and gives its state away. */
-  readonly draining: boolean
+  /** `joining`: loads what it will be asked for and owns nothing yet. `draining`: leaves, gets nothing new, gives its state away. */
+  readonly state: 'joining' | 'serving' | 'draining'
+  /** The newest ring that it has, and the oldest one by which it may still hold state. 0: none. */
+  readonly ring: number
+  readonly settled: number
+  /** Written to see it come back: what is shown then is no older than this (shared/place/lease.ts). */
+  readonly mark: number
 }
 
 export interface PeerMember {
@@ -23,10 +28,12 @@ export interface PeerMember {
 }
 
 export interface Peers {
-  /** This process's own id. */
+  /** This process's own id: of one life, another one after its lease was lost. */
   readonly self: string
-  /** The others that may be tried, by id. Free to read. */
+  /** The others, by id. Free to read. */
   members(): readonly PeerMember[]
+  /** Whether a question or an invocation sent now has a chance: linked up, and not silent to what it was sent before. Free to read. */
+  reachable(memberId: string): boolean
   /**
    * Rejects with a CodedError: ERR_PEER_UNREACHABLE if it was certainly not asked, ERR_PEER_LOST if it may have been,
    * ERR_LINK_TOPIC if it does not answer this, or whatever its handler throws.

@@ -14,7 +14,7 @@ export class MemoryPeerGroup {
   readonly asked: { readonly from: string; readonly to: string; readonly topic: string }[] = []
 
   join(memberId: string, info: Partial<PeerInfo> = {}, onOpen: OpenHandler | null = null): MemoryPeers {
-    const member = new MemoryPeers(this, memberId, { address: `${memberId}:1`, capacity: 1, fingerprint: null, protocol: 3, draining: false, ...info }, onOpen)
+    const member = new MemoryPeers(this, memberId, { address: `${memberId}:1`, capacity: 1, fingerprint: null, protocol: 3, state: 'serving', ring: 0, settled: 0, mark: 0, ...info }, onOpen)
     this.#members.set(memberId, member)
     return member
   }
@@ -50,6 +50,10 @@ class MemoryPeers implements Peers {
 
   members(): readonly PeerMember[] {
     return this.#group.others(this.self)
+  }
+
+  reachable(memberId: string): boolean {
+    return this.#group.others(this.self).some((other) => other.memberId === memberId) && !this.#group.unreachable.has(memberId)
   }
 
   async ask(memberId: string, topic: string, payload: unknown): Promise<unknown> {
