@@ -76,6 +76,7 @@ export const ERRORS = {
   // Capacity and life of a process.
   ERR_QUEUE_FULL: { status: 503, fault: 'overload', ran: 'no', message: 'Too many invocations wait here (%s)' },
   ERR_NO_CAPACITY: { status: 503, fault: 'overload', ran: 'no', message: 'No sandbox can be had within the memory budget of %s MiB' },
+  ERR_NO_SANDBOX: { status: 503, fault: 'overload', ran: 'no', message: 'None of %s managers that were asked could give a sandbox' },
   ERR_QUEUE_DEADLINE: { status: 504, fault: 'overload', ran: 'no', message: 'The invocation waited %s ms and was not started' },
   ERR_ACCOUNT_LIMIT: { status: 429, fault: 'client', ran: 'no', message: 'The account runs %s invocations at once, which is its limit' },
   ERR_DRAINING: { status: 503, fault: 'overload', ran: 'no', message: 'This host is shutting down' },

@@ -181,6 +181,8 @@ export const RING_PREVIOUS_MAX = 3
 export const RING_FLEET_MAX = 1_000_000
 /** Items of one key that one answer moves; the rest follows on the next question. */
 export const HAND_OFF_ITEMS_MAX = 1_000
+/** Reservations of sandboxes that a manager holds or remembers; beyond it a question is answered with "none". 100 bytes each. */
+export const RESERVATIONS_MAX = 10_000
 
 // Front doors.
 /** Request bodies that one front door holds until they are complete, all together; beyond it ERR_QUEUE_FULL. Room for three uploads of the largest zip. */

@@ -1,71 +1,131 @@
 /**
- * Finding a ready sandbox by asking at random. Several managers each own some sandboxes; knowing for certain which of
- * them has an idle one costs more than asking a few. So: at most `probes` questions "do you have one ready?", each to
- * another manager, and then one final request "give me one, make it if you must", to yet another. With a part p of the
+ * Finding a ready sandbox by asking at random (system 16). Several managers each own some sandboxes; knowing for certain which of
+ * them has an idle one costs more than asking a few. So: some questions "do you have one ready?", each to another
+ * manager, and then one final request "give me one, make it if you must", to yet another. With a part p of the
  * managers having one, k questions find it with probability 1-(1-p)^k, and the last look is the final request's own.
  *
  * The choice is semi-random: a manager's weight is its capacity times how often it lately had what was asked for. With
- * all weights equal it is uniform. Pure: the answers come from the caller's `tryReserve`, randomness from outside.
+ * all weights equal it is uniform. Pure: answers, time and randomness come from outside.
+ *
+ * F1  No manager is asked twice in one search.
+ * F2  Questions cost at most PROBE_SHARE of what making a sandbox costs: where that is cheap nobody is asked.
+ * F3  No answer in time counts as "none" and uses up budget. A reservation that comes too late is not taken: give it back.
+ * F4  If a manager answers the final request with a failure, one more goes to another; then the search has failed. One that
+ *     does not answer has not failed to provide: the next is asked, until the deadline.
  */
 import type { Random } from '../random.ts'
 
-export interface ProbeTarget {
-  /** Asks manager `index` for a sandbox that is ready. True: it is reserved for the caller. Must be atomic at the manager. */
-  tryReserve(index: number): boolean
-}
-
-export type ProbeResult =
-  /** A ready sandbox was reserved at `index`. */
-  | { readonly kind: 'reserved'; readonly index: number; readonly probes: number }
-  /** Nobody asked had one: send the final request to `index`. */
-  | { readonly kind: 'final'; readonly index: number; readonly probes: number }
-  /** There is no manager at all. */
-  | { readonly kind: 'none' }
-
-export interface ProbeOptions {
+export interface ProbeBudget {
   /** Questions before the final request. 0: the first request is the final one. */
   readonly probes: number
+  /** What all questions together may take, ms. */
+  readonly timeMs: number
+}
+
+/** Part of the cost of making a sandbox that looking for one may cost, and the most questions whatever it is. */
+const PROBE_SHARE = 0.2
+export const PROBES_MAX = 3
+
+/** `provisionUs`: what it takes to make such a sandbox, usually; `probeUs`: to ask one manager and hear from it. */
+export function probeBudget(provisionUs: number, probeUs: number): ProbeBudget {
+  const spendUs = provisionUs * PROBE_SHARE
+  const probes = Math.min(PROBES_MAX, Math.floor(spendUs / Math.max(1, probeUs)))
+  return { probes, timeMs: probes === 0 ? 0 : spendUs / 1000 }
+}
+
+export function probesFor(provisionUs: number, probeUs: number): number {
+  return probeBudget(provisionUs, probeUs).probes
+}
+
+export type ProbeStep =
+  /** Ask manager `index`; give what it says to `answered`, 'unreachable' after `timeoutMs` without. `final`: it is to make one if it has none. */
+  | { readonly kind: 'ask'; readonly attempt: number; readonly index: number; readonly final: boolean; readonly timeoutMs: number }
+  /** A sandbox is reserved at `index`. */
+  | { readonly kind: 'reserved'; readonly index: number; readonly asked: number; readonly final: boolean }
+  /** Nobody could give one; `asked` is 0 if there is nobody. ERR_NO_SANDBOX. */
+  | { readonly kind: 'failed'; readonly asked: number }
+
+export interface ProbeSearchOptions {
+  /** `weights[i]`: how likely manager i is to be asked, relative to the others; 0 or less: never. */
+  readonly weights: readonly number[]
+  readonly budget: ProbeBudget
+  /** What a final request may take, ms. */
+  readonly finalTimeoutMs: number
+  /** No final request is sent at or after it; on the clock of `start`. */
+  readonly deadlineMs: number
   readonly random: Random
 }
 
-export const DEFAULT_PROBES = 3
+/** One search. `start`, then `answered` for each step of kind `ask`, until another kind comes. */
+export class ProbeSearch {
+  readonly #options: ProbeSearchOptions
+  readonly #asked = new Set<number>()
+  #startedAtMs = 0
+  #probes = 0
+  #inFinals = false
+  #failedFinals = 0
+  /** The step whose answer is waited for; null before the first and after the end. */
+  #waiting: { readonly attempt: number; readonly index: number; readonly final: boolean } | null = null
 
-/** `weights[i]`: how likely manager i is to be asked, relative to the others; 0 or less: never. */
-export function probe(weights: readonly number[], target: ProbeTarget, options: ProbeOptions): ProbeResult {
-  const asked = new Set<number>()
-  let probes = 0
-  for (;;) {
-    const index = pick(weights, asked, options.random)
-    if (index === null) return { kind: 'none' }
+  constructor(options: ProbeSearchOptions) {
+    this.#options = options
+  }
+
+  start(nowMs: number): ProbeStep {
+    this.#startedAtMs = nowMs
+    return this.#next(nowMs)
+  }
+
+  /** Null: that attempt is over (F3). If it was `reserved`, the caller gives the reservation back. */
+  answered(attempt: number, answer: 'reserved' | 'none' | 'unreachable', nowMs: number): ProbeStep | null {
+    const waiting = this.#waiting
+    if (waiting?.attempt !== attempt) return null
+    this.#waiting = null
+    if (answer === 'reserved') return { kind: 'reserved', index: waiting.index, asked: this.#asked.size, final: waiting.final }
+    if (waiting.final && answer === 'none') this.#failedFinals++
+    return this.#next(nowMs)
+  }
+
+  #next(nowMs: number): ProbeStep {
+    const { weights, budget, random, finalTimeoutMs, deadlineMs } = this.#options
+    const index = this.#failedFinals < FAILED_FINALS_MAX && nowMs < deadlineMs ? pick(weights, this.#asked, random) : null
+    if (index === null) return { kind: 'failed', asked: this.#asked.size }
+    const leftMs = this.#startedAtMs + budget.timeMs - nowMs
     // The final request goes to one that was not asked yet, so that its own look counts.
-    if (probes >= options.probes || asked.size + 1 >= candidates(weights)) return { kind: 'final', index, probes }
-    asked.add(index)
-    probes++
-    if (target.tryReserve(index)) return { kind: 'reserved', index, probes }
+    this.#inFinals ||= this.#probes >= budget.probes || leftMs <= 0 || this.#asked.size + 1 >= candidates(weights)
+    this.#asked.add(index)
+    if (!this.#inFinals) this.#probes++
+    this.#waiting = { attempt: this.#asked.size, index, final: this.#inFinals }
+    return { kind: 'ask', ...this.#waiting, timeoutMs: this.#inFinals ? Math.min(finalTimeoutMs, deadlineMs - nowMs) : Math.min(leftMs, budget.timeMs / budget.probes) }
   }
 }
 
-/** Another manager for the final request, after the first could not provide: any but `failed`. */
-export function nextFinal(weights: readonly number[], failed: readonly number[], random: Random): number | null {
-  return pick(weights, new Set(failed), random)
+/** F4. */
+const FAILED_FINALS_MAX = 2
+
+export interface ProbeCandidate {
+  readonly id: string
+  /** Sandboxes that it may hold; 0 takes it out. */
+  readonly capacity: number
 }
 
 /** How often each manager lately had what was asked for; answers count less the older they are. */
 export class ProbeWeights {
-  readonly #hits: number[]
+  readonly #hits = new Map<string, number>()
 
-  constructor(managerCount: number) {
-    this.#hits = new Array<number>(managerCount).fill(1)
+  /** One that cannot be reached falls to the floor at once. */
+  record(managerId: string, had: 'hit' | 'miss' | 'unreachable'): void {
+    const before = this.#hits.get(managerId) ?? 1
+    this.#hits.set(managerId, had === 'unreachable' ? FLOOR : before + ((had === 'hit' ? 1 : FLOOR) - before) * SMOOTHING)
   }
 
-  record(index: number, had: 'hit' | 'miss'): void {
-    const before = this.#hits[index] ?? 1
-    this.#hits[index] = before + ((had === 'hit' ? 1 : FLOOR) - before) * SMOOTHING
-  }
-
-  /** `capacities[i]`: sandboxes of manager i; 0 takes it out. */
-  weights(capacities: readonly number[]): number[] {
-    return this.#hits.map((hit, index) => hit * (capacities[index] ?? 0))
+  /** In the order of `managers`. What is known of others is forgotten once it is most of it. */
+  weights(managers: readonly ProbeCandidate[]): number[] {
+    if (this.#hits.size > managers.length * 2) {
+      const ids = new Set(managers.map(({ id }) => id))
+      for (const id of this.#hits.keys()) if (!ids.has(id)) this.#hits.delete(id)
+    }
+    return managers.map(({ id, capacity }) => (this.#hits.get(id) ?? 1) * capacity)
   }
 }
 
