@@ -91,6 +91,7 @@ export const ERRORS = {
   ERR_REGION_TIMEOUT: { status: 504, fault: 'platform', ran: 'maybe', message: 'The region gave no answer within %s ms' },
   ERR_LINK_PROTOCOL: { status: 502, fault: 'platform', ran: 'maybe', message: 'The peer broke the link protocol: %s' },
   ERR_LINK_IDENTITY: { status: 403, fault: 'client', ran: 'no', message: 'The peer may not use this link: %s' },
+  ERR_LINK_REVOKED: { status: 403, fault: 'client', ran: 'no', message: 'The key of this peer was taken out of use: %s' },
   ERR_LINK_OVERLOAD: { status: 503, fault: 'overload', ran: 'maybe', message: 'The link to the region carries too much: %s' },
   ERR_LINK_LOOP: { status: 508, fault: 'platform', ran: 'no', message: 'The invocation was already forwarded once' },
   ERR_LINK_TOPIC: { status: 404, fault: 'platform', ran: 'no', message: 'The peer answers no questions about %s' },
@@ -122,6 +123,7 @@ export const ERRORS = {
   ERR_ENDPOINT_UNREACHABLE: { status: 502, fault: 'platform', ran: 'maybe', message: 'Nothing answers at %s (%s). Start it with: outpost dev, or give another address with --endpoint or OUTPOST_ENDPOINT' },
   ERR_ENDPOINT_ANSWER: { status: 502, fault: 'platform', ran: 'maybe', message: '%s does not answer like Outpost: %s. Check --endpoint or OUTPOST_ENDPOINT' },
   ERR_PORT_IN_USE: { status: 500, fault: 'client', ran: 'no', message: 'Port %s is taken by another program. Stop it or give another port with %s' },
+  ERR_TLS_CERTIFICATE: { status: 500, fault: 'client', ran: 'no', message: 'The TLS certificate in %s cannot be used: %s' },
   ERR_DATA_LOCKED: { status: 500, fault: 'client', ran: 'no', message: 'The data directory %s is in use by process %s. Stop it or give another directory with --data' },
   ERR_PROCESS_FAILED: { status: 500, fault: 'platform', ran: 'no', message: 'The %s process ended before it was ready: %s' },
 } as const satisfies Record<string, ErrorSpec>

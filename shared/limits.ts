@@ -152,6 +152,10 @@ export const PEER_LINKS_MAX = 128
 /** Links that a region accepts, and those of them that have not yet said who they are. */
 export const LINK_CONNECTIONS_MAX = 512
 export const LINK_HANDSHAKES_MAX = 64
+/** The same for one address, and for handshakes of TLS that are under way as well: beyond it the oldest of that address, else the oldest of all, makes room. A real one takes a few round trips, so under a flood of sockets that only wait it is not the oldest. */
+export const LINK_HANDSHAKES_PER_ADDRESS_MAX = 16
+/** From the first byte to the end of the TLS handshake and the request to become a WebSocket. */
+export const LINK_HANDSHAKE_TIMEOUT_MS = 5_000
 
 // Coordination between processes (shared/coordination).
 /** One document; NATS takes 1 MiB with its headers. */

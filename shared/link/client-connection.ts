@@ -105,7 +105,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
         this.#carrier.receive(message)
       },
       onDrain: () => this.#carrier.drained(),
-      onClose: (reason) => this.#onSocketClosed(reason),
+      onClose: (reason, code) => this.#onSocketClosed(reason, code),
     })
     this.#carrier = new LinkCarrier(this.#socket, this.#receiver(), this, deps.bufferedMaxBytes)
     this.#scheduleSweep()
@@ -333,8 +333,8 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     for (const stream of this.#streams.values()) stream.sweep(nowMs)
   }
 
-  #onSocketClosed(reason: string): void {
-    this.#failure ??= { code: this.#state.kind === 'dialling' ? 'ERR_REGION_UNREACHABLE' : 'ERR_REGION_LOST', reason }
+  #onSocketClosed(reason: string, code?: ErrorCode): void {
+    this.#failure ??= { code: code ?? (this.#state.kind === 'dialling' ? 'ERR_REGION_UNREACHABLE' : 'ERR_REGION_LOST'), reason }
     this.#end()
   }
 

@@ -1,22 +1,26 @@
 /**
- * The region's end of all its links, on a uWebSockets.js app that somebody else listens with.
+ * The region's end of all its links. Carriers accept sockets and feed them in (uws-carrier.ts, tls-listener.ts).
  *
- * S1  A socket object is never touched after uWS said `close`: every use goes through UwsSocket.
  * S2  Every connection, greeted or not, is in `#connections` until its close, so `close` and `drain` reach all.
+ * S3  A POP that is known by its key has one connection. A newer one ends the older: it belongs to a process that is gone
+ *     or to a second one with the same key, which is logged and counted.
  */
 import type { Clock } from '../clock.ts'
 import type { CodedErrorData } from '../errors.ts'
-import type { TemplatedApp, WebSocket } from '../http/uws.ts'
-import { LINK_CONNECTIONS_MAX, LINK_HANDSHAKES_MAX, LINK_MESSAGE_MAX_BYTES, LINK_SOCKET_MAX_BYTES } from '../limits.ts'
+import type { TemplatedApp } from '../http/uws.ts'
+import type { Fingerprint } from '../identity/fingerprint.ts'
+import { LINK_CONNECTIONS_MAX, LINK_HANDSHAKES_MAX } from '../limits.ts'
 import type { Log } from '../log.ts'
-import { LINK_PATH } from './link-url.ts'
 import { ServerConnection } from './server-connection.ts'
 import type { ServerSocket } from './server-connection.ts'
-import type { FunctionVersions, LinkHandler, LinkRole, PopIdentity } from './types.ts'
+import type { FunctionVersions, LinkHandler, LinkProof, LinkRole, PopIdentity } from './types.ts'
+import { carryLinks } from './uws-carrier.ts'
 
 /** Connections of one POP at once: the present one, and others that finish streams or are not yet known to be dead. */
 const CONNECTIONS_PER_POP_MAX = 8
 const SWEEP_MS = 500
+/** A connection that was heard of since then has a living process: POPs ping every five seconds. */
+const ALIVE_MS = 6_000
 
 export interface LinkServerDeps {
   readonly regionId: string
@@ -37,11 +41,6 @@ export interface PopInfo {
   readonly bufferedBytes: number
 }
 
-interface SocketData {
-  connection: ServerConnection | null
-  socket: UwsSocket | null
-}
-
 export class LinkServer {
   readonly #deps: LinkServerDeps
   readonly #log: Log
@@ -49,43 +48,47 @@ export class LinkServer {
   #state: { readonly kind: 'open' } | { readonly kind: 'draining'; readonly done: Promise<void>; readonly check: () => void } | { readonly kind: 'closed' } = { kind: 'open' }
   #cancelSweep: (() => void) | null = null
   #sweptAtMs = 0
+  #conflicts = 0
 
   constructor(deps: LinkServerDeps) {
     this.#deps = deps
     this.#log = deps.log.child('link')
   }
 
-  /** Takes over the WebSocket route LINK_PATH of an app. Call once, before the app listens. */
+  /** Takes over the WebSocket route LINK_PATH of an app, before it listens. */
   attach(app: TemplatedApp): void {
-    app.ws<SocketData>(LINK_PATH, {
-      maxPayloadLength: LINK_MESSAGE_MAX_BYTES,
-      maxBackpressure: LINK_SOCKET_MAX_BYTES,
-      // Silence is watched with our clock; 0 switches uWS's own off.
-      idleTimeout: 0,
-      sendPingsAutomatically: false,
-      upgrade: (response, request, context) => {
-        if (!this.#mayConnect()) {
-          response.writeStatus('503 Service Unavailable').end()
-          return
-        }
-        const data: SocketData = { connection: null, socket: null }
-        response.upgrade(data, request.getHeader('sec-websocket-key'), request.getHeader('sec-websocket-protocol'), request.getHeader('sec-websocket-extensions'), context)
+    carryLinks(app, this)
+  }
+
+  /** To be asked by a carrier before it upgrades a connection. */
+  mayConnect(): boolean {
+    if (this.#state.kind !== 'open' || this.#connections.size >= LINK_CONNECTIONS_MAX) return false
+    let greeting = 0
+    for (const connection of this.#connections) {
+      if (connection.popId === null) greeting += 1
+    }
+    return greeting < LINK_HANDSHAKES_MAX
+  }
+
+  /**
+   * Takes a socket that is open. The carrier gives its messages to `onMessage` and tells `onDrain`, and `onSocketClosed`
+   * once, when the socket is gone; none of them during this call or a call of the socket's own methods.
+   */
+  accept(socket: ServerSocket, proof: LinkProof): ServerConnection {
+    const connection: ServerConnection = new ServerConnection({ ...this.#deps, log: this.#log }, {
+      onHello: (popId, role) => this.#onHello(popId, role, connection),
+      onIdle: () => this.#checkDrained(),
+      onClosed: () => {
+        this.#connections.delete(connection)
+        this.#checkDrained()
       },
-      open: (ws) => this.#onSocket(ws),
-      message: (ws, message, isBinary) => {
-        const { connection } = ws.getUserData()
-        // A text message cannot be a frame; an empty one is refused as such.
-        connection?.onMessage(isBinary ? new Uint8Array(message) : new Uint8Array(0))
-      },
-      drain: (ws) => ws.getUserData().connection?.onDrain(),
-      close: (ws) => {
-        const data = ws.getUserData()
-        data.socket?.onClosed()
-        data.connection?.onSocketClosed()
-      },
-    })
-    this.#sweptAtMs = this.#deps.clock.monotonicMs()
-    this.#scheduleSweep()
+    }, socket, proof)
+    this.#connections.add(connection)
+    if (this.#cancelSweep === null) {
+      this.#sweptAtMs = this.#deps.clock.monotonicMs()
+      this.#scheduleSweep()
+    }
+    return connection
   }
 
   /** The POPs connected now, one entry for each connection. */
@@ -94,6 +97,23 @@ export class LinkServer {
       const { popId, role, connectedAtMs, streamCount: streams, bufferedBytes } = connection
       return popId === null || role !== 'pop' ? [] : [{ popId, connectedAtMs, streams, bufferedBytes }]
     })
+  }
+
+  /** Those that have not said who they are included. */
+  get connectionCount(): number {
+    return this.#connections.size
+  }
+
+  /** How often a second process came with the key of one that is alive (S3). */
+  get conflicts(): number {
+    return this.#conflicts
+  }
+
+  /** Ends the connections of a key that may no longer be used, before it returns; runs on them are cancelled. */
+  dismiss(fingerprint: Fingerprint, error: CodedErrorData): void {
+    for (const connection of [...this.#connections]) {
+      if (connection.proof.kind === 'key' && connection.proof.fingerprint === fingerprint) connection.dismiss(error)
+    }
   }
 
   /** Tells every POP, or those for which `wants` holds, of a change, before it returns. `seq` must grow from call to call. */
@@ -132,35 +152,23 @@ export class LinkServer {
     for (const connection of [...this.#connections]) connection.close()
   }
 
-  #mayConnect(): boolean {
-    if (this.#state.kind !== 'open' || this.#connections.size >= LINK_CONNECTIONS_MAX) return false
-    let greeting = 0
-    for (const connection of this.#connections) {
-      if (connection.popId === null) greeting += 1
-    }
-    return greeting < LINK_HANDSHAKES_MAX
-  }
-
-  #onSocket(ws: WebSocket<SocketData>): void {
-    const socket = new UwsSocket(ws)
-    const connection: ServerConnection = new ServerConnection({ ...this.#deps, log: this.#log }, {
-      onHello: (popId, role) => this.#onHello(popId, role),
-      onIdle: () => this.#checkDrained(),
-      onClosed: () => {
-        this.#connections.delete(connection)
-        this.#checkDrained()
-      },
-    }, socket)
-    const data = ws.getUserData()
-    data.connection = connection
-    data.socket = socket
-    this.#connections.add(connection)
-  }
-
-  #onHello(popId: string, role: LinkRole): CodedErrorData | null {
+  #onHello(popId: string, role: LinkRole, newest: ServerConnection): CodedErrorData | null {
     if (this.#state.kind !== 'open') return { code: 'ERR_DRAINING', params: [] }
-    const others = [...this.#connections].filter((connection) => connection.popId === popId && connection.role === role).length
-    return others >= CONNECTIONS_PER_POP_MAX ? { code: 'ERR_LINK_IDENTITY', params: [`${popId} is connected ${others} times already`] } : null
+    const others = [...this.#connections].filter((connection) => connection.popId === popId && connection.role === role)
+    if (newest.proof.kind === 'key' && role === 'pop') this.#replace(popId, others)
+    else if (others.length >= CONNECTIONS_PER_POP_MAX) return { code: 'ERR_LINK_IDENTITY', params: [`${popId} is connected ${others.length} times already`] }
+    return null
+  }
+
+  /** S3. */
+  #replace(popId: string, others: readonly ServerConnection[]): void {
+    for (const other of others) {
+      if (this.#deps.clock.monotonicMs() - other.lastHeardAtMs < ALIVE_MS) {
+        this.#conflicts += 1
+        this.#log.error('Two processes link up with the same key, the newer one stays', { popId })
+      }
+      other.dismiss({ code: 'ERR_LINK_IDENTITY', params: [`another process has linked up with the key of ${popId}`] })
+    }
   }
 
   #checkDrained(): void {
@@ -174,46 +182,6 @@ export class LinkServer {
       this.#sweptAtMs = nowMs
       for (const connection of [...this.#connections]) connection.sweep(nowMs, lateMs > SWEEP_MS ? lateMs : 0)
       if (this.#state.kind !== 'closed') this.#scheduleSweep()
-    })
-  }
-}
-
-/** S1. */
-class UwsSocket implements ServerSocket {
-  #ws: WebSocket<SocketData> | null
-  #doomed = false
-
-  constructor(ws: WebSocket<SocketData>) {
-    this.#ws = ws
-  }
-
-  send(message: Uint8Array): void {
-    // 2: dropped, the peer has not read LINK_SOCKET_MAX_BYTES. A link with a hole in it is useless.
-    if (this.#ws?.send(message, true) === 2) this.destroy()
-  }
-
-  bufferedBytes(): number {
-    return this.#ws?.getBufferedAmount() ?? 0
-  }
-
-  destroy(): void {
-    this.#endSoon((ws) => ws.close())
-  }
-
-  close(): void {
-    this.#endSoon((ws) => ws.end(1000))
-  }
-
-  onClosed(): void {
-    this.#ws = null
-  }
-
-  /** uWS calls the close handler from within `close` and `end`; here it comes when the caller is done. */
-  #endSoon(end: (ws: WebSocket<SocketData>) => void): void {
-    if (this.#doomed) return
-    this.#doomed = true
-    setImmediate(() => {
-      if (this.#ws !== null) end(this.#ws)
     })
   }
 }

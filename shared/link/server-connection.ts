@@ -20,7 +20,7 @@ import type { AnyOpen, FrameReceiver } from './frames.ts'
 import { runControl, runQuery } from './server-runs.ts'
 import { ServerStream } from './server-stream.ts'
 import type { ServerStreamOwner } from './server-stream.ts'
-import type { FunctionVersions, LinkHandler, LinkHello, LinkInvocation, LinkPeer, LinkRole, PopIdentity } from './types.ts'
+import type { FunctionVersions, LinkHandler, LinkHello, LinkInvocation, LinkPeer, LinkProof, LinkRole, PopIdentity } from './types.ts'
 
 /** A POP sends its hello at once. */
 const HELLO_TIMEOUT_MS = 5_000
@@ -68,13 +68,15 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
   readonly #socket: ServerSocket
   readonly #carrier: LinkCarrier
   readonly #streams = new Map<number, ServerStream>()
+  readonly proof: LinkProof
   readonly connectedAtMs: number
   #state: State
   #lastStreamId = 0
   #lastHeardAtMs: number
   #draining = false
 
-  constructor(deps: ServerConnectionDeps, events: ServerConnectionEvents, socket: ServerSocket) {
+  constructor(deps: ServerConnectionDeps, events: ServerConnectionEvents, socket: ServerSocket, proof: LinkProof) {
+    this.proof = proof
     this.#deps = deps
     this.#events = events
     this.#socket = socket
@@ -96,6 +98,11 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
 
   get streamCount(): number {
     return this.#streams.size
+  }
+
+  /** On the clock's monotonic time. */
+  get lastHeardAtMs(): number {
+    return this.#lastHeardAtMs
   }
 
   get bufferedBytes(): number {
@@ -145,6 +152,12 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
   close(): void {
     this.#carrier.outbox.flush()
     this.#socket.close()
+  }
+
+  /** Says why and closes, runs are cancelled at once: the peer may no longer use the link. */
+  dismiss(error: CodedErrorData): void {
+    this.#refuse(error)
+    this.onSocketClosed()
   }
 
   /** Deadlines of streams and of the connection itself; called every half second. */
@@ -228,12 +241,12 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
 
   async #verify(state: State, hello: LinkHello): Promise<void> {
     const { popId, publicKey } = hello
-    const verdict = await this.#deps.identity.verify(hello)
+    const verdict = await this.#deps.identity.verify(hello, this.proof)
     // The socket may have closed meanwhile.
     if (this.#state !== state) return
     if (verdict.kind === 'refused') {
       this.#deps.log.warn('A POP was refused', { popId, reason: verdict.reason })
-      this.#refuse({ code: 'ERR_LINK_IDENTITY', params: [verdict.reason] })
+      this.#refuse({ code: verdict.code, params: [verdict.reason] })
       return
     }
     const refusal = this.#events.onHello(verdict.popId, verdict.role)

@@ -7,8 +7,9 @@
  * says that they are the receiver's own. Both directions have flow control: see `write`, `data`, `drain`, `resume`.
  */
 import type { BuildKey, ImageId } from '../brand.ts'
-import type { CodedErrorData } from '../errors.ts'
+import type { CodedErrorData, ErrorCode } from '../errors.ts'
 import type { ControlCall, ControlReply } from '../http/types.ts'
+import type { Fingerprint } from '../identity/fingerprint.ts'
 import type { StartKind } from '../outcome.ts'
 import type { SealedBlockId } from '../store/types.ts'
 import type { BuildSpec, HostStats, InvocationKind, InvocationResult } from '../worker/types.ts'
@@ -242,14 +243,20 @@ export interface PopPeer {
   readonly publicKey: string
 }
 
+/** What the carrier of a connection knows of the peer for certain; everything in the hello is only said. */
+export type LinkProof =
+  | { readonly kind: 'none' }
+  /** It holds the private half of this key: mutual TLS. */
+  | { readonly kind: 'key'; readonly fingerprint: Fingerprint }
+
 export type IdentityVerdict =
   | { readonly kind: 'accepted'; readonly popId: string; readonly role: LinkPeer['role'] }
-  /** `reason` goes to the peer with ERR_LINK_IDENTITY. */
-  | { readonly kind: 'refused'; readonly reason: string }
+  /** Both go to the peer. */
+  | { readonly kind: 'refused'; readonly code: ErrorCode & ('ERR_LINK_IDENTITY' | 'ERR_LINK_REVOKED'); readonly reason: string }
 
-/** Decides who may use the link. A shared token now; key pairs with mutual TLS come behind the same method. */
+/** Decides who may use the link, and under which name. */
 export interface PopIdentity {
-  verify(hello: LinkHello): IdentityVerdict | Promise<IdentityVerdict>
+  verify(hello: LinkHello, proof: LinkProof): IdentityVerdict | Promise<IdentityVerdict>
 }
 
 /** The region behind a LinkServer. Whatever a method throws reaches the POP as its coded error. */

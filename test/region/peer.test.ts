@@ -43,7 +43,7 @@ async function startPair(t: Test): Promise<Pair> {
   return {
     here, there,
     async link(token) {
-      const client = new LinkClient({ url: `ws://127.0.0.1:${port}/link`, token, popId: 'here', publicKey: makePopKeys().publicKey, clock: systemClock, random: systemRandom, log: silentLog })
+      const client = new LinkClient({ url: `ws://127.0.0.1:${port}/link`, token, popId: 'here', publicKey: makePopKeys().publicKey, role: token === 'of regions' ? 'region' : 'pop', clock: systemClock, random: systemRandom, log: silentLog })
       t.teardown(() => client.close())
       client.start()
       await until(() => client.state.kind === 'open')
