@@ -8,6 +8,8 @@ import { MemberIdentity } from '../../../shared/peers/member-identity.ts'
 import { PeerSet } from '../../../shared/peers/peer-set.ts'
 import type { PeerInfo } from '../../../shared/peers/types.ts'
 import { TopicTable } from '../../../shared/link/topics.ts'
+import { fakeDial } from '../link/fake-dial.ts'
+import { makeClient } from '../link/harness.ts'
 
 const [A, B, STRANGER] = [makeLinkKeyPair(), makeLinkKeyPair(), makeLinkKeyPair()].map(({ fingerprint }) => ({ kind: 'key', fingerprint }) as const)
 
@@ -16,7 +18,7 @@ function info(fingerprint: string | null): PeerInfo {
 }
 
 t.test('over TLS a node is who shows the key that its entry names, and only a node', async (t) => {
-  const peers = new PeerSet({ self: 'self', topics: new TopicTable(), clock: systemClock, log: silentLog, makeLink: () => { throw new Error('no links here') } })
+  const peers = new PeerSet({ self: 'self', topics: new TopicTable(), clock: systemClock, log: silentLog, makeLink: () => makeClient('ws://127.0.0.1:1/link', { dial: fakeDial().dial }).client })
   t.teardown(() => peers.close())
   peers.update([{ memberId: 'a', info: info(A?.fingerprint ?? null) }, { memberId: 'b', info: info(B?.fingerprint ?? null) }, { memberId: 'keyless', info: info(null) }])
   const identity = new MemberIdentity(new RegionIdentity(null, []), peers, systemClock)
