@@ -10,7 +10,8 @@
  *     process with an unhandled rejection (seen on a full file system).
  *
  * The map is address space, not memory or disk; lmdb grows it by itself, so a size limit is the business of the
- * tables' owner. One process at a time writes what an environment holds (data-lock.ts); others may read it meanwhile.
+ * tables' owner. LMDB's lock lets several processes write in turn, as those of shared/coordination do; what
+ * else an environment holds is written by one process at a time (data-lock.ts), and others may read it meanwhile.
  */
 import { mkdirSync, statfsSync } from 'node:fs'
 import { open, type Database, type Key, type RootDatabase } from 'lmdb'
@@ -97,6 +98,11 @@ export class LmdbEnvironment {
     } finally {
       this.#waiting -= 1
     }
+  }
+
+  /** Later reads see what other processes have written until now; without it they may keep to an older state for a moment. */
+  refresh(): void {
+    this.#root.resetReadTxn()
   }
 
   /** Throws ERR_STORE_FAILED once `close` was called: tables must not be read from then on. */

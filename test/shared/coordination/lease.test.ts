@@ -1,7 +1,6 @@
 import t from 'tap'
 import { ManualClock } from '../../../shared/clock.ts'
 import { HeldLease, SeenLease } from '../../../shared/coordination/lease.ts'
-import type { Coordination } from '../../../shared/coordination/types.ts'
 import { LEASE_MARGIN_MS, LEASE_TTL_MS } from '../../../shared/limits.ts'
 
 t.test('a holder counts from before it sent the renewal', async (t) => {
@@ -47,7 +46,3 @@ t.test('whoever watches waits longer than the holder holds', async (t) => {
   t.equal(seen.remainingMs(), 0)
 })
 
-t.test('the interface has one shape', async (t) => {
-  const kinds: readonly Coordination['kind'][] = ['embedded', 'nats']
-  t.equal(kinds.length, 2)
-})
