@@ -1,4 +1,6 @@
 /** `npm run bench`: every figure of the specification with its bar, taken in one run. See --help. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { BENCHMARKS } from './all.ts'
 import type { Benchmark } from './harness/benchmark.ts'
@@ -10,12 +12,14 @@ import { startOutpost } from './servers/outpost.ts'
 
 const ROUNDS_DEFAULT = 5
 const ROUNDS_MAX = 99
+const PLOTS_DEFAULT = 'bench/sim/plots'
 
-const HELP = `Usage: npm run bench -- [--json] [--quick] [--rounds N] [NAME...]
+const HELP = `Usage: npm run bench -- [--json] [--quick] [--rounds N] [--plots DIR] [NAME...]
 
   NAME      run these benchmarks, or those whose names begin with NAME-, instead of all; also --only NAME[,NAME]: ${BENCHMARKS.map((benchmark) => benchmark.name).join(', ')}
   --rounds  rounds per comparison, ${ROUNDS_DEFAULT} unless told (quick: 1)
   --quick   a tiny run that shows that everything works; its values mean nothing
+  --plots   folder for the pictures of the simulations, ${PLOTS_DEFAULT} unless told
   --json    print JSON instead of the table
 
 Exit code 1 when a benchmark broke: a server failed, or an answer was wrong. A missed bar does not change the exit code.
@@ -25,6 +29,7 @@ interface Options {
   readonly isJson: boolean
   readonly quick: boolean
   readonly rounds: number
+  readonly plotsDir: string
   readonly benchmarks: readonly Benchmark[]
 }
 
@@ -54,6 +59,10 @@ async function main(): Promise<number> {
     rounds,
     quick,
     startOutpost,
+    plot: (name, svg) => {
+      mkdirSync(options.plotsDir, { recursive: true })
+      writeFileSync(join(options.plotsDir, `${name}.svg`), svg)
+    },
     progress: (line) => process.stderr.write(`${line}\n`),
     scopeChanged: (current) => {
       scope = current
@@ -70,7 +79,7 @@ function readOptions(args: readonly string[]): Options | string {
     const { values, positionals } = parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: { json: { type: 'boolean' }, quick: { type: 'boolean' }, only: { type: 'string' }, rounds: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+      options: { json: { type: 'boolean' }, quick: { type: 'boolean' }, only: { type: 'string' }, rounds: { type: 'string' }, plots: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
     })
     if (values.help === true) return HELP
     const quick = values.quick === true
@@ -81,7 +90,7 @@ function readOptions(args: readonly string[]): Options | string {
     const isNamed = (benchmark: Benchmark, name: string): boolean => benchmark.name === name || benchmark.name.startsWith(`${name}-`)
     const unknown = names.find((name) => !BENCHMARKS.some((benchmark) => isNamed(benchmark, name)))
     if (unknown !== undefined) return `no benchmark ${unknown}; there are ${BENCHMARKS.map((benchmark) => benchmark.name).join(', ')}\n`
-    return { isJson: values.json === true, quick, rounds, benchmarks: BENCHMARKS.filter((benchmark) => names.some((name) => isNamed(benchmark, name))) }
+    return { isJson: values.json === true, quick, rounds, plotsDir: values.plots ?? PLOTS_DEFAULT, benchmarks: BENCHMARKS.filter((benchmark) => names.some((name) => isNamed(benchmark, name))) }
   } catch (error) {
     return `${error instanceof Error ? error.message : String(error)}\n\n${HELP}`
   }

@@ -8,7 +8,7 @@ import type { Scope } from './scope.ts'
 /** `wrk`: the load generator's Debian package. `peers`: binaries of workerd and uWebSockets.js for this platform. `linux`: /proc. */
 export type Need = 'wrk' | 'peers' | 'linux'
 
-export type Unit = 'x' | 'us' | 'ms' | 's' | 'MiB' | 'KiB' | 'errors'
+export type Unit = 'x' | 'us' | 'ms' | 's' | 'MiB' | 'KiB' | 'errors' | 'points'
 
 export interface Bar {
   readonly relation: 'at least' | 'at most'
@@ -42,6 +42,8 @@ export interface BenchmarkContext {
   readonly scope: Scope
   /** The system under test; tests of the harness put a stub here. */
   readonly startOutpost: StartOutpost
+  /** Keeps a picture of results, SVG. Not called in a quick run. */
+  plot(name: string, svg: string): void
   /** One line about what is going on, for a person who waits. */
   progress(line: string): void
 }

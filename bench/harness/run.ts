@@ -11,6 +11,7 @@ export interface RunOptions {
   readonly quick: boolean
   readonly startOutpost: StartOutpost
   readonly progress: (line: string) => void
+  readonly plot: (name: string, svg: string) => void
   /** Told of the scope of the benchmark that runs, so that an interrupted process can clean up. */
   readonly scopeChanged: (scope: Scope) => void
 }
@@ -43,6 +44,7 @@ async function runOne(benchmark: Benchmark, options: RunOptions): Promise<{ read
     quick: options.quick,
     scope,
     startOutpost: options.startOutpost,
+    plot: options.plot,
     progress: (line) => options.progress(`${benchmark.name}: ${line}`),
   }
   try {

@@ -5,7 +5,7 @@ import { missingFor, runAll, type RunResult } from '../../bench/harness/run.ts'
 import { startOutpost, type StartOutpost } from '../../bench/servers/outpost.ts'
 
 export function quickly(benchmark: Benchmark, start: StartOutpost = startOutpost): Promise<RunResult> {
-  return runAll([benchmark], { rounds: 1, quick: true, startOutpost: start, progress: (line) => t.comment(line), scopeChanged: () => undefined })
+  return runAll([benchmark], { rounds: 1, quick: true, startOutpost: start, progress: (line) => t.comment(line), plot: () => undefined, scopeChanged: () => undefined })
 }
 
 export function whySkip(benchmark: Benchmark): string | false {

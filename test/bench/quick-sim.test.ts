@@ -1,0 +1,6 @@
+import { simCold } from '../../bench/sim/cold-share.ts'
+import { simHotSet } from '../../bench/sim/hot-set.ts'
+import { simProbe } from '../../bench/sim/probe.ts'
+import { testEach } from './quick.ts'
+
+testEach([simHotSet, simProbe, simCold])
