@@ -3,9 +3,9 @@
  * image in memory, or forwarded to one that has to load it first. The same forwarded calls are given to the nodes of a
  * region by the ring and, for comparison, to any node at random.
  */
-import { newRing, ownerOf } from './nodes.ts'
 import { atMost, type Benchmark } from '../harness/benchmark.ts'
 import { at } from '../harness/stats.ts'
+import { firstRing, Ring, ringKey } from '../../shared/place/ring.ts'
 import { seededRandom } from '../../shared/random.ts'
 import { HotSetPolicy, LruPolicy, PULL_MS } from './policies.ts'
 import { toSvg } from './plot.ts'
@@ -37,7 +37,7 @@ export const simCold: Benchmark = {
     const random = seededRandom(SEED)
     const bytesOf = (index: number): number => traffic.bytes[index] ?? 0
     const pops = Array.from({ length: world.pops }, (_, pop) => ({ arrivals: traffic.pop(pop), cache: new HotSetPolicy({ budgetBytes: POP_IMAGES_BYTES, bytesOf }) }))
-    const ring = newRing(NODES_PER_REGION)
+    const ownerOf = nodeOfFunction(world.functions)
     const nodes = (): LruPolicy[][] => Array.from({ length: world.regions }, () => Array.from({ length: NODES_PER_REGION }, () => new LruPolicy({ budgetBytes: NODE_IMAGES_BYTES, bytesOf })))
     const byRing = nodes()
     const atRandom = nodes()
@@ -51,7 +51,7 @@ export const simCold: Benchmark = {
           if (cache.arrive(atMs, index)) return
           minute.forwarded++
           // Order within a tick is by POP; an image that is loaded counts as there from then on.
-          if (!at(at(byRing, arrivals.region), ownerOf(ring, index)).arrive(atMs + 2 * PULL_MS, index)) minute.coldByRing++
+          if (!at(at(byRing, arrivals.region), ownerOf(index)).arrive(atMs + 2 * PULL_MS, index)) minute.coldByRing++
           if (!at(at(atRandom, arrivals.region), random.below(NODES_PER_REGION)).arrive(atMs + 2 * PULL_MS, index)) minute.coldAtRandom++
         })
         cache.tick(untilMs)
@@ -79,4 +79,15 @@ export const simCold: Benchmark = {
       note: 'synthetic traffic',
     }])
   },
+}
+
+/** Which node of a region the ring gives a function to; asked for once. */
+function nodeOfFunction(functions: number): (index: number) => number {
+  const ids = Array.from({ length: NODES_PER_REGION }, (_, node) => `node-${node}`)
+  const ring = new Ring(firstRing(ids.map((id) => ({ id, weight: 1 }))))
+  const known = new Int8Array(functions).fill(-1)
+  return (index) => {
+    if (known[index] === -1) known[index] = ids.indexOf(ring.owners(ringKey('account', `function-${index}`), 'pool')[0] ?? '')
+    return known[index] ?? 0
+  }
 }

@@ -1,5 +1,5 @@
 /** How often random probing finds a ready sandbox, against the formula 1-(1-p)^k. */
-import { probe } from '../../shared/place/probe.ts'
+import { ProbeSearch } from '../../shared/place/probe.ts'
 import { type Random, seededRandom } from '../../shared/random.ts'
 import { atMost, type Benchmark } from '../harness/benchmark.ts'
 import { toSvg } from './plot.ts'
@@ -46,8 +46,11 @@ function hitRate(part: number, questions: number, trials: number, random: Random
   let hits = 0
   for (let trial = 0; trial < trials; trial++) {
     const having = new Set(sample(Math.round(part * MANAGERS), random))
-    const result = probe(weights, { tryReserve: (index) => having.has(index) }, { probes: questions - 1, random })
-    if (result.kind === 'reserved' || (result.kind === 'final' && having.has(result.index))) hits++
+    const search = new ProbeSearch({ weights, budget: { probes: questions - 1, timeMs: 1_000 }, finalTimeoutMs: 1_000, deadlineMs: 10_000, random })
+    let step = search.start(0)
+    // The last request would make one: that it had none is a miss all the same.
+    while (step.kind === 'ask' && !having.has(step.index) && !step.final) step = search.answered(step.attempt, 'none', 0) ?? step
+    if (step.kind === 'ask' && having.has(step.index)) hits++
   }
   return hits / trials
 }

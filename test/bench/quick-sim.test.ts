@@ -1,6 +1,7 @@
 import { simCold } from '../../bench/sim/cold-share.ts'
 import { simHotSet } from '../../bench/sim/hot-set.ts'
 import { simProbe } from '../../bench/sim/probe.ts'
+import { simRing } from '../../bench/sim/ring-load.ts'
 import { testEach } from './quick.ts'
 
-testEach([simHotSet, simProbe, simCold])
+testEach([simHotSet, simProbe, simRing, simCold])
