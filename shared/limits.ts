@@ -147,6 +147,8 @@ export const LINK_RESERVATION_ID_MAX_CHARS = 128
 export const LINK_MEMBER_ID_MAX_CHARS = 128
 /** Members that one invocation names as predecessors: those of three older rings with four managers a key each, and some. */
 export const LINK_PREDECESSORS_MAX = 16
+/** Images that one member tells another one of: more than fit in the memory of most. */
+export const HOT_LIST_MAX = 10_000
 /** Links to other members of a group that one member keeps: each is a socket and a few KiB. Those beyond it are linked up when they are wanted. */
 export const PEER_LINKS_MAX = 128
 /** Links that a region accepts, and those of them that have not yet said who they are. */

@@ -13,7 +13,7 @@ import type { Members, Membership, Watch } from '../coordination/types.ts'
 import type { Log } from '../log.ts'
 import { readMember } from './member-info.ts'
 import type { PeerSet } from './peer-set.ts'
-import type { PeerInfo } from './types.ts'
+import type { PeerInfo, PeerMember } from './types.ts'
 
 export interface PeerGroupOptions {
   readonly members: Members
@@ -21,6 +21,8 @@ export interface PeerGroupOptions {
   readonly info: PeerInfo
   /** A name that nobody has had. The first one is that of `peers`. */
   readonly newName: () => string
+  /** All that are alive, this one among them as the group sees it; after `peers` has them. */
+  readonly onMembers?: (members: readonly PeerMember[]) => void
   /** The lease is lost: whatever this member owned it owns no longer. Called before it joins again. */
   readonly onLost: () => void
   /** It has another name now. */
@@ -50,7 +52,9 @@ export class PeerGroup {
     const group = new PeerGroup(options)
     await group.#join(options.peers.self)
     group.#watch = options.members.watch((members) => {
-      options.peers.update(members.flatMap((member) => readMember(member) ?? []))
+      const readable = members.flatMap((member) => readMember(member) ?? [])
+      options.peers.update(readable)
+      options.onMembers?.(readable)
     })
     return group
   }

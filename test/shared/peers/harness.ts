@@ -16,22 +16,30 @@ import { PUBLIC_KEY, TestHandler, testLog, until, type TestLog } from '../link/h
 
 export const PEER_TOKEN = 'a token of members'
 
-export interface TestMember {
+export interface TestPeers {
   readonly peers: PeerSet
-  readonly group: PeerGroup
   readonly handler: TestHandler
   readonly address: string
   readonly logged: TestLog
-  readonly lost: string[]
   /** Ends its links and its listener, as the end of its process would. */
   kill(): void
 }
 
-export async function startMember(t: Test, coordination: MemoryCoordination, name: string, options: { readonly token?: string; readonly info?: Partial<PeerInfo>; readonly linksMax?: number; readonly names?: string[] } = {}): Promise<TestMember> {
+export interface TestMember extends TestPeers {
+  readonly group: PeerGroup
+  readonly lost: string[]
+}
+
+export interface TestPeersOptions {
+  readonly token?: string
+  readonly linksMax?: number
+}
+
+/** The links of one member, without its place in a group. */
+export async function startPeers(t: Test, name: string, options: TestPeersOptions = {}): Promise<TestPeers> {
   const handler = new TestHandler()
   const logged = testLog()
   const token = options.token ?? PEER_TOKEN
-  const names = options.names ?? []
   const peers = new PeerSet({
     self: name, topics: handler.topics, clock: systemClock, log: logged.log,
     makeLink: ({ memberId, info }, self) => new LinkClient({
@@ -45,12 +53,6 @@ export async function startMember(t: Test, coordination: MemoryCoordination, nam
   const [address, stopListening] = await new Promise<[string, () => void]>((resolve, reject) => {
     app.listen('127.0.0.1', 0, (listener) => (listener === false ? reject(new Error('cannot listen')) : resolve([`127.0.0.1:${localPort(listener)}`, () => closeListenSocket(listener)])))
   })
-  const lost: string[] = []
-  const group = await PeerGroup.join({
-    members: await coordination.members('region/test'), peers, clock: systemClock, log: logged.log,
-    info: { address, capacity: 4, fingerprint: null, protocol: LINK_PROTOCOL, state: 'serving', ring: 0, settled: 0, mark: 0, ...options.info },
-    newName: () => names.shift() ?? `${name}.again`, onLost: () => lost.push(peers.self), onRenamed: () => undefined,
-  })
   let alive = true
   const kill = (): void => {
     if (!alive) return
@@ -59,14 +61,28 @@ export async function startMember(t: Test, coordination: MemoryCoordination, nam
     server.close()
     stopListening()
   }
+  t.teardown(kill)
+  return { peers, handler, address, logged, kill }
+}
+
+export async function startMember(t: Test, coordination: MemoryCoordination, name: string, options: TestPeersOptions & { readonly info?: Partial<PeerInfo>; readonly names?: string[] } = {}): Promise<TestMember> {
+  const made = await startPeers(t, name, options)
+  const { peers, logged, address } = made
+  const names = options.names ?? []
+  const lost: string[] = []
+  const group = await PeerGroup.join({
+    members: await coordination.members('region/test'), peers, clock: systemClock, log: logged.log,
+    info: { address, capacity: 4, fingerprint: null, protocol: LINK_PROTOCOL, state: 'serving', ring: 0, settled: 0, mark: 0, ...options.info },
+    newName: () => names.shift() ?? `${name}.again`, onLost: () => lost.push(peers.self), onRenamed: () => undefined,
+  })
   t.teardown(async () => {
-    kill()
+    made.kill()
     await group.leave()
   })
-  return { peers, group, handler, address, logged, lost, kill }
+  return { ...made, group, lost }
 }
 
 /** Until each has a link to every other one. */
-export async function untilLinked(...members: readonly TestMember[]): Promise<void> {
+export async function untilLinked(...members: readonly TestPeers[]): Promise<void> {
   await until(() => members.every(({ peers }) => members.every((other) => other.peers.self === peers.self || peers.reachable(other.peers.self))), 'all linked up')
 }
