@@ -14,7 +14,7 @@ import { FORWARD_REASONS, place, type ForwardReason, type PlaceDecision, type Pl
 import type { InvocationResult, SandboxHost } from '../shared/worker/types.ts'
 import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
 import { LocalRun, type LocalRunObserver } from './local-run.ts'
-import type { RegionLink } from './region-link.ts'
+import type { OpenOptions, RegionLink } from './region-link.ts'
 import { Relay, type RelayObserver } from './relay.ts'
 import type { Residency } from './residency.ts'
 import type { Versions } from './versions.ts'
@@ -40,6 +40,8 @@ export interface PopDispatcherOptions {
 /** A function at the edge of capacity changes place with every call. */
 const DECISION_LOG_PERIOD_MS = 1_000
 
+const ONCE: OpenOptions = { idempotent: false }
+const IDEMPOTENT: OpenOptions = { idempotent: true }
 const DONE: Answer = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
 
 export class PopDispatcher implements Dispatcher {
@@ -149,7 +151,7 @@ export class PopDispatcher implements Dispatcher {
         this.#over(entry, result)
       },
     }
-    return new Relay(this.#options.link, call, sink, reason, this.#options.clock.nowMs(), observer)
+    return new Relay(this.#options.link, call, sink, reason, this.#options.clock.nowMs(), observer, entry.traits.idempotent ? IDEMPOTENT : ONCE)
   }
 
   /** D1. */

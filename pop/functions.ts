@@ -10,7 +10,7 @@ import type { Placement } from '../shared/http/types.ts'
 import { START_KINDS, type StartKind } from '../shared/outcome.ts'
 import type { HotEntry, HotSet } from '../shared/place/hot-set.ts'
 import { QuantileEstimate, type PlaceDecision } from '../shared/place/place.ts'
-import type { BuildSpec } from '../shared/worker/types.ts'
+import { DEFAULT_FUNCTION_TRAITS, type BuildSpec, type FunctionTraits } from '../shared/worker/types.ts'
 
 export interface AccountEntry {
   readonly account: string
@@ -69,6 +69,8 @@ export class FunctionEntry {
   /** Builds whose images are here, or on their way; their bytes are the hot entry's. */
   readonly resident = new Map<BuildKey, { readonly build: BuildSpec; readonly bytes: number }>()
   readonly counts: Counts = { arrivals: 0, local: 0, forwarded: 0, failed: 0, cpuUs: 0 }
+  /** As its newest description says; until there is one, what every function is. */
+  traits: FunctionTraits = DEFAULT_FUNCTION_TRAITS
   /** The latest change that was heard of: a description from before it says nothing. */
   changedAtSeq = 0
   /** For the log: only changes are told, and not more than one a second. */

@@ -1,12 +1,12 @@
 /**
- * A point of presence: a front door, sandboxes, a cache of images, and a link to a region.
+ * A point of presence: a front door, sandboxes, a cache of images, and links to regions.
  *
  *   front door -> PopDispatcher -> place() -> SandboxHost          (hot, complete, room)
  *                                          -> Relay -> region     (all else)
  *   arrivals -> HotSet -> Residency -> ImageCache -> SandboxHost   (in the background)
  *   region -> Versions                                            (pushed)
  *
- * Host, disk and link are made by the caller, who decides about processes, folders and addresses; the POP starts and
+ * Host, disk and links are made by the caller, who decides about processes, folders and addresses; the POP starts and
  * stops them.
  */
 import { Registry } from 'prom-client'
@@ -14,7 +14,6 @@ import type { Clock } from '../shared/clock.ts'
 import { FrontDoor, type FrontDoorOptions } from '../shared/http/front-door.ts'
 import type { Dispatcher } from '../shared/http/types.ts'
 import { MIB } from '../shared/limits.ts'
-import type { FunctionRef } from '../shared/link/types.ts'
 import type { Log } from '../shared/log.ts'
 import { HotSet } from '../shared/place/hot-set.ts'
 import { DEFAULT_PLACE_POLICY, type PlacePolicy } from '../shared/place/place.ts'
@@ -25,24 +24,20 @@ import { PopDispatcher } from './dispatcher.ts'
 import { FunctionTable } from './functions.ts'
 import { ImageCache, type ImageDisk } from './image-cache.ts'
 import { registerPopMetrics } from './metrics.ts'
-import type { RegionLink } from './region-link.ts'
+import type { OwnedLink } from './region-link.ts'
+import { RegionSet, type RegionSetOptions } from './region-set.ts'
 import { Reporter } from './reporter.ts'
 import { imageRates, Residency } from './residency.ts'
 import { DEFAULT_STALE_MAX_MS, Versions } from './versions.ts'
-
-/** The link as the POP's owner of it: LinkClient has this too. */
-export interface OwnedLink extends RegionLink {
-  start(): void
-  drain(timeoutMs: number): Promise<void>
-  close(): void
-}
 
 export interface PopOptions {
   readonly host: SandboxHost
   readonly disk: ImageDisk
   readonly keys: PopKeys
-  /** Given what the POP holds, which the link asks for at each connect. */
-  readonly link: (holds: () => readonly FunctionRef[]) => OwnedLink
+  /** The link to each region, by its place in `regions`. */
+  readonly connect: RegionSetOptions['connect']
+  /** Names of the regions, for logs and metrics, in order of preference. */
+  readonly regions: readonly string[]
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -94,7 +89,7 @@ export class Pop {
     this.#log = log
     this.hotSet = new HotSet({ clock, budgetBytes: options.hotSetBytes ?? 128 * MIB, sharedBytes: () => this.images.sharedBytes, admitCount: options.admitCount ?? 3 })
     const table = new FunctionTable({ hotSet: this.hotSet })
-    const link = options.link(() => this.#versions.holds())
+    const link = new RegionSet({ names: options.regions, connect: options.connect, holds: () => this.#versions.holds(), clock, log })
     this.#link = link
     this.images = new ImageCache({ host, disk, link, keys: options.keys, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 4096 * MIB, rates: () => imageRates(this.hotSet, table) })
     this.#residency = new Residency({ hotSet: this.hotSet, table, images: this.images, clock, log })

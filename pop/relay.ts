@@ -4,14 +4,14 @@
  *
  * R1: the sink hears exactly one of `end` and `fail`, last.
  * R2: what the link says about an error decides what the client is told: ERR_REGION_UNREACHABLE only if the function
- *     has certainly not run, ERR_REGION_LOST if it may have. Nothing is sent twice.
+ *     has certainly not run, ERR_REGION_LOST if it may have. Whether it is tried at another region is the link's matter.
  */
 import { CodedError, type CodedErrorData } from '../shared/errors.ts'
 import type { Answer, AnswerSink, InvokeCall, Placement } from '../shared/http/types.ts'
-import type { LinkStream, LinkStreamSink } from '../shared/link/types.ts'
+import type { LinkStreamSink } from '../shared/link/types.ts'
 import type { StartKind } from '../shared/outcome.ts'
 import type { InvocationResult } from '../shared/worker/types.ts'
-import type { RegionLink } from './region-link.ts'
+import type { OpenOptions, RegionLink, RegionStream } from './region-link.ts'
 
 /** What the relay tells of a run's life. */
 export interface RelayObserver {
@@ -25,12 +25,12 @@ export class Relay implements LinkStreamSink, Answer {
   readonly #sink: AnswerSink
   readonly #observer: RelayObserver
   readonly #reason: string
-  readonly #stream: LinkStream
+  readonly #stream: RegionStream
   #placement: Placement
   #over = false
 
   /** `reason`: why it is forwarded. `nowMs`: of the clock that the call's deadline is on. */
-  constructor(link: RegionLink, call: InvokeCall, sink: AnswerSink, reason: string, nowMs: number, observer: RelayObserver) {
+  constructor(link: RegionLink, call: InvokeCall, sink: AnswerSink, reason: string, nowMs: number, observer: RelayObserver, options: OpenOptions) {
     this.#sink = sink
     this.#observer = observer
     this.#reason = reason
@@ -55,7 +55,7 @@ export class Relay implements LinkStreamSink, Answer {
       session: null,
       ring: null,
       reservation: null,
-    }, this)
+    }, this, options)
   }
 
   // What the front door tells the run.
@@ -83,7 +83,7 @@ export class Relay implements LinkStreamSink, Answer {
   }
 
   head(status: number, headers: string, startKind: StartKind | null, version: string | null, body: Uint8Array | null, last: boolean): void {
-    this.#placement = { place: 'region', reason: this.#reason, version, startKind, stale: false }
+    this.#placement = { place: 'region', reason: this.#reason, version, startKind, stale: false, ...this.#attempts() }
     this.#sink.head(status, headers, this.#placement, body, last)
   }
 
@@ -108,7 +108,13 @@ export class Relay implements LinkStreamSink, Answer {
   }
 
   error(error: CodedErrorData): void {
-    if (this.#settle(null)) this.#sink.fail(CodedError.fromData(error), this.#placement)
+    if (this.#settle(null)) this.#sink.fail(CodedError.fromData(error), { ...this.#placement, ...this.#attempts() })
+  }
+
+  /** Absent for one, so that placements of most calls are alike. */
+  #attempts(): { readonly attempts?: number } {
+    const attempts = this.#stream.attempts ?? 1
+    return attempts > 1 ? { attempts } : {}
   }
 
   /** R1. */

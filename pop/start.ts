@@ -40,7 +40,8 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
   })
   const pop = new Pop({
     host, disk, keys, clock, random: systemRandom, log,
-    link: (holds) => new LinkClient({ url: linkUrl(config.regionUrl), token: config.token, popId: `${hostname()}-${config.port}`, publicKey: keys.publicKey, clock, random: systemRandom, log, holds }),
+    regions: config.regionUrls.map((url) => new URL(url).host),
+    connect: (index, { holds, onRtt }) => new LinkClient({ url: linkUrl(config.regionUrls[index] ?? ''), token: config.token, popId: `${hostname()}-${config.port}`, publicKey: keys.publicKey, clock, random: systemRandom, log, holds, onRtt }),
     http: { mode: config.dev ? 'dev' : 'production', host: config.host, port: config.port, adminPort: config.adminPort },
     wrapDispatcher: (inner) => logLines.atPop(inner),
     accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,

@@ -147,6 +147,7 @@ export class Versions {
       return { weight, known }
     })
     entry.resolutions.set(qualifier ?? '', { seq: description.seq, routes })
+    entry.traits = routes[0]?.known.build.traits ?? entry.traits
     for (const { known } of routes) this.#options.onResolved(entry, known)
   }
 

@@ -280,9 +280,9 @@ function readVersion(reader: FunctionReader, version: string): VersionRecord | n
   return version === LATEST ? (reader.function()?.latest ?? null) : reader.version(version)
 }
 
-/** Everything a sandbox host is told besides the version's label goes into the key, so a key stands for one behaviour. */
-function buildKey(account: string, functionName: string, imageIds: readonly ImageId[], handlerKind: string, { limits, secretsId }: FunctionSettings): BuildKey {
-  const buildId = digestOf([imageIds.at(-1), handlerKind, sortedEntries(limits), secretsId]).slice(0, 32)
+/** Everything a sandbox host or a POP is told besides the version's label goes into the key, so a key stands for one behaviour. */
+function buildKey(account: string, functionName: string, imageIds: readonly ImageId[], handlerKind: string, { limits, traits, secretsId }: FunctionSettings): BuildKey {
+  const buildId = digestOf([imageIds.at(-1), handlerKind, sortedEntries(limits), sortedEntries(traits), secretsId]).slice(0, 32)
   return `${account}/${functionName}@${buildId}` as BuildKey
 }
 

@@ -251,9 +251,10 @@ export class Region implements Dispatcher {
       if (builds >= LINK_BUILDS_PER_ANSWER) break
       answered += 1
       const live = this.#deps.registry.liveBuilds(account, functionName)
-      if (live.keys.length === 0 || !this.#grants.allows(popId, account, functionName)) continue
+      // Said in so many words: that a function is not listed may also mean that this region has not heard of it yet.
+      if (!this.#grants.allows(popId, account, functionName)) known.push({ account, functionName, seq, builds: [] })
+      else if (live.keys.length > 0) known.push({ account, functionName, seq: live.seq, builds: live.keys })
       builds += live.keys.length
-      known.push({ account, functionName, seq: live.seq, builds: live.keys })
     }
     return { seq, functions: known, answered }
   }

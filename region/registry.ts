@@ -282,6 +282,7 @@ export class Registry {
       functionName,
       version: version.version,
       limits: version.settings.limits,
+      traits: version.settings.traits,
       secrets: this.secretsOf(account, functionName, version.settings.secretsId),
     }
   }

@@ -5,6 +5,7 @@
  */
 import { z } from 'zod'
 import { CodedError } from './errors.ts'
+import { REGIONS_MAX } from './limits.ts'
 
 /** Where one value may come from. */
 interface Source {
@@ -21,6 +22,9 @@ const names = z
 const addresses = z
   .preprocess((value) => (typeof value === 'string' ? value.split(',').filter((part) => part !== '') : value), z.array(z.string().regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'an address is like 10.0.0.5:8080')).max(1000))
   .default([])
+
+const regionUrls = z
+  .preprocess((value) => (typeof value === 'string' ? value.split(',').filter((part) => part !== '') : value), z.array(z.url({ protocol: /^https?$/ })).min(1).max(REGIONS_MAX).refine((urls) => new Set(urls).size === urls.length, 'a region is named twice'))
 
 export const regionSchema = z.strictObject({
   /** Port of API, web endpoints and POP links; 0 takes a free one. */
@@ -76,8 +80,8 @@ export const popSchema = z.strictObject({
   /** Where images are kept over a restart; null: in memory only. */
   dataDir: z.string().min(1).nullable().default(null).register(sources, { option: '--data', env: 'OUTPOST_POP_DATA' }),
   adminPort: port.nullable().default(null).register(sources, { option: '--admin-port', env: 'OUTPOST_POP_ADMIN_PORT' }),
-  /** The region's address, http or https. */
-  regionUrl: z.url({ protocol: /^https?$/ }).register(sources, { option: '--region', env: 'OUTPOST_POP_REGION' }),
+  /** Addresses of the regions, http or https; they share one registry. What nothing else decides goes to the first. By environment separated by commas. */
+  regionUrls: regionUrls.register(sources, { option: '--region', env: 'OUTPOST_POP_REGION' }),
   token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
   memoryMib: z.int().min(64).max(1_048_576).default(512).register(sources, { option: '--memory', env: 'OUTPOST_POP_MEMORY_MIB' }),
   workers: z.int().min(1).max(256).nullable().default(null).register(sources, { option: '--workers', env: 'OUTPOST_POP_WORKERS' }),

@@ -88,6 +88,8 @@ export const ERRORS = {
   // POP, region and the link between them.
   ERR_REGION_UNREACHABLE: { status: 502, fault: 'platform', ran: 'no', message: 'No region can be reached and %s is not hot here' },
   ERR_REGION_LOST: { status: 502, fault: 'platform', ran: 'maybe', message: 'The region went away during the invocation' },
+  ERR_REGION_BEHIND: { status: 503, fault: 'platform', ran: 'no', message: 'No region in reach has the current version of %s yet' },
+  ERR_REGION_BODY: { status: 502, fault: 'platform', ran: 'maybe', message: 'The region went away after %s bytes of the request body were sent to it, too many to keep for another one' },
   ERR_REGION_TIMEOUT: { status: 504, fault: 'platform', ran: 'maybe', message: 'The region gave no answer within %s ms' },
   ERR_LINK_PROTOCOL: { status: 502, fault: 'platform', ran: 'maybe', message: 'The peer broke the link protocol: %s' },
   ERR_LINK_IDENTITY: { status: 403, fault: 'client', ran: 'no', message: 'The peer may not use this link: %s' },

@@ -99,6 +99,10 @@ export const LINK_STREAMS_MAX = 4096
 export const LINK_CREDIT_BYTES = 256 * KIB
 /** The same for an answer that is known to be large, a pull of blocks or of manifests: what 1 Gbit/s brings in 67 ms, so an image comes in one round trip. The receiver keeps up with it by design; the sender reads only what its socket takes. */
 export const LINK_BULK_CREDIT_BYTES = 8 * MIB
+/** Regions of one POP: each has a link of its own and a number for every function that is known. */
+export const REGIONS_MAX = 16
+/** What a POP keeps of the body of a forwarded request, to send it to another region if the first one fails before it starts. The front door has counted it (BODIES_BUFFERED_MAX_BYTES). */
+export const FAILOVER_BODY_MAX_BYTES = 1 * MIB
 /** Payload of one data frame. Larger ones would hold up the small frames of other streams. */
 export const LINK_DATA_MAX_BYTES = 64 * KIB
 /** Any frame, encoded. An open or head frame holds at most REQUEST_HEADERS_MAX_BYTES of headers, a URL and 64 KiB of body. */

@@ -4,7 +4,7 @@
  */
 import type { BuildKey, ImageId } from '../brand.ts'
 import type { FunctionLimits } from '../limits.ts'
-import type { HandlerKind } from '../worker/types.ts'
+import type { FunctionTraits, HandlerKind } from '../worker/types.ts'
 
 /** Uploaded code: the zip as it came and the one ES module made from it; both are kept by content. */
 export interface CodeRecord {
@@ -52,6 +52,7 @@ export interface FunctionSettings {
   readonly role: string | null
   readonly architectures: readonly string[]
   readonly limits: FunctionLimits
+  readonly traits: FunctionTraits
   readonly vars: Readonly<Record<string, string>>
   readonly secretNames: readonly string[]
   /** Names the values in the registry's table of secrets; new with every change of them. Null: no secrets. */

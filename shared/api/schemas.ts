@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import { CodedError } from '../errors.ts'
+import { LATENCY_SENSITIVITIES } from '../worker/types.ts'
 import { FUNCTION_LIMIT_MAX, FUNCTION_SECRETS_MAX_BYTES, FUNCTION_VARS_MAX_BYTES, ROUTES_PER_FUNCTION_MAX, TAGS_PER_FUNCTION_MAX, ZIP_MAX_BYTES } from '../limits.ts'
 
 /** Length of ZIP_MAX_BYTES in base64. */
@@ -32,6 +33,10 @@ const outpost = z.strictObject({
     SubrequestMax: z.int().min(0).max(FUNCTION_LIMIT_MAX.subrequestMax).optional(),
   }).optional(),
   Routes: z.array(z.string().min(1).max(256)).max(ROUTES_PER_FUNCTION_MAX).optional(),
+  /** One request may run the function more than once: a region that fails in the middle is replaced by another. */
+  Idempotent: z.boolean().optional(),
+  /** What a place near its users is worth to it. */
+  LatencySensitivity: z.enum(LATENCY_SENSITIVITIES).optional(),
 })
 
 const absent = (what: string) => z.unknown().refine((value) => !names(value), `${what} is not supported here`).optional()

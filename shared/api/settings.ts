@@ -1,6 +1,7 @@
 /** From a client's body to settings, over those that are there. Pure. */
 import { CodedError } from '../errors.ts'
 import { DEFAULT_FUNCTION_LIMITS } from '../limits.ts'
+import { DEFAULT_FUNCTION_TRAITS } from '../worker/types.ts'
 import type { FunctionSettings } from './records.ts'
 import type { OutpostBody, SettingsBody } from './schemas.ts'
 
@@ -15,6 +16,7 @@ export const DEFAULT_SETTINGS: FunctionSettings = {
   role: null,
   architectures: ['x86_64'],
   limits: { ...DEFAULT_FUNCTION_LIMITS, wallMs: TIMEOUT_DEFAULT_MS },
+  traits: DEFAULT_FUNCTION_TRAITS,
   vars: {},
   secretNames: [],
   secretsId: null,
@@ -39,6 +41,10 @@ export function mergeSettings(base: FunctionSettings, body: SettingsBody, archit
       responseMaxBytes: limits.ResponseMaxBytes ?? base.limits.responseMaxBytes,
       logMaxBytes: limits.LogMaxBytes ?? base.limits.logMaxBytes,
       subrequestMax: limits.SubrequestMax ?? base.limits.subrequestMax,
+    },
+    traits: {
+      idempotent: outpost.Idempotent ?? base.traits.idempotent,
+      latencySensitivity: outpost.LatencySensitivity ?? base.traits.latencySensitivity,
     },
     vars: body.Environment === undefined || body.Environment === null ? base.vars : (body.Environment.Variables ?? {}),
     secretNames: base.secretNames,

@@ -31,6 +31,8 @@ export function configurationView(context: ViewContext, version: VersionRecord, 
       SecretNames: settings.secretNames,
       Prime: settings.prime,
       Routes: settings.routes,
+      Idempotent: settings.traits.idempotent,
+      LatencySensitivity: settings.traits.latencySensitivity,
     },
   }
 }

@@ -7,6 +7,7 @@ import { SignatureV4 } from '@smithy/signature-v4'
 import { fetch } from 'undici'
 import { z } from 'zod'
 import { CodedError } from '../errors.ts'
+import type { LatencySensitivity } from '../worker/types.ts'
 import type { CliContext } from './context.ts'
 import { RemoteError } from './output.ts'
 
@@ -53,6 +54,8 @@ export interface OutpostMembers {
   readonly Prime?: readonly string[] | false
   readonly Limits?: Readonly<{ CpuMs?: number; SubrequestMax?: number }>
   readonly Routes?: readonly string[]
+  readonly Idempotent?: boolean
+  readonly LatencySensitivity?: LatencySensitivity
 }
 
 export interface ConfigurationMembers {

@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
 import { CodedError } from '../errors.ts'
+import { LATENCY_SENSITIVITIES } from '../worker/types.ts'
 import type { ConfigurationMembers } from './api-client.ts'
 
 /** What has to be said where routes are given. */
@@ -43,6 +44,9 @@ const outpostSchema = z.strictObject({
   memory_mib: z.int().positive().optional(),
   prime: z.union([z.literal(false), z.array(z.string())]).optional(),
   routes: z.array(routePattern).optional(),
+  /** One request may run it more than once. */
+  idempotent: z.boolean().optional(),
+  latency_sensitivity: z.enum(LATENCY_SENSITIVITIES).optional(),
 })
 
 const wranglerSchema = z.looseObject({
@@ -74,6 +78,8 @@ function readOutpost(dir: string): ProjectConfig | null {
       ...limits(config.limits),
       ...(config.prime === undefined ? {} : { Prime: config.prime }),
       ...(config.routes === undefined ? {} : { Routes: config.routes }),
+      ...(config.idempotent === undefined ? {} : { Idempotent: config.idempotent }),
+      ...(config.latency_sensitivity === undefined ? {} : { LatencySensitivity: config.latency_sensitivity }),
     },
   })
 }

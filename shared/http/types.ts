@@ -45,6 +45,8 @@ export interface Placement {
   readonly startKind: StartKind | null
   /** True when the POP is cut off from its region and serves what it has. */
   readonly stale: boolean
+  /** Regions that were asked one after the other; absent for one. */
+  readonly attempts?: number
   /** The function's memory limit, for Lambda's REPORT line; absent or null if it is not known. */
   readonly memoryMib?: number | null
 }

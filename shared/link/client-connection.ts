@@ -57,6 +57,7 @@ export interface ClientConnectionEvents {
   onOpen(regionId: string): void
   onGoaway(drainMs: number, uptimeMs: number): void
   onVersions(event: VersionEvent): void
+  onRtt(rttMs: number): void
   /** The last stream of this connection has ended. */
   onIdle(): void
   onClosed(failure: LinkFailure, uptimeMs: number): void
@@ -85,8 +86,11 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
   #lastHeardAtMs: number
   #lastPingAtMs: number
   #lastSweepAtMs: number
+  #greetedAtMs = 0
   #cancelSweep: (() => void) | null = null
   #rttMs: number | null = null
+  /** When the ping left that was not answered yet; null if all were. */
+  #pingedAtMs: number | null = null
   /** Why the connection ends, once somebody knows better than the socket. */
   #failure: LinkFailure | null = null
 
@@ -123,6 +127,11 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
   /** The last round trip of a ping, ms; null before the first. */
   get rttMs(): number | null {
     return this.#rttMs
+  }
+
+  /** For how long a ping has had no answer; 0 if all were answered. */
+  get unansweredMs(): number {
+    return this.#pingedAtMs === null ? 0 : this.#deps.clock.monotonicMs() - this.#pingedAtMs
   }
 
   /** Opens a stream or says why not; nothing was sent then. */
@@ -206,7 +215,10 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
       ping: (nonce) => writePong(this.#carrier.outbox, nonce),
       pong: (nonce) => {
         const rttMs = this.#deps.clock.monotonicMs() - nonce / 1000
-        if (rttMs >= 0) this.#rttMs = rttMs
+        if (rttMs < 0) return
+        this.#pingedAtMs = null
+        this.#rttMs = rttMs
+        this.#events.onRtt(rttMs)
       },
       version: (versions) => this.#onVersion(versions),
     }
@@ -216,6 +228,8 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     if (this.#state.kind !== 'greeting') throw new MalformedError('welcome out of order')
     const { expects } = this.#deps
     if (expects !== null && regionId !== expects) return this.#destroy('ERR_LINK_IDENTITY', `${regionId} answers where ${expects} should be`)
+    // The handshake is a round trip too; until the first ping it is all that is known.
+    this.#events.onRtt(this.#deps.clock.monotonicMs() - this.#greetedAtMs)
     this.#state = { kind: 'syncing', sinceMs: this.#state.sinceMs, regionId, held: [] }
     this.#sync().catch((error: unknown) => this.onFault(error))
   }
@@ -236,6 +250,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
   #greet(): void {
     if (this.#state.kind !== 'dialling') return
     this.#state = { kind: 'greeting', sinceMs: this.#state.sinceMs }
+    this.#greetedAtMs = this.#deps.clock.monotonicMs()
     writeHello(this.#carrier.outbox, this.#deps.popId, this.#deps.token, this.#deps.publicKey, this.#deps.role)
     this.#carrier.outbox.flush()
   }
@@ -328,6 +343,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     if (nowMs - this.#lastHeardAtMs >= PING_INTERVAL_MS + PONG_TIMEOUT_MS) return this.#destroy('ERR_REGION_LOST', 'nothing heard for too long')
     if (nowMs - this.#lastPingAtMs >= PING_INTERVAL_MS) {
       this.#lastPingAtMs = nowMs
+      this.#pingedAtMs ??= nowMs
       writePing(this.#carrier.outbox, Math.round(nowMs * 1000))
     }
     for (const stream of this.#streams.values()) stream.sweep(nowMs)

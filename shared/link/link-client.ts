@@ -63,6 +63,8 @@ export interface LinkClientDeps {
   readonly streamsMax?: number
   /** Default LINK_BUFFERED_MAX_BYTES. */
   readonly bufferedMaxBytes?: number
+  /** Called with the round trip of the handshake and of each ping. */
+  readonly onRtt?: (rttMs: number) => void
   /** The socket; a test may bring its own. */
   readonly dial?: Dial
 }
@@ -81,6 +83,8 @@ export interface LinkClientStats {
   readonly bufferedBytes: number
   /** The last ping's round trip, null before the first. */
   readonly rttMs: number | null
+  /** For how long the last ping has had no answer; 0 if it has. */
+  readonly unansweredMs: number
 }
 
 type Inner =
@@ -244,6 +248,7 @@ export class LinkClient implements BlockSource {
       streams: connections.reduce((sum, connection) => sum + connection.streamCount, 0),
       bufferedBytes: connections.reduce((sum, connection) => sum + connection.bufferedBytes, 0),
       rttMs: this.#inner.kind === 'open' ? this.#inner.connection.rttMs : null,
+      unansweredMs: this.#inner.kind === 'open' ? this.#inner.connection.unansweredMs : 0,
     }
   }
 
@@ -290,6 +295,7 @@ export class LinkClient implements BlockSource {
         onOpen: (regionId) => this.#onOpen(connection, regionId),
         onGoaway: (drainMs, uptimeMs) => this.#onGoaway(connection, drainMs, uptimeMs),
         onVersions: (event) => this.#onVersions(connection, event),
+        onRtt: (rttMs) => this.#deps.onRtt?.(rttMs),
         onIdle: () => this.#endIdleConnections(),
         onClosed: (failure, uptimeMs) => this.#onClosed(connection, failure, uptimeMs),
       },

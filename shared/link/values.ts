@@ -6,7 +6,7 @@ import { z } from 'zod'
 import type { BuildKey, ImageId } from '../brand.ts'
 import { IMAGE_CHAIN_MAX, LINK_TOPIC_MAX_CHARS, LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX, LINK_KNOWN_IMAGES_MAX, LINK_PEER_BLOCKS_MAX } from '../limits.ts'
 import type { SealedBlockId } from '../store/types.ts'
-import type { BuildSpec } from '../worker/types.ts'
+import { LATENCY_SENSITIVITIES, type BuildSpec } from '../worker/types.ts'
 import { decodeValue, encodeValue, MalformedError } from './codec.ts'
 import type { BlockSelection, FunctionDescription, FunctionRef, ImageChain, ImageRef, PopReport, RegionAdvice, VersionSnapshot } from './types.ts'
 
@@ -28,6 +28,7 @@ const buildSpec: z.ZodType<BuildSpec> = z.looseObject({
   functionName: name,
   version: name,
   limits: z.looseObject({ cpuMs: positive, wallMs: positive, memoryMib: positive, responseMaxBytes: positive, logMaxBytes: count, subrequestMax: count }),
+  traits: z.looseObject({ idempotent: z.boolean(), latencySensitivity: z.enum(LATENCY_SENSITIVITIES) }),
   secrets: z.record(z.string(), z.string()),
 })
 

@@ -11,6 +11,19 @@ import type { Outcome, StartKind } from '../outcome.ts'
 /** What a module exports, found by the builder: `export default { fetch }` or `export const handler`. */
 export type HandlerKind = 'fetch' | 'event'
 
+export const LATENCY_SENSITIVITIES = ['low', 'normal', 'high'] as const
+export type LatencySensitivity = (typeof LATENCY_SENSITIVITIES)[number]
+
+/** What a function's owner says of it for those who decide where it runs. */
+export interface FunctionTraits {
+  /** One request may run it more than once: if a region fails in the middle of a run, another one is asked. */
+  readonly idempotent: boolean
+  /** How much its users gain from an answer out of a near place: what a place there is worth against others'. */
+  readonly latencySensitivity: LatencySensitivity
+}
+
+export const DEFAULT_FUNCTION_TRAITS: FunctionTraits = { idempotent: false, latencySensitivity: 'normal' }
+
 /** A runnable build: everything a host needs to know besides the image's pages. */
 export interface BuildSpec {
   readonly key: BuildKey
@@ -21,6 +34,7 @@ export interface BuildSpec {
   /** The Lambda version label: `$LATEST` or a number as text. */
   readonly version: string
   readonly limits: FunctionLimits
+  readonly traits: FunctionTraits
   /** Secrets by name. They reach the guest only after restore and are never in an image. */
   readonly secrets: Readonly<Record<string, string>>
 }

@@ -1,13 +1,11 @@
-/** Fakes around a POP: a sandbox host, a link to a region, a disk. Each is scripted by the test and records what it was told. */
+/** Fakes around a POP: a sandbox host, a disk, and a link to a region (fake-link.ts). Each is scripted by the test and records what it was told. */
 import type { BuildKey, ImageId } from '../../shared/brand.ts'
 import { ManualClock } from '../../shared/clock.ts'
 import { CodedError, type CodedErrorData } from '../../shared/errors.ts'
-import type { Answer, AnswerSink, ControlCall, ControlReply, InvokeCall, Placement } from '../../shared/http/types.ts'
+import type { Answer, AnswerSink, InvokeCall, Placement } from '../../shared/http/types.ts'
 import { DEFAULT_FUNCTION_LIMITS, type FunctionLimits } from '../../shared/limits.ts'
-import type { LinkState } from '../../shared/link/link-client.ts'
-import type { WantedBlock } from '../../shared/link/blocks.ts'
 import type { CacheEntry } from '../../shared/place/disk-eviction.ts'
-import type { ChainLink, FunctionDescription, FunctionRef, FunctionVersions, ImageChain, ImageRef, LinkStream, LinkStreamSink, OpenFrame, OpenInvocation, PopReport, RegionAdvice, VersionEvent } from '../../shared/link/types.ts'
+import type { ImageRef } from '../../shared/link/types.ts'
 import { createLog, type Log, type LogFields } from '../../shared/log.ts'
 import { PAGE_BYTES, blockIdOf, encodeManifest, imageIdOf, type BlockId, type ImageManifest } from '../../shared/microvm/manifest.ts'
 import { HotSet } from '../../shared/place/hot-set.ts'
@@ -19,14 +17,17 @@ import { ALL_ZEROS, imageObjectId, piecesOf } from '../../shared/store/page-grou
 import { makePopKeys, wrapForPop } from '../../shared/store/pop-keys.ts'
 import { encodeSealedManifest, newDataKey, sealManifest } from '../../shared/store/sealed-manifest.ts'
 import type { SealedBlockId } from '../../shared/store/types.ts'
-import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from '../../shared/worker/types.ts'
+import { DEFAULT_FUNCTION_TRAITS, type BuildSpec, type HostStats, type Invocation, type InvocationInput, type InvocationResult, type InvocationSink, type SandboxHost } from '../../shared/worker/types.ts'
 import { PopDispatcher, type PopDispatcherOptions } from '../../pop/dispatcher.ts'
 import type { StoredImage } from '../../pop/disk-cache.ts'
 import { FunctionTable } from '../../pop/functions.ts'
 import { ImageCache, type ImageDisk } from '../../pop/image-cache.ts'
-import type { OwnedLink } from '../../pop/pop.ts'
+import { RegionSet } from '../../pop/region-set.ts'
 import { imageRates, Residency } from '../../pop/residency.ts'
 import { Versions } from '../../pop/versions.ts'
+import { FakeLink } from './fake-link.ts'
+
+export { FakeLink, FakeStream } from './fake-link.ts'
 
 export const ACCOUNT = '000000000000'
 export const ENGINE = 'engine-1'
@@ -94,7 +95,7 @@ export function sealImage(manifest: ImageManifest, content: readonly Uint8Array[
 export function makeBuild(name: string, image: FakeImage, version = '$LATEST', limits: Partial<FunctionLimits> = {}): BuildSpec {
   return {
     key: `${ACCOUNT}/${name}@${image.imageId.slice(0, 8)}` as BuildKey, imageId: image.imageId, handlerKind: 'fetch', account: ACCOUNT, functionName: name, version,
-    limits: { ...DEFAULT_FUNCTION_LIMITS, ...limits }, secrets: {},
+    limits: { ...DEFAULT_FUNCTION_LIMITS, ...limits }, traits: DEFAULT_FUNCTION_TRAITS, secrets: {},
   }
 }
 
@@ -273,206 +274,6 @@ export class FakeHost implements SandboxHost {
   }
 }
 
-// The link.
-
-export class FakeStream implements LinkStream {
-  readonly frame: OpenInvocation
-  readonly sink: LinkStreamSink
-  readonly written: string[] = []
-  flowing = true
-  writeEnds = 0
-  resumes = 0
-  cancels = 0
-
-  constructor(frame: OpenInvocation, sink: LinkStreamSink) {
-    this.frame = frame
-    this.sink = sink
-  }
-
-  write(chunk: Uint8Array): boolean {
-    this.written.push(Buffer.from(chunk).toString())
-    return this.flowing
-  }
-
-  writeEnd(): void {
-    this.writeEnds++
-  }
-
-  resume(): void {
-    this.resumes++
-  }
-
-  cancel(): void {
-    this.cancels++
-  }
-
-  reply(body: string, version = '1', result: InvocationResult = { ...OK, startKind: 'cold' }): void {
-    this.sink.started()
-    this.sink.head(200, 'content-type\ntext/plain', result.startKind, version, Buffer.from(body), true)
-    this.sink.bodyEnd()
-    this.sink.end(result, version)
-  }
-}
-
-export class FakeLink implements OwnedLink {
-  state: LinkState = { kind: 'idle' }
-  readonly streams: FakeStream[] = []
-  readonly controls: ControlCall[] = []
-  readonly reports: PopReport[] = []
-  readonly images = new Map<ImageId, FakeImage>()
-  /** By `name` or `name:qualifier`. */
-  readonly descriptions = new Map<string, FunctionDescription>()
-  readonly asked: string[] = []
-  readonly blocksAsked: SealedBlockId[] = []
-  chainsAsked = 0
-  blockRequests = 0
-  /** Functions whose images are refused. */
-  readonly refused = new Set<string>()
-  /** Images that the last question said are known. */
-  known: readonly ImageId[] = []
-  /** State of functions as `snapshot` answers it. */
-  snapshotAnswer: readonly FunctionVersions[] = []
-  /** Makes every question fail. */
-  failure: CodedError | null = null
-  advice: RegionAdvice = { pull: [] }
-  /** Questions wait until the test lets them go. */
-  held: (() => void)[] | null = null
-  onOpen: (stream: FakeStream) => void = (stream) => queueMicrotask(() => stream.reply('region'))
-  onControl: (call: ControlCall) => Promise<ControlReply> = () => Promise.resolve({ status: 200, headers: '', body: Buffer.from('control') })
-  readonly #stateListeners = new Set<(state: LinkState) => void>()
-  readonly #versionListeners = new Set<(event: VersionEvent) => void>()
-
-  // What the test does.
-
-  connect(snapshot: readonly FunctionVersions[] = [], seq = 0): void {
-    this.push({ kind: 'snapshot', seq, functions: snapshot })
-    this.#move({ kind: 'open', sinceMs: 0, regionId: 'region-1' })
-  }
-
-  disconnect(): void {
-    this.#move({ kind: 'backoff', sinceMs: 0, untilMs: 0, failures: 1, code: 'ERR_REGION_UNREACHABLE', reason: 'test' })
-  }
-
-  push(event: VersionEvent): void {
-    for (const listener of this.#versionListeners) listener(event)
-  }
-
-  /** The region has this function now, with its image. */
-  deploy(build: BuildSpec, images: readonly FakeImage[], seq = 1, qualifier: string | null = null): void {
-    this.descriptions.set(qualifier === null ? build.functionName : `${build.functionName}:${qualifier}`, { seq, routes: [{ weight: 1, build }] })
-    for (const image of images) this.images.set(image.imageId, image)
-  }
-
-  release(): void {
-    const held = this.held ?? []
-    this.held = null
-    for (const go of held) go()
-  }
-
-  // What the POP does.
-
-  start(): void {
-    if (this.state.kind === 'idle') this.#move({ kind: 'connecting', sinceMs: 0, failures: 0 })
-  }
-
-  onState(listener: (state: LinkState) => void): () => void {
-    this.#stateListeners.add(listener)
-    return () => this.#stateListeners.delete(listener)
-  }
-
-  onVersions(listener: (event: VersionEvent) => void): () => void {
-    this.#versionListeners.add(listener)
-    return () => this.#versionListeners.delete(listener)
-  }
-
-  open(frame: OpenFrame, sink: LinkStreamSink): LinkStream {
-    if (frame.kind !== 'invoke') throw new Error('not in these tests')
-    const stream = new FakeStream(frame, sink)
-    if (this.state.kind === 'open') {
-      this.streams.push(stream)
-      this.onOpen(stream)
-    } else {
-      queueMicrotask(() => sink.error({ code: 'ERR_REGION_UNREACHABLE', params: [frame.functionName] }))
-    }
-    return stream
-  }
-
-  control(call: ControlCall): Promise<ControlReply> {
-    this.controls.push(call)
-    return this.onControl(call)
-  }
-
-  async getChain(image: ImageRef, from: ImageId, known: readonly ImageId[]): Promise<ImageChain | null> {
-    this.chainsAsked++
-    this.known = known
-    await this.#question()
-    this.#requireGrant(image)
-    const links: ChainLink[] = []
-    for (let next: ImageId | null = from; next !== null && (next === from || !known.includes(next));) {
-      const found = this.images.get(next)
-      if (found === undefined) break
-      links.push({ imageId: next, ...found.sealed })
-      next = found.manifest.parentId
-    }
-    return links.length === 0 ? null : { links }
-  }
-
-  async getBlocks(image: ImageRef, wanted: readonly WantedBlock[], onBlock: (id: SealedBlockId, block: Uint8Array) => void): Promise<void> {
-    this.blockRequests++
-    this.blocksAsked.push(...wanted.map(({ id }) => id))
-    await this.#question()
-    this.#requireGrant(image)
-    for (const { imageId, number, id } of wanted) {
-      const found = this.images.get(imageId)
-      const block = found?.blocks.get(id)
-      if (found === undefined || block === undefined || [...found.blocks.keys()][number] !== id) throw new CodedError('ERR_STORE_BLOCK', [id, 'missing'])
-      onBlock(id, block)
-    }
-  }
-
-  async describe(_account: string, functionName: string, qualifier: string | null): Promise<FunctionDescription | null> {
-    const name = qualifier === null ? functionName : `${functionName}:${qualifier}`
-    this.asked.push(name)
-    await this.#question()
-    return this.descriptions.get(name) ?? null
-  }
-
-  async snapshot(_functions: readonly FunctionRef[]): Promise<readonly FunctionVersions[]> {
-    await this.#question()
-    return this.snapshotAnswer
-  }
-
-  async report(report: PopReport): Promise<RegionAdvice> {
-    await this.#question()
-    this.reports.push(report)
-    return this.advice
-  }
-
-  drain(): Promise<void> {
-    return Promise.resolve()
-  }
-
-  close(): void {
-    this.#move({ kind: 'closed' })
-  }
-
-  async #question(): Promise<void> {
-    const { held } = this
-    if (held !== null) await new Promise<void>((resolve) => held.push(resolve))
-    if (this.failure !== null) throw this.failure
-    if (this.state.kind === 'backoff') throw new CodedError('ERR_REGION_LOST')
-  }
-
-  #requireGrant({ functionName }: ImageRef): void {
-    if (this.refused.has(functionName)) throw new CodedError('ERR_LINK_IDENTITY', ['not granted'])
-  }
-
-  #move(state: LinkState): void {
-    this.state = state
-    for (const listener of this.#stateListeners) listener(state)
-  }
-}
-
 // The client's end.
 
 export class FakeSink implements AnswerSink {
@@ -537,7 +338,10 @@ export function makeCall(functionName: string, change: Partial<InvokeCall> = {})
 export interface PopHarness {
   readonly clock: ManualClock
   readonly host: FakeHost
+  /** The first of `links`. */
   readonly link: FakeLink
+  readonly links: readonly FakeLink[]
+  readonly regions: RegionSet
   readonly disk: MemoryDisk
   readonly hotSet: HotSet
   readonly table: FunctionTable
@@ -554,6 +358,8 @@ export interface PopHarness {
 }
 
 export interface PopHarnessOptions extends Partial<Pick<PopDispatcherOptions, 'inFlightMax' | 'localInFlightMax' | 'accountInFlightMax'>> {
+  /** Default 1. */
+  readonly regions?: number
   readonly admitCount?: number
   readonly hotSetBytes?: number
   readonly diskBudgetBytes?: number
@@ -570,18 +376,28 @@ export function makePop(options: PopHarnessOptions = {}): PopHarness {
   const logged: PopHarness['logged'] = []
   const log = createLog((level, _component, message, fields) => logged.push({ level, message, fields }))
   const host = new FakeHost()
-  const link = new FakeLink()
+  const links = Array.from({ length: options.regions ?? 1 }, () => new FakeLink())
+  const [link = new FakeLink()] = links
+  const regions: RegionSet = new RegionSet({
+    names: links.map((_, index) => `region-${index + 1}`), holds: () => versions.holds(), clock, log,
+    connect: (index, { holds, onRtt }) => {
+      const made = links[index] ?? link
+      made.holds = holds
+      made.onRtt = onRtt
+      return made
+    },
+  })
   const disk = options.disk ?? new MemoryDisk()
   const hotSet = new HotSet({ clock, budgetBytes: options.hotSetBytes ?? 1_000_000, admitCount: options.admitCount ?? 3 })
   const table = new FunctionTable({ hotSet, ...(options.functionsMax === undefined ? {} : { functionsMax: options.functionsMax }) })
-  const images = new ImageCache({ host, disk: options.cache ?? disk, link, keys: POP_KEYS, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 1_000_000, rates: options.rates ?? (() => imageRates(hotSet, table)) })
+  const images = new ImageCache({ host, disk: options.cache ?? disk, link: regions, keys: POP_KEYS, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 1_000_000, rates: options.rates ?? (() => imageRates(hotSet, table)) })
   const residency = new Residency({ hotSet, table, images, clock, log })
   const versions = new Versions({
-    link, table, clock, random: seededRandom(1), log, staleMaxMs: options.staleMaxMs ?? 3_600_000,
+    link: regions, table, clock, random: seededRandom(1), log, staleMaxMs: options.staleMaxMs ?? 3_600_000,
     onGone: (entry, builds, fate) => residency.gone(entry, builds, fate), onResolved: (entry, known) => residency.resolved(entry, known),
   })
   const dispatcher = new PopDispatcher({
-    host, link, table, versions, hotSet, residency, policy: DEFAULT_PLACE_POLICY, clock, log,
+    host, link: regions, table, versions, hotSet, residency, policy: DEFAULT_PLACE_POLICY, clock, log,
     inFlightMax: options.inFlightMax ?? 100, localInFlightMax: options.localInFlightMax ?? 50, accountInFlightMax: options.accountInFlightMax ?? 80,
   })
   dispatcher.hostIsReady()
@@ -594,5 +410,5 @@ export function makePop(options: PopHarnessOptions = {}): PopHarness {
     await settle()
     return sink
   }
-  return { clock, host, link, disk, hotSet, table, images, versions, residency, dispatcher, logged, log, begin, call }
+  return { clock, host, link, links, regions, disk, hotSet, table, images, versions, residency, dispatcher, logged, log, begin, call }
 }

@@ -18,7 +18,7 @@ function relayed(change: Parameters<typeof makeCall>[1] = {}, state: 'open' | 'd
   const sink = new FakeSink()
   const overs: (InvocationResult | null)[] = []
   const observer: RelayObserver = { onHead() {}, onOver: (result) => overs.push(result) }
-  const relay = new Relay(link, makeCall('hello', change), sink, 'not-hot', 1_700_000_000_000, observer)
+  const relay = new Relay(link, makeCall('hello', change), sink, 'not-hot', 1_700_000_000_000, observer, { idempotent: false })
   return { link, sink, relay, stream: link.streams[0], overs }
 }
 

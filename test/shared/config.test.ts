@@ -6,14 +6,14 @@ function input(more: Partial<ConfigInput> = {}): ConfigInput {
 }
 
 t.test('what must be given and is not names option and variable', async (t) => {
-  t.throws(() => resolveConfig(popSchema, input()), { code: 'ERR_CONFIG', message: 'regionUrl (--region or OUTPOST_POP_REGION): must be given' })
+  t.throws(() => resolveConfig(popSchema, input()), { code: 'ERR_CONFIG', message: 'regionUrls (--region or OUTPOST_POP_REGION): must be given' })
 })
 
 t.test('a value out of bounds names who set it', async (t) => {
   t.throws(() => resolveConfig(regionSchema, input({ env: { OUTPOST_REGION_PORT: '70000' } })), { message: /^port \(--port or OUTPOST_REGION_PORT\): .*set by OUTPOST_REGION_PORT$/ })
   t.throws(() => resolveConfig(regionSchema, input({ env: { OUTPOST_REGION_PORT: 'http' } })), { code: 'ERR_CONFIG' })
   t.throws(() => resolveConfig(regionSchema, input({ file: { name: 'r.json', values: { memoryMib: 1 } } })), { message: /set by "memoryMib" in r\.json$/ })
-  t.throws(() => resolveConfig(popSchema, input({ options: { regionUrl: 'ws://x' } })), { message: /set by --region$/ })
+  t.throws(() => resolveConfig(popSchema, input({ options: { regionUrls: 'ws://x' } })), { message: /set by --region$/ })
 })
 
 t.test('an unknown setting in a file is refused, and so is a file that is no object', async (t) => {

@@ -2,14 +2,14 @@
 import type { Command } from 'commander'
 import { popSchema, resolveConfig } from '../../config.ts'
 import type { CliContext } from '../context.ts'
-import { portNumber, wholeNumber } from '../options.ts'
+import { collect, portNumber, wholeNumber } from '../options.ts'
 import { runTier } from '../tier.ts'
 import { configInput, trueOrFalse } from '../tier-options.ts'
 
 interface PopOptions {
   readonly port?: number
   readonly host?: string
-  readonly region?: string
+  readonly region?: readonly string[]
   readonly data?: string
   readonly adminPort?: number
   readonly token?: string
@@ -29,7 +29,7 @@ export function addPop(program: Command, context: CliContext): void {
     .description('run a POP: the front door clients talk to, with the hot functions')
     .option('--port <port>', 'port clients talk to (OUTPOST_POP_PORT; 8787)', portNumber)
     .option('--host <address>', 'address to listen on (OUTPOST_POP_HOST; 127.0.0.1)')
-    .option('--region <url>', 'address of the region (OUTPOST_POP_REGION)')
+    .option('--region <url>', 'address of a region, may be given several times (OUTPOST_POP_REGION, by commas)', collect)
     .option('--data <dir>', 'keep images over a restart (OUTPOST_POP_DATA; in memory only)')
     .option('--admin-port <port>', 'port of health and metrics (OUTPOST_POP_ADMIN_PORT; none)', portNumber)
     .option('--token <token>', 'what is shown to the region (OUTPOST_LINK_TOKEN; dev)')
@@ -45,8 +45,8 @@ export function addPop(program: Command, context: CliContext): void {
 }
 
 async function runPop(context: CliContext, options: PopOptions): Promise<void> {
-  const { region: regionUrl, data: dataDir, memory: memoryMib, staleMax: staleMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
-  const settings = resolveConfig(popSchema, configInput({ ...same, regionUrl, dataDir, memoryMib, staleMaxMs, drainTimeoutMs }, config, context))
+  const { region: regionUrls, data: dataDir, memory: memoryMib, staleMax: staleMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(popSchema, configInput({ ...same, regionUrls, dataDir, memoryMib, staleMaxMs, drainTimeoutMs }, config, context))
   // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
   const { startPop } = await import('../../../pop/start.ts')
   await runTier(context, 'pop', settings, startPop)

@@ -66,8 +66,8 @@ t.test('it tells its ports, holds the lock, and stops with the drain it was give
 
 t.test('region and pop refuse settings that cannot be before anything starts', async (t) => {
   const dir = t.testdir({ 'bad.json': '{"prot":1}', 'broken.json': '{' })
-  t.match(await runHere(['pop'], { cwd: dir }), { code: 1, err: /ERR_CONFIG: regionUrl \(--region or OUTPOST_POP_REGION\): must be given/ })
-  t.match(await runHere(['pop', '--region', 'nonsense'], { cwd: dir }), { code: 1, err: /ERR_CONFIG: regionUrl .*set by --region/ })
+  t.match(await runHere(['pop'], { cwd: dir }), { code: 1, err: /ERR_CONFIG: regionUrls \(--region or OUTPOST_POP_REGION\): must be given/ })
+  t.match(await runHere(['pop', '--region', 'nonsense'], { cwd: dir }), { code: 1, err: /ERR_CONFIG: regionUrls .*set by --region/ })
   t.match(await runHere(['region', '--config', 'bad.json'], { cwd: dir }), { code: 1, err: /ERR_CONFIG: bad\.json: there is no setting "prot"/ })
   t.match(await runHere(['region', '--config', 'broken.json'], { cwd: dir }), { code: 1, err: /ERR_CONFIG: broken\.json: / })
   t.match(await runHere(['region', '--config', 'none.json'], { cwd: dir }), { code: 1, err: /ERR_CONFIG: none\.json: / })

@@ -8,6 +8,7 @@ import type { Clock } from '../../../shared/clock.ts'
 import { FRAME, LINK_PROTOCOL } from '../../../shared/link/frames.ts'
 import { decodeValue, encodeValue } from '../../../shared/link/codec.ts'
 import type { VersionEvent } from '../../../shared/link/types.ts'
+import { DEFAULT_FUNCTION_TRAITS } from '../../../shared/worker/types.ts'
 import { fakeDial } from './fake-dial.ts'
 import { connectedClient, makeClient, openFrame, RecordingSink, RESULT, startRegion, TestHandler, until } from './harness.ts'
 import type { BuildKey } from '../../../shared/brand.ts'
@@ -303,7 +304,7 @@ t.test('a description that a change has overtaken is asked for again', async (t)
     region.close()
   })
   const build = {
-    key: 'a/f@1' as BuildKey, imageId: '0'.repeat(64), handlerKind: 'fetch', account: 'a', functionName: 'f', version: '1', secrets: { KEY: 'value' },
+    key: 'a/f@1' as BuildKey, imageId: '0'.repeat(64), handlerKind: 'fetch', account: 'a', functionName: 'f', version: '1', traits: DEFAULT_FUNCTION_TRAITS, secrets: { KEY: 'value' },
     limits: { cpuMs: 50, wallMs: 1, memoryMib: 1, responseMaxBytes: 1, logMaxBytes: 1, subrequestMax: 1 },
   }
   let asked = 0

@@ -10,7 +10,7 @@ import { ProcessImageBuilder } from '../../../shared/microvm/process-builder.ts'
 import { blockOf } from '../../../shared/microvm/runtime.ts'
 import { UNSTARTED_MAX } from '../../../shared/worker/channel.ts'
 import { type SandboxHostOptions, WorkerThreadHost } from '../../../shared/worker/host.ts'
-import type { BuildSpec, Invocation, InvocationInput, InvocationResult } from '../../../shared/worker/types.ts'
+import { DEFAULT_FUNCTION_TRAITS, type BuildSpec, type Invocation, type InvocationInput, type InvocationResult } from '../../../shared/worker/types.ts'
 import { buildRequest } from '../../support/engine.ts'
 
 const builder = new ProcessImageBuilder({ clock: systemClock, log: silentLog })
@@ -33,7 +33,7 @@ async function publish(host: WorkerThreadHost, source: string, limits: Partial<F
   const imageId = built.images.at(-1)?.imageId as ImageId
   return {
     key: `a/f@${imageId}` as BuildKey, imageId, handlerKind: built.handlerKind, account: 'a', functionName: 'f', version: '$LATEST',
-    limits: { ...DEFAULT_FUNCTION_LIMITS, ...limits }, secrets: { TOKEN: 'the secret' },
+    limits: { ...DEFAULT_FUNCTION_LIMITS, ...limits }, traits: DEFAULT_FUNCTION_TRAITS, secrets: { TOKEN: 'the secret' },
   }
 }
 
