@@ -193,6 +193,7 @@ export const RING_FLEET_MAX = 1_000_000
 export const HAND_OFF_ITEMS_MAX = 1_000
 /** Reservations of sandboxes that a manager holds or remembers; beyond it a question is answered with "none". 100 bytes each. */
 export const RESERVATIONS_MAX = 10_000
+
 // Running invocations of accounts.
 /** Running invocations of an account that nothing else is said of: Lambda's. */
 export const ACCOUNT_CONCURRENCY_DEFAULT = 1_000
