@@ -182,7 +182,7 @@ export class Cluster {
     if (makeHandOff !== null) {
       const machine = makeHandOff(this.self, { holds: () => this.holds, isOver: (memberId) => this.#isOver(memberId) })
       this.#handOff = new HandOffDriver({ machine, peers: this.peers, clock, log, readRing: () => void this.refreshRing(), onEvent: () => this.#tell() })
-      if (this.ring !== null) this.#handOff.ringChanged(this.ring.document)
+      if (this.ring !== null) this.#handOff.ringChanged(this.ring)
     }
     this.#leader = new RingLeader({ self: this.self, leadership: this.#leadership, store: this.#store, members: () => this.#members, clock, log })
     if (this.#state !== 'joining') void this.#serveWhenReady()
@@ -211,7 +211,7 @@ export class Cluster {
 
   #onRing(ring: Ring): void {
     const before = ring.document.previous[0]
-    this.#handOff?.ringChanged(ring.document)
+    this.#handOff?.ringChanged(ring)
     // M3.
     if (this.#state === 'serving' && !this.#isIn(ring) && before?.members.some(({ id }) => id === this.self) === true) {
       this.#log.warn('the newest ring is without this member', { version: ring.version })

@@ -10,7 +10,7 @@ import { CodedError, toCodedError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Peers } from '../peers/types.ts'
 import { parseHandOffAnswer, parseHandOffMessage, type HandOffEffect, type HandOffMachine, type HandOffRefusal, type HandOffRequest } from '../place/hand-off-types.ts'
-import type { RingDocument } from '../place/ring.ts'
+import type { Ring } from '../place/ring.ts'
 
 export const HAND_OFF_TOPIC = 'hand-off'
 
@@ -73,8 +73,8 @@ export class HandOffDriver {
     return this.#options.machine.discard(key, itemId)
   }
 
-  ringChanged(document: RingDocument): void {
-    this.#do((machine, nowMs) => machine.ringChanged(document, nowMs))
+  ringChanged(ring: Ring): void {
+    this.#do((machine, nowMs) => machine.ringChanged(ring, nowMs))
   }
 
   membersChanged(): void {

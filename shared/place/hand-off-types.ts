@@ -9,17 +9,20 @@
  *       | take (key)  ------------------->  |   has it idle: gives it, and from now on neither serves nor gives it elsewhere
  *       | <-- state (items, busy, elsewhere)|
  *       | taken (key, item, give) -------->|   forgets it
- *       | <------------------------ released|   from now on the owner may give it further
+ *       | <--------------------------- noted|   from now on the owner may give it further
  *
  *     predecessor                         owner
  *       | offer (key) ------------------->  |   a member that leaves or lost a key to a newer ring, or has just ended a run
- *       | <-- noted                         |   that was waited for; the owner answers by asking: take
+ *       | <-- noted                         |   that was waited for; the owner then asks: take
+ *       |
+ *       | given (key, item, give) ------->  |   nothing was heard of what was given
+ *       | <-- fate (taken, not, open) ------|   `not`: never will be, by that giving; then it may go elsewhere
  *
  * Messages may be lost, doubled, late and out of order. All times are milliseconds of the member's own monotonic clock.
  */
 import { z } from 'zod'
 import { HAND_OFF_ITEMS_MAX } from '../limits.ts'
-import type { KeyKind, RingDocument } from './ring.ts'
+import type { KeyKind, Ring } from './ring.ts'
 
 export interface HandOffRequest {
   /** Not used twice while the first is under way. */
@@ -46,7 +49,7 @@ export type HandOffEffect =
   | { readonly kind: 'refuse'; readonly requestId: string; readonly code: HandOffRefusal; readonly ringVersion: number }
   /** The lease is lost: end the run now and let nothing of it out. No `finished` is wanted. */
   | { readonly kind: 'stop'; readonly requestId: string }
-  /** Somebody knows this version: read the document and call `ringChanged`. */
+  /** Somebody knows this version: read the document and call `ringChanged`. Said again until that is done. */
   | { readonly kind: 'read-ring'; readonly version: number }
 
 /** Where the states of items are. Synchronous; never called for an item that runs, except `forget` after a `stop`. */
@@ -74,11 +77,11 @@ const kind = z.enum(['single', 'pool'])
 
 const messageSchema = z.discriminatedUnion('kind', [
   /** `ring`: the version by which the sender is an owner. */
-  z.strictObject({ kind: z.literal('take'), key, keyKind: kind, ring: number }),
+  /** For a pool: the asker is the `share[0]`-th of `share[1]` that draw from this member. */
+  z.strictObject({ kind: z.literal('take'), key, keyKind: kind, ring: number, share: z.tuple([number, z.int().min(1)]) }),
   z.strictObject({ kind: z.literal('offer'), key, keyKind: kind, ring: number }),
   z.strictObject({ kind: z.literal('taken'), key, id, give: number, ring: number }),
-  /** The sender never took it and never will by this `give`. */
-  z.strictObject({ kind: z.literal('declined'), key, id, give: number, ring: number }),
+  z.strictObject({ kind: z.literal('given'), key, id, give: number, ring: number }),
 ])
 
 const answerSchema = z.discriminatedUnion('kind', [
@@ -94,7 +97,8 @@ const answerSchema = z.discriminatedUnion('kind', [
   }),
   /** The asker's ring is older than this one. */
   z.strictObject({ kind: z.literal('stale'), ring: number }),
-  /** To `offer`: heard. To `taken` and `declined`: done, also if there was nothing to do. */
+  z.strictObject({ kind: z.literal('fate'), ring: number, fate: z.enum(['taken', 'not', 'open']) }),
+  /** To `offer`: heard. To `taken`: done, also if there was nothing to do. */
   z.strictObject({ kind: z.literal('noted'), ring: number }),
   /** This member's lease is over: it has nothing and says nothing. */
   z.strictObject({ kind: z.literal('lost') }),
@@ -124,7 +128,7 @@ export interface HandOffMachine {
   answered(askId: number, answer: HandOffAnswer | null, nowMs: number): readonly HandOffEffect[]
   received(from: string, message: HandOffMessage, nowMs: number): { readonly answer: HandOffAnswer; readonly effects: readonly HandOffEffect[] }
   /** Ignored if it is not newer. A member that is not in it offers everything that it holds to the new owners: a drain. */
-  ringChanged(document: RingDocument, nowMs: number): readonly HandOffEffect[]
+  ringChanged(ring: Ring, nowMs: number): readonly HandOffEffect[]
   /** Somebody's lease may be over. */
   membersChanged(nowMs: number): readonly HandOffEffect[]
   /** To be called at `dueAtMs` or soon after. */

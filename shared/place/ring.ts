@@ -99,6 +99,18 @@ export function retire(document: RingDocument, keepFrom: number): RingDocument |
   return previous.length === document.previous.length ? null : { ...document, previous }
 }
 
+/**
+ * The lowest version by which state may still lie anywhere (R4): of all members of all versions what each has said last
+ * (`HandOff.settledVersion`, which never falls), unless its lease is certainly over. Who has not said anything yet counts as 0.
+ */
+export function settledVersionOf(document: RingDocument, said: (memberId: string) => number | null, isOver: (memberId: string) => boolean): number {
+  let settled = document.version
+  for (const { members } of [document, ...document.previous]) {
+    for (const { id } of members) if (!isOver(id)) settled = Math.min(settled, said(id) ?? 0)
+  }
+  return settled
+}
+
 export function isNewer(document: RingDocument, than: RingDocument | null): boolean {
   if (than === null || document.version !== than.version) return document.version > (than?.version ?? 0)
   return document.previous.length < than.previous.length
