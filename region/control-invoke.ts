@@ -10,9 +10,10 @@ import { RESPONSE_TOO_LARGE, LAMBDA_RESPONSE_MAX_BYTES, lambdaFailure, logTail }
 import type { ControlCall, ControlReply } from '../shared/http/types.ts'
 import { REQUEST_BODY_MAX_BYTES } from '../shared/limits.ts'
 import type { BuildSpec, InvocationResult } from '../shared/worker/types.ts'
-import { Run, type RunDeps, type RunSink } from './run.ts'
+import type { RegionRun, RunRequest, RunSink } from './run.ts'
 
-export interface ControlInvokeDeps extends RunDeps {
+export interface ControlInvokeDeps {
+  start(build: BuildSpec, request: RunRequest, sink: RunSink): RegionRun
   readonly clock: Clock
   readonly regionName: string
   readonly requestTimeoutMs: number
@@ -65,7 +66,7 @@ export async function controlInvoke(deps: ControlInvokeDeps, call: ControlCall, 
 
 type WholeAnswer = { readonly kind: 'complete'; readonly body: Uint8Array } | { readonly kind: 'too-large' } | { readonly kind: 'none' }
 
-function runWhole(deps: RunDeps, build: BuildSpec, request: Parameters<typeof Run.start>[2]): Promise<{ result: InvocationResult; answer: WholeAnswer }> {
+function runWhole(deps: ControlInvokeDeps, build: BuildSpec, request: RunRequest): Promise<{ result: InvocationResult; answer: WholeAnswer }> {
   return new Promise((resolve, reject) => {
     let chunks: Uint8Array[] = []
     let bytes = 0
@@ -94,7 +95,7 @@ function runWhole(deps: RunDeps, build: BuildSpec, request: Parameters<typeof Ru
       },
       fail: reject,
     }
-    Run.start(deps, build, request, sink)
+    deps.start(build, request, sink)
   })
 }
 

@@ -12,6 +12,7 @@
  * come by constructor and are closed by whoever made them.
  */
 import { randomUUID } from 'node:crypto'
+import type { ImageId } from '../shared/brand.ts'
 import type { Clock } from '../shared/clock.ts'
 import { controlFailure, handleControl } from '../shared/api/router.ts'
 import type { Authenticator } from '../shared/api/keys.ts'
@@ -29,7 +30,8 @@ import { ImageResidency } from './image-residency.ts'
 import { ImageSupply } from './image-supply.ts'
 import { Publisher } from './publish.ts'
 import type { FunctionChange, Registry } from './registry.ts'
-import { Run, type RunDeps, type RunSink } from './run.ts'
+import type { NodeRouter } from './node-router.ts'
+import { Run, type RegionRun, type RunDeps, type RunRequest, type RunSink } from './run.ts'
 
 export interface RegionDeps {
   readonly content: Content
@@ -45,6 +47,10 @@ export interface RegionDeps {
   readonly engineBuild: () => string | null
   /** Which functions a POP may have. Default: all. */
   readonly grants?: PopGrants
+  /** The other nodes of this region; null: there are none. */
+  readonly nodes?: NodeRouter | null
+  /** Shared with whoever else answers peers. Default: a table of its own. */
+  readonly topics?: TopicTable
   /** Time an invocation that came as a control call may take in all. Default 900 s: the function's own limit ends it before. */
   readonly requestTimeoutMs?: number
 }
@@ -69,7 +75,7 @@ export class Region implements Dispatcher {
   /** For the link's server. */
   readonly links: LinkHandler
   /** Questions that POPs and nodes may ask; parts of the region add theirs. */
-  readonly topics = new TopicTable()
+  readonly topics: TopicTable
   readonly #deps: RegionDeps
   readonly #log: Log
   readonly #publisher: Publisher
@@ -87,6 +93,7 @@ export class Region implements Dispatcher {
     this.#publisher = new Publisher({ ...deps, onImageDropped: (imageId) => this.#residency.discard(imageId) })
     this.#runDeps = { host: deps.host, residency: this.#residency, repair: (build) => this.#repair(build) }
     this.#grants = deps.grants ?? ALL_GRANTED
+    this.topics = deps.topics ?? new TopicTable()
     this.links = this.#makeLinkHandler()
   }
 
@@ -115,7 +122,7 @@ export class Region implements Dispatcher {
     try {
       const build = this.#deps.registry.resolve(call.account, call.functionName, call.qualifier)
       const { requestId, invocationKind: kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs } = call
-      return Run.start(this.#runDeps, build, { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs }, new FrontDoorSink(sink, build))
+      return this.#start(build, { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs }, new FrontDoorSink(sink, build), 1)
     } catch (error) {
       sink.fail(toCodedError(error), null)
       return NO_ANSWER
@@ -128,7 +135,7 @@ export class Region implements Dispatcher {
       const { account } = this.#deps.authenticator.authenticate(call)
       const segment = invokeTarget(call)
       if (segment === null) return await handleControl({ ...this.#deps, backend: this.#publisher, uuid: randomUUID }, call, account)
-      return await controlInvoke({ ...this.#runDeps, clock: this.#deps.clock, regionName: this.#deps.regionName, requestTimeoutMs: this.#deps.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, resolve: (...name) => this.#deps.registry.resolve(...name) }, call, account, segment)
+      return await controlInvoke({ start: (...run) => this.#start(...run, NODE_HOPS_MAX), clock: this.#deps.clock, regionName: this.#deps.regionName, requestTimeoutMs: this.#deps.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, resolve: (...name) => this.#deps.registry.resolve(...name) }, call, account, segment)
     } catch (error) {
       return controlFailure({ clock: this.#deps.clock, log: this.#log }, call, error)
     }
@@ -137,6 +144,16 @@ export class Region implements Dispatcher {
   /** The account that signed a call; for a front door that verifies Invoke itself. Throws ERR_SIGNATURE_*. */
   authenticate(call: ControlCall): string {
     return this.#deps.authenticator.authenticate(call).account
+  }
+
+  hasImage(imageId: ImageId): boolean {
+    return this.#deps.host.hasImage(imageId)
+  }
+
+  /** Brings an image into memory ahead of its first call. Rejects with ERR_NO_CAPACITY if there is no room, ERR_STORE_BLOCK if it cannot be read. */
+  async loadImage(account: string, imageId: ImageId): Promise<void> {
+    const lease = await this.#residency.acquire(account, imageId)
+    lease.release()
   }
 
   /** Tells of every change, as the link's server passes it on to POPs. Returns a function that ends it. */
@@ -217,7 +234,10 @@ export class Region implements Dispatcher {
     const build = this.#deps.registry.resolve(open.account, open.functionName, open.qualifier)
     this.#log.debug('an invocation was forwarded here', { popId, requestId: open.requestId, functionName: open.functionName, reason: open.reason })
     const { invocationKind: kind, requestId, method, url, headers, body, bodyMore, clientIp, wantLogs } = open
-    const run = Run.start(this.#runDeps, build, { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs }, new LinkSink(answer, build))
+    const request = { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs }
+    if (role === 'node' && open.ring !== null) this.#deps.nodes?.received(build, open.ring)
+    const sink = new LinkSink(answer, build)
+    const run = role === 'node' ? Run.start(this.#runDeps, build, request, sink) : this.#start(build, request, sink, open.hops + 1)
     return {
       write(chunk) {
         run.write(new Uint8Array(chunk))
@@ -227,6 +247,12 @@ export class Region implements Dispatcher {
       resume: () => run.resume(),
       cancel: () => run.cancel(),
     }
+  }
+
+  /** A call that came to this region here. `hops`: what it has if it goes on from here. */
+  #start(build: BuildSpec, request: RunRequest, sink: RunSink, hops: number): RegionRun {
+    const runHere = (...run: [BuildSpec, RunRequest, RunSink]): RegionRun => Run.start(this.#runDeps, ...run)
+    return this.#deps.nodes?.start(build, request, sink, hops, runHere) ?? runHere(build, request, sink)
   }
 
   /** Secrets are in it: a POP's sandboxes need them, and the link is the way they get there. */
@@ -271,14 +297,16 @@ function toVersions({ account, functionName, seq, liveKeys }: FunctionChange): F
 class FrontDoorSink implements RunSink {
   readonly #sink: AnswerSink
   #build: BuildSpec
+  #node: string | undefined = undefined
 
   constructor(sink: AnswerSink, build: BuildSpec) {
     this.#sink = sink
     this.#build = build
   }
 
-  started(build: BuildSpec): void {
+  started(build: BuildSpec, node?: string): void {
     this.#build = build
+    this.#node = node
   }
 
   head(status: number, headers: string, startKind: InvocationStart, body: Uint8Array | null, last: boolean): void {
@@ -302,7 +330,8 @@ class FrontDoorSink implements RunSink {
   }
 
   #placement(startKind: Placement['startKind']): Placement {
-    return { place: 'region', reason: null, version: this.#build.version, startKind, stale: false, memoryMib: this.#build.limits.memoryMib }
+    const placement = { place: 'region', reason: null, version: this.#build.version, startKind, stale: false, memoryMib: this.#build.limits.memoryMib } as const
+    return this.#node === undefined ? placement : { ...placement, node: this.#node }
   }
 }
 

@@ -20,12 +20,22 @@ export interface RunRequest extends Omit<InvocationInput, 'build' | 'requestId'>
 /** Where the answer goes; order as in InvocationSink, with `started` first and `fail` in place of `end` if it never ran. */
 export interface RunSink {
   /** The next thing that happens is the run of `build`: a retry elsewhere is not safe from here on. */
-  started(build: BuildSpec): void
+  /** `node`: where, if this region has several. */
+  started(build: BuildSpec, node?: string): void
   head(status: number, headers: string, startKind: StartKind, body: Uint8Array | null, last: boolean): void
   data(chunk: Uint8Array): boolean
   bodyEnd(): void
   end(result: InvocationResult): void
   fail(error: CodedError): void
+}
+
+/** A run as whoever asked for it holds it. */
+export interface RegionRun {
+  /** `chunk` is the run's own from here on. */
+  write(chunk: Uint8Array): void
+  writeEnd(): void
+  resume(): void
+  cancel(): void
 }
 
 export interface RunDeps {
@@ -42,7 +52,7 @@ type RunState =
 
 const NO_INVOCATION: Invocation = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
 
-export class Run {
+export class Run implements RegionRun {
   readonly #deps: RunDeps
   readonly #sink: RunSink
   #state: RunState = { kind: 'waiting', chunks: [], bytes: 0, ended: false }

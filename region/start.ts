@@ -1,4 +1,5 @@
 /** A region as a process has it: store, registry, builder, sandboxes, links and front door, wired by constructor. */
+import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
@@ -6,6 +7,7 @@ import { type Authenticator, devAuthenticator, parseKeys } from '../shared/api/k
 import { SigV4Authenticator } from '../shared/api/sigv4.ts'
 import type { Clock } from '../shared/clock.ts'
 import type { RegionConfig } from '../shared/config.ts'
+import type { Coordination } from '../shared/coordination/types.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
 import { GC_GRACE_MS, GC_PERIOD_MS, SCRUB_BYTES_PER_SECOND, SCRUB_PAUSE_MS } from '../shared/limits.ts'
 import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
@@ -14,6 +16,7 @@ import type { ControlCall } from '../shared/http/types.ts'
 import { TokenIdentity } from '../shared/link/identity.ts'
 import { LinkClient } from '../shared/link/link-client.ts'
 import { LinkServer } from '../shared/link/link-server.ts'
+import { TopicTable } from '../shared/link/topics.ts'
 import { linkUrl } from '../shared/link/link-url.ts'
 import type { Log } from '../shared/log.ts'
 import { ProcessImageBuilder } from '../shared/microvm/process-builder.ts'
@@ -29,6 +32,7 @@ import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/w
 import { Content } from './content.ts'
 import { Housekeeping } from './housekeeping.ts'
 import { registerRegionMetrics } from './metrics.ts'
+import { RegionNodes, type RegionNodesOptions } from './nodes.ts'
 import { Region } from './region.ts'
 import { Registry } from './registry.ts'
 
@@ -44,6 +48,7 @@ const HOUR_MS = 3_600_000
 export async function startRegion(config: RegionConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedRegion> {
   const authenticator = makeAuthenticator(config, clock)
   const peer = makePeer(config, clock, log)
+  const coordination = connectCoordination(config)
   const environment = LmdbEnvironment.open({ path: join(config.dataDir, 'store') })
   const keyring = Keyring.load(config.keyringFile ?? join(config.dataDir, 'keyring.json'))
   const salts = new SaltPolicy(saltOptionsOf(config))
@@ -63,12 +68,18 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
     onLogLine: (build, requestId, level, text) => logLines.add({ account: build.account, functionName: build.functionName, version: build.version, requestId, level, text }),
     onException: (build, requestId, exception) => logLines.addException(build, requestId, exception),
   })
-  const region = new Region({ content, registry, builder, host, clock, log, authenticator, regionName: REGION_NAME, engineBuild: () => host.engineBuild })
+  const topics = new TopicTable()
+  const nodes = coordination === null ? null : makeNodes(config, coordination, { topics, registry, clock, log })
+  const region = new Region({ nodes: nodes?.router ?? null, topics, content, registry, builder, host, clock, log, authenticator, regionName: REGION_NAME, engineBuild: () => host.engineBuild })
   await region.start()
   peer?.start()
   housekeeping.start()
   const dispatcher = logLines.atRegion(region, { authenticate: (call) => region.authenticate(call), exists: (account, name) => registry.read(account, name).function() !== null })
-  const links = new LinkServer({ regionId: REGION_NAME, identity: new TokenIdentity(config.token, config.peerToken), handler: { ...region.links, control: (_popId, call) => dispatcher.control(call) }, clock, log })
+  const tokens = new TokenIdentity(config.token, config.peerToken)
+  const links = new LinkServer({
+    regionId: REGION_NAME, memberId: () => nodes?.peers.self ?? REGION_NAME, identity: nodes?.identity(tokens) ?? tokens,
+    handler: { ...region.links, control: (_popId, call) => dispatcher.control(call) }, clock, log,
+  })
   region.onVersions((versions) => links.pushVersions(versions))
   const door = new FrontDoor({
     tier: 'region', mode: config.dev ? 'dev' : 'production', dispatcher, clock, log, host: config.host, port: config.port, adminPort: config.adminPort,
@@ -77,18 +88,41 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
   })
   registerRegionMetrics(door.registry, { store, collector, scrubber })
   const { port, adminPort } = await door.listen()
+  await nodes?.start(region, addressOf(config, port))
   return {
     port, adminPort,
     async stop(drainTimeoutMs) {
+      // Calls go elsewhere from here on by themselves; those that still come here are answered.
+      await nodes?.drain(drainTimeoutMs)
       await Promise.all([door.drain(drainTimeoutMs), links.drain(drainTimeoutMs)])
       await region.drain(drainTimeoutMs)
       links.close()
       await door.close()
+      await nodes?.leave()
+      await coordination?.close()
       peer?.close()
       await Promise.all([host.close(), builder.close(), housekeeping.stop()])
       await environment.close()
     },
   }
+}
+
+/** The other nodes of this region, by what the group knows of them. */
+function makeNodes({ regionName, peerToken, port }: RegionConfig, coordination: Coordination, parts: Pick<RegionNodesOptions, 'topics' | 'registry' | 'clock' | 'log'>): RegionNodes {
+  if (peerToken === null) throw new CodedError('ERR_CONFIG', ['peerToken (--peer-token or OUTPOST_PEER_TOKEN): nodes of one region show it to each other'])
+  const { clock, log } = parts
+  const { publicKey } = makePopKeys()
+  return new RegionNodes({
+    ...parts, coordination, regionName, capacity: DEFAULT_SLOTS, fingerprint: null,
+    newName: () => `${hostname()}-${port}-${randomBytes(4).toString('hex')}`.replaceAll(/[^A-Za-z0-9._-]/g, '-').slice(-64),
+    makeLink: ({ memberId, info }, self) => new LinkClient({ url: linkUrl(`http://${info.address}`), token: peerToken, popId: self, publicKey, role: 'node', expects: memberId, clock, random: systemRandom, log }),
+  })
+}
+
+function addressOf({ advertise, host }: RegionConfig, port: number): string {
+  if (advertise !== null) return advertise
+  if (host === '0.0.0.0' || host === '::') throw new CodedError('ERR_CONFIG', ['advertise (--advertise or OUTPOST_REGION_ADVERTISE): must say where other nodes reach this one, which listens everywhere'])
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
 /** The link to another region, asked for what is damaged here. */
@@ -97,6 +131,11 @@ function makePeer({ peerUrl, peerToken, port }: RegionConfig, clock: Clock, log:
   if (peerToken === null) throw new CodedError('ERR_CONFIG', ['peerToken (--peer-token or OUTPOST_PEER_TOKEN): must be given with a peer'])
   // Nothing is wrapped for a region: it has the keys to what it lost.
   return new LinkClient({ url: linkUrl(peerUrl), token: peerToken, popId: `${hostname()}-${port}`, publicKey: makePopKeys().publicKey, role: 'region', clock, random: systemRandom, log: log.child('peer') })
+}
+
+function connectCoordination({ natsUrl }: RegionConfig): Coordination | null {
+  if (natsUrl !== null) throw new CodedError('ERR_CONFIG', ['natsUrl (--nats or OUTPOST_NATS_URL): there is no driver for it'])
+  return null
 }
 
 function saltOptionsOf({ copiesBy: by, copies, copiesEpochHours, copiesZones, copiesZone }: RegionConfig): SaltOptions {

@@ -58,8 +58,14 @@ export const regionSchema = z.strictObject({
   token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
   /** Another region's `http:` or `https:` URL: it is asked for blocks that are damaged here and have no other copy. */
   peerUrl: z.url({ protocol: /^https?$/ }).nullable().default(null).register(sources, { option: '--peer', env: 'OUTPOST_REGION_PEER' }),
-  /** What regions show each other; null: none is let in. */
+  /** What regions, and nodes of one region, show each other; null: none is let in. */
   peerToken: z.string().min(1).nullable().default(null).register(sources, { option: '--peer-token', env: 'OUTPOST_PEER_TOKEN' }),
+  /** A NATS server with JetStream, `nats://host:port`: what the nodes of all regions agree on is kept there. Null: this process is the whole region. */
+  natsUrl: z.url({ protocol: /^(nats|tls)$/ }).nullable().default(null).register(sources, { option: '--nats', env: 'OUTPOST_NATS_URL' }),
+  /** Which region this is a node of. */
+  regionName: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$/, 'a name has 1 to 24 lower case letters, digits and hyphens').default('region-1').register(sources, { option: '--region-name', env: 'OUTPOST_REGION_NAME' }),
+  /** Where other nodes reach this one's links, `host:port`. Null: `host` and `port`. */
+  advertise: z.string().regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'an address is like 10.0.0.5:8788').nullable().default(null).register(sources, { option: '--advertise', env: 'OUTPOST_REGION_ADVERTISE' }),
   /** MiB that sandboxes, images and caches may hold together. */
   memoryMib: z.int().min(64).max(1_048_576).default(1024).register(sources, { option: '--memory', env: 'OUTPOST_REGION_MEMORY_MIB' }),
   /** Threads that run functions; null: one per core beside the front door's, one to four. */

@@ -19,6 +19,7 @@ export class PlacementLines {
     if (placement.startKind !== null) lines += `\r\nx-outpost-start: ${placement.startKind}`
     if (placement.version !== null) lines += `\r\nx-outpost-version: ${placement.version}`
     if (placement.attempts !== undefined) lines += `\r\nx-outpost-attempts: ${placement.attempts}`
+    if (placement.node !== undefined) lines += `\r\nx-outpost-node: ${placement.node}`
     if (placement.stale) lines += '\r\nx-outpost-stale: 1'
     this.#lastPlacement = placement
     this.#lastLines = lines + REQUEST_ID

@@ -47,6 +47,8 @@ export interface Placement {
   readonly stale: boolean
   /** Regions that were asked one after the other; absent for one. */
   readonly attempts?: number
+  /** The node that ran it, where a region has several. */
+  readonly node?: string
   /** The function's memory limit, for Lambda's REPORT line; absent or null if it is not known. */
   readonly memoryMib?: number | null
 }

@@ -8,11 +8,13 @@ import { join } from 'node:path'
 import { strToU8, zipSync } from 'fflate'
 import { Content } from '../../region/content.ts'
 import { Registry } from '../../region/registry.ts'
+import type { NodeRouter } from '../../region/node-router.ts'
 import { Region, type RegionDeps } from '../../region/region.ts'
 import { devAuthenticator, type Authenticator } from '../../shared/api/keys.ts'
 import type { ImageId } from '../../shared/brand.ts'
 import { systemClock, type Clock } from '../../shared/clock.ts'
 import { CodedError, type CodedErrorData, type ErrorCode } from '../../shared/errors.ts'
+import { TopicTable } from '../../shared/link/topics.ts'
 import { silentLog } from '../../shared/log.ts'
 import type { BuildRequest, BuildResult, BuiltImage, ImageBuilder } from '../../shared/microvm/build-types.ts'
 import { PAGE_BYTES, blockIdOf, encodeManifest, imageIdOf, type BlockId, type ImageManifest } from '../../shared/microvm/manifest.ts'
@@ -260,6 +262,8 @@ export interface TestRegionOptions extends PartsOptions {
   readonly builder?: FakeBuilder
   readonly host?: FakeHost
   readonly grants?: RegionDeps['grants']
+  /** Made from the parts, for a region that has more nodes. */
+  readonly nodes?: (parts: RegionParts, topics: TopicTable) => NodeRouter
 }
 
 export async function startRegion(options: TestRegionOptions = {}): Promise<TestRegion> {
@@ -268,8 +272,9 @@ export async function startRegion(options: TestRegionOptions = {}): Promise<Test
   const { content, registry, environment } = parts
   const builder = options.builder ?? new FakeBuilder()
   const host = options.host ?? new FakeHost()
+  const topics = new TopicTable()
   const region = new Region({
-    content, registry, builder, host,
+    nodes: options.nodes?.(parts, topics) ?? null, topics, content, registry, builder, host,
     clock: options.clock ?? systemClock,
     log: silentLog,
     authenticator: options.authenticator ?? devAuthenticator,

@@ -22,6 +22,9 @@ interface RegionOptions {
   readonly token?: string
   readonly peer?: string
   readonly peerToken?: string
+  readonly nats?: string
+  readonly regionName?: string
+  readonly advertise?: string
   readonly memory?: number
   readonly workers?: number
   readonly egressAllow?: string
@@ -48,7 +51,10 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--isolate-accounts [boolean]', 'accounts share no stored block (OUTPOST_REGION_ISOLATE_ACCOUNTS; false)', trueOrFalse)
     .option('--token <token>', 'what POPs show to link up (OUTPOST_LINK_TOKEN; dev)')
     .option('--peer <url>', 'another region, asked for blocks that are damaged here (OUTPOST_REGION_PEER; none)')
-    .option('--peer-token <token>', 'what regions show each other (OUTPOST_PEER_TOKEN; none)')
+    .option('--peer-token <token>', 'what regions, and nodes of one, show each other (OUTPOST_PEER_TOKEN; none)')
+    .option('--nats <url>', 'NATS server by which nodes and regions share what they know (OUTPOST_NATS_URL; none: one process is the region)')
+    .option('--region-name <name>', 'with --nats: the region that this is a node of (OUTPOST_REGION_NAME; region-1)')
+    .option('--advertise <host:port>', 'with --nats: where other nodes reach this one (OUTPOST_REGION_ADVERTISE; --host and --port)')
     .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_REGION_MEMORY_MIB; 1024)', wholeNumber(64, 1_048_576))
     .option('--workers <count>', 'threads that run functions (OUTPOST_REGION_WORKERS; cores less one, 2 to 4)', wholeNumber(1, 256))
     .option('--egress-allow <list>', 'private addresses that functions may fetch, host:port by commas (OUTPOST_EGRESS_ALLOW; none)')
@@ -59,8 +65,8 @@ export function addRegion(program: Command, context: CliContext): void {
 }
 
 async function runRegion(context: CliContext, options: RegionOptions): Promise<void> {
-  const { data: dataDir, keys: keysFile, keyring: keyringFile, peer: peerUrl, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
-  const settings = resolveConfig(regionSchema, configInput({ ...same, peerUrl, dataDir, keysFile, keyringFile, memoryMib, drainTimeoutMs }, config, context))
+  const { data: dataDir, keys: keysFile, keyring: keyringFile, peer: peerUrl, nats: natsUrl, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(regionSchema, configInput({ ...same, peerUrl, natsUrl, dataDir, keysFile, keyringFile, memoryMib, drainTimeoutMs }, config, context))
   // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
   const { startRegion } = await import('../../../region/start.ts')
   await runTier(context, 'region', settings, startRegion)

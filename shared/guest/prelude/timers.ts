@@ -30,9 +30,9 @@ function assertCallback(callback: unknown): void {
 function setTimeout(callback: unknown, delay?: unknown, ...rest: unknown[]): number {
   assertCallback(callback)
   const timer = ++lastTimer
-  const id = begin(OPERATIONS.TIMER, delayOf(delay), undefined, (_value, ok) => {
+  const id = begin(OPERATIONS.TIMER, delayOf(delay), undefined, () => {
     MapDelete(operationOfTimer, timer)
-    if (ok) run(callback, rest)
+    run(callback, rest)
   })
   MapSet(operationOfTimer, timer, id)
   return timer
@@ -42,11 +42,7 @@ function setInterval(callback: unknown, delay?: unknown, ...rest: unknown[]): nu
   assertCallback(callback)
   const timer = ++lastTimer
   const wait = (): void => {
-    MapSet(operationOfTimer, timer, begin(OPERATIONS.TIMER, delayOf(delay), undefined, (_value, ok) => {
-      if (!ok) {
-        MapDelete(operationOfTimer, timer)
-        return
-      }
+    MapSet(operationOfTimer, timer, begin(OPERATIONS.TIMER, delayOf(delay), undefined, () => {
       // The next one first: the callback may clear it.
       wait()
       run(callback, rest)

@@ -1,0 +1,77 @@
+/**
+ * The nodes of one region, as one of them has them: the links to the others, its place in the group and on the ring, and
+ * where calls go.
+ */
+import type { Clock } from '../shared/clock.ts'
+import { Cluster } from '../shared/cluster/cluster.ts'
+import type { Coordination } from '../shared/coordination/types.ts'
+import { MemberIdentity } from '../shared/peers/member-identity.ts'
+import type { PeerLink } from '../shared/peers/peer.ts'
+import { PeerSet } from '../shared/peers/peer-set.ts'
+import type { PeerMember } from '../shared/peers/types.ts'
+import type { TopicTable } from '../shared/link/topics.ts'
+import type { PopIdentity } from '../shared/link/types.ts'
+import type { Log } from '../shared/log.ts'
+import { NodeRouter } from './node-router.ts'
+import type { Region } from './region.ts'
+import type { Registry } from './registry.ts'
+
+export interface RegionNodesOptions {
+  readonly coordination: Coordination
+  readonly regionName: string
+  /** A name that no node has had. */
+  readonly newName: () => string
+  readonly makeLink: (member: PeerMember, self: string) => PeerLink
+  /** The region's own: what nodes ask is answered beside what POPs ask. */
+  readonly topics: TopicTable
+  readonly registry: Pick<Registry, 'seq' | 'onChange'>
+  /** Slots. */
+  readonly capacity: number
+  readonly fingerprint: string | null
+  readonly clock: Clock
+  readonly log: Log
+}
+
+export class RegionNodes {
+  readonly peers: PeerSet
+  readonly router: NodeRouter
+  readonly #options: RegionNodesOptions
+  #cluster: Cluster | null = null
+
+  constructor(options: RegionNodesOptions) {
+    const { newName, makeLink, topics, registry, capacity, clock, log } = options
+    this.#options = options
+    this.peers = new PeerSet({ self: newName(), makeLink, topics, clock, log })
+    this.router = new NodeRouter({ cluster: () => this.#cluster, seq: () => registry.seq(), onChange: (listener) => registry.onChange(listener), capacity, clock, log })
+  }
+
+  get cluster(): Cluster | null {
+    return this.#cluster
+  }
+
+  /** Lets nodes of this group in beside whom `inner` does. */
+  identity(inner: PopIdentity): PopIdentity {
+    return new MemberIdentity(inner, this.peers, this.#options.clock)
+  }
+
+  /** Joins; `address` is where the others reach this one's links, which are open by now. Rejects with what keeps it from that. */
+  async start(region: Region, address: string): Promise<void> {
+    const { coordination, regionName, newName, capacity, fingerprint, clock, log } = this.#options
+    this.#cluster = await Cluster.start({
+      coordination, group: `region-${regionName}`, peers: this.peers, address, capacity, fingerprint, newName,
+      hot: { list: () => this.router.hotList.list((imageId) => region.hasImage(imageId)), load: ({ account, imageId }) => region.loadImage(account, imageId) },
+      makeHandOff: null, onStateLost: () => undefined, clock, log,
+    })
+  }
+
+  /** Gives away what this node has; it still runs and forwards calls. Never rejects. */
+  async drain(timeoutMs: number): Promise<void> {
+    await this.#cluster?.drain(timeoutMs)
+  }
+
+  /** Never rejects. */
+  async leave(): Promise<void> {
+    await this.#cluster?.leave()
+    this.peers.close()
+  }
+}
