@@ -31,6 +31,10 @@ export const ERRORS = {
   ERR_LIMIT_RESPONSE: { status: 502, fault: 'function', ran: 'yes', message: 'The response is larger than the limit of %s bytes (reached %s bytes)' },
   ERR_LIMIT_SUBREQUESTS: { status: 503, fault: 'function', ran: 'yes', message: 'Exceeded the limit of %s subrequests (attempted %s)' },
 
+  // Sessions.
+  ERR_SESSION_STATE: { status: 500, fault: 'platform', ran: 'no', message: 'What was kept of the session cannot be used: %s' },
+  ERR_SESSION_BUSY: { status: 429, fault: 'client', ran: 'no', message: 'Too many requests of the session wait for their turn (%s): they run one at a time' },
+
   // What a function did.
   ERR_FUNCTION_EXCEPTION: { status: 500, fault: 'function', ran: 'yes', message: 'The function threw: %s' },
   ERR_FUNCTION_HUNG: { status: 500, fault: 'function', ran: 'yes', message: 'The function awaits a promise that nothing can settle, so it would never answer' },

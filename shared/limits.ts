@@ -199,6 +199,30 @@ export const HAND_OFF_OFFERS_MAX = 32
 /** Reservations of sandboxes that a manager holds or remembers; beyond it a question is answered with "none". 100 bytes each. */
 export const RESERVATIONS_MAX = 10_000
 
+// Running invocations of accounts.
+/** Running invocations of an account that nothing else is said of: Lambda's. */
+export const ACCOUNT_CONCURRENCY_DEFAULT = 1_000
+/** The most that an account may be given: what a dozen POPs run at once, and 782 shares. */
+export const ACCOUNT_CONCURRENCY_MAX = 100_000
+/** Slots of one share, which one manager counts; the same everywhere, since who counts with another size may count double. An account of the default has eight shares. */
+export const SHARE_SLOTS = 128
+/** Lessees of one share: one link each, and the nodes. Another one gets nothing there. */
+export const LESSEES_PER_SHARE_MAX = 1_024
+/** How much later a manager ends a lease than its lessee does: clocks that drift by 100 ppm over the longest lease, a timer that is late, and the time in which a cancelled run ends. */
+export const LEASE_GRACE_MS = 10_000
+/** A first lease, which is not confirmed yet, counts this long: several renewals, and not a whole lease for an answer that was lost. */
+export const NEW_LEASE_MS = 10_000
+/** How long idle slots are called back after somebody got fewer than needed. */
+export const RECALL_MS = 2_000
+/** Idle slots that are held ahead of demand, at most. */
+export const LEASE_SPARE_MAX = 64
+/** The longest lease that anybody is given: a POP's `staleMax` may be as long. */
+export const LEASE_MAX_MS = 604_800_000
+/** Functions of one account with reserved concurrency; they are listed in one document. */
+export const RESERVATIONS_PER_ACCOUNT_MAX = 1_000
+/** Left to functions without a reservation, at least: Lambda's 100, and for small accounts a tenth. */
+export const UNRESERVED_CONCURRENCY_MIN = 100
+
 // Front doors.
 /** Request bodies that one front door holds until they are complete, all together; beyond it ERR_QUEUE_FULL. Room for three uploads of the largest zip. */
 export const BODIES_BUFFERED_MAX_BYTES = 256 * MIB

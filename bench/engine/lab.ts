@@ -133,7 +133,7 @@ export class LabExecutor {
     const head = Buffer.from(`00000000-0000-4000-8000-000000000000\n127.0.0.1\n${request.method}\n${request.url}${request.headers === '' ? '' : `\n${request.headers}`}`)
     this.#executor.start({
       id: this.#nextRunId++, image: target.image, call: callNumber(0, request.method, request.body === null ? 0 : 1), limits: FUNCTION_LIMIT_MAX, secrets: {}, account: 'bench', body: request.body, bodyStreamed: false,
-      deadlineAtMs: performance.now() + FUNCTION_LIMIT_MAX.wallMs, wantLogs: false,
+      deadlineAtMs: performance.now() + FUNCTION_LIMIT_MAX.wallMs, wantLogs: false, keepMaxBytes: 0, state: null,
     }, head)
     const run = this.#endedRun(target.name)
     return { status: this.#status, body: this.#body, startKind: run.startKind, guestUs: run.cpuUs, dirtyPages: run.dirtyPages }

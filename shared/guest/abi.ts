@@ -113,5 +113,7 @@ export const OPERATIONS = {
  * abort(): aborts `request.signal` (client gone) if the guest uses it; the host may go on running waitUntil work.
  * unhandled(reason): called once all jobs have run, for each promise that was rejected (host_promise_rejection) and
  *   still has no handler. Logs it; the engine tells only the host of such promises.
+ * renew(): the machine is a session's and goes on with another request: called before its `dispatch`. Timers that the last
+ *   one left are gone, its other operations reject with an AbortError, and nothing that was waited for then counts now.
  */
-export const GUEST_ENTRIES = ['configure', 'load', 'dispatch', 'settled', 'follow', 'settle', 'abort', 'unhandled'] as const
+export const GUEST_ENTRIES = ['configure', 'load', 'dispatch', 'settled', 'follow', 'settle', 'abort', 'unhandled', 'renew'] as const

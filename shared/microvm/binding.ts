@@ -1,7 +1,7 @@
 /**
  * The thin binding over the engine's C exports: strings, numbers and bytes in and out of a slot, calls of guest
  * functions, the job queue. It allocates nothing on the host per call beyond what a caller keeps, and frees nothing
- * inside: the reset does.
+ * inside: the reset does. Only of a machine that outlives its run (a session's) is it noted what is held, to be freed.
  *
  * Values are addresses of boxed engine values inside the guest. Addresses that come from the guest are only ever read
  * through `bytes`, whose subarray is clamped to the guest's memory; the host writes only to `scratch` and to what the
@@ -28,14 +28,20 @@ const REJECTED = 2
 const OUT = 64
 const STAGING = 128
 
+/** What the host holds of a guest's values: boxes, and texts made from strings. */
+export interface Holdings {
+  readonly values: GuestValue[]
+  readonly texts: number[]
+}
+
 /** The guest has no memory left for what the host wants to hand in. */
 export class GuestOutOfMemory extends Error {}
 
 /** The engine's exports that the binding uses. A test of the pinned engine guards the list. */
 const ENGINE_CALLS = [
-  'qjs_call', 'qjs_execute_pending_job', 'qjs_get_array_buffer', 'qjs_get_bool', 'qjs_get_exception', 'qjs_get_false',
+  'qjs_call', 'qjs_execute_pending_job', 'qjs_free_cstring', 'qjs_free_value', 'qjs_get_array_buffer', 'qjs_get_bool', 'qjs_get_exception', 'qjs_get_false',
   'qjs_get_float64', 'qjs_get_null', 'qjs_get_prop_string', 'qjs_get_string_len', 'qjs_get_true', 'qjs_get_typed_array_buffer',
-  'qjs_get_undefined', 'qjs_is_array_buffer', 'qjs_is_error', 
+  'qjs_get_undefined', 'qjs_is_array_buffer', 'qjs_is_error',
   'qjs_new_array_buffer', 'qjs_new_error', 'qjs_new_number', 'qjs_new_string', 'qjs_promise_result', 'qjs_promise_state', 'qjs_set_prop_string',
   'qjs_throw', 'wasm_free', 'wasm_malloc',
 ] as const
@@ -43,6 +49,8 @@ type EngineCalls = Readonly<Record<(typeof ENGINE_CALLS)[number], (...values: nu
 
 export class Binding {
   readonly slot: Slot
+  /** Null: nothing is noted, as the reset frees all. Set while a run is in the slot whose machine shall outlive it. */
+  holdings: Holdings | null = null
   readonly #scratch: number
   readonly #undefined: GuestValue
   /** Bound once: a lookup by name in every call would cost more than many of the calls. */
@@ -65,7 +73,7 @@ export class Binding {
   // -- into the guest
 
   newNumber(value: number): GuestValue {
-    return this.#c.qjs_new_number(value)
+    return this.hold(this.#c.qjs_new_number(value))
   }
 
   /** A string from UTF-8 bytes. */
@@ -86,20 +94,20 @@ export class Binding {
   }
 
   newUndefined(): GuestValue {
-    return this.#c.qjs_get_undefined()
+    return this.hold(this.#c.qjs_get_undefined())
   }
 
   newNull(): GuestValue {
-    return this.#c.qjs_get_null()
+    return this.hold(this.#c.qjs_get_null())
   }
 
   newBoolean(value: boolean): GuestValue {
-    return (value ? this.#c.qjs_get_true() : this.#c.qjs_get_false())
+    return this.hold(value ? this.#c.qjs_get_true() : this.#c.qjs_get_false())
   }
 
   /** Throws inside the guest when a host function returns 0 after it. */
   throwError(name: string, message: string, code: string): void {
-    const error = this.#c.qjs_new_error()
+    const error = this.hold(this.#c.qjs_new_error())
     this.#setProperty(error, 'name', this.newString(name))
     this.#setProperty(error, 'message', this.newString(message))
     if (code !== '') this.#setProperty(error, 'code', this.newString(code))
@@ -143,6 +151,7 @@ export class Binding {
     this.slot.markWrite(this.#scratch + OUT, 4)
     const pointer = this.#c.qjs_get_string_len(value, this.#scratch + OUT) >>> 0
     if (pointer === 0) throw new GuestOutOfMemory()
+    this.holdings?.texts.push(pointer)
     const utf8 = this.slot.bytes.subarray(pointer, pointer + this.#out(0))
     return mayHoldSurrogates ? wellFormed(utf8) : utf8
   }
@@ -165,9 +174,9 @@ export class Binding {
       const pointer = this.#c.qjs_get_array_buffer(value, out) >>> 0
       return this.slot.bytes.subarray(pointer, pointer + (pointer === 0 ? 0 : this.#out(0)))
     }
-    const buffer = this.#c.qjs_get_typed_array_buffer(value, out, out + 4, out + 8)
+    const buffer = this.hold(this.#c.qjs_get_typed_array_buffer(value, out, out + 4, out + 8))
     if (this.isException(buffer)) {
-      this.#c.qjs_get_exception()
+      this.hold(this.#c.qjs_get_exception())
       return null
     }
     const [offset, length] = [this.#out(0), this.#out(1)]
@@ -177,7 +186,7 @@ export class Binding {
 
   /** The pending exception, taken, as plain text parts. Runs no guest code of the function: reads own string properties only. */
   takeException(): { readonly name: string; readonly message: string; readonly stack: string } {
-    const exception = this.#c.qjs_get_exception()
+    const exception = this.hold(this.#c.qjs_get_exception())
     if (this.#c.qjs_is_error(exception) === 0) return { name: 'Error', message: this.isString(exception) ? this.string(exception) : 'a value that is not an Error', stack: '' }
     const text = (key: string): string => {
       const value = this.#getProperty(exception, key)
@@ -194,7 +203,7 @@ export class Binding {
     this.slot.markWrite(at, 4 * ARGUMENTS_MAX)
     const { words } = this.slot
     for (let index = 0; index < values.length; index++) words[(at >>> 2) + index] = values[index] ?? 0
-    return this.#c.qjs_call(callee, this.#undefined, values.length, at)
+    return this.hold(this.#c.qjs_call(callee, this.#undefined, values.length, at))
   }
 
   /**
@@ -204,7 +213,7 @@ export class Binding {
   settleHandler(promise: GuestValue, settled: GuestValue, follow: GuestValue): GuestValue {
     const state = this.#c.qjs_promise_state(promise)
     if (state !== FULFILLED && state !== REJECTED) return this.call(follow, [promise])
-    return this.call(settled, [this.newNumber(state === FULFILLED ? 1 : 0), this.#c.qjs_promise_result(promise)])
+    return this.call(settled, [this.newNumber(state === FULFILLED ? 1 : 0), this.hold(this.#c.qjs_promise_result(promise))])
   }
 
   isRejected(promise: GuestValue): boolean {
@@ -214,6 +223,30 @@ export class Binding {
   /** Runs one pending job: 1 if it ran one, 0 if there was none, below 0 if it threw. */
   runJob(): number {
     return this.#c.qjs_execute_pending_job()
+  }
+
+  // -- machines that outlive their run
+
+  /** Notes a box that is the host's to free. */
+  hold(value: GuestValue): GuestValue {
+    if (this.holdings !== null && value !== 0) this.holdings.values.push(value)
+    return value
+  }
+
+  /** What a host call returns is the engine's from then on. */
+  handOut(value: GuestValue): GuestValue {
+    const at = this.holdings?.values.lastIndexOf(value) ?? -1
+    if (at !== -1) this.holdings?.values.splice(at, 1)
+    return value
+  }
+
+  /** Frees all that is noted. It runs inside the guest: under fuel, and it may trap. */
+  freeHoldings(): void {
+    const { holdings } = this
+    if (holdings === null) return
+    this.holdings = null
+    for (const text of holdings.texts) this.#c.qjs_free_cstring(text)
+    for (const value of holdings.values) this.#c.qjs_free_value(value)
   }
 
   /** Argument `index` of a host call. */
@@ -248,7 +281,7 @@ export class Binding {
     if (at === 0) throw new GuestOutOfMemory()
     // What comes from the guest itself is a view, which the allocation may have detached.
     this.writeBytes(at, content.length === length ? content : this.slot.bytes.subarray(byteOffset, byteOffset + length))
-    const value = make(at, length)
+    const value = this.hold(make(at, length))
     if (!staged) this.#c.wasm_free(at)
     if (this.isException(value)) throw new GuestOutOfMemory()
     return value
@@ -261,7 +294,7 @@ export class Binding {
   #getProperty(object: GuestValue, key: string): GuestValue {
     const bytes = this.#encoder.encode(`${key}\0`)
     this.writeBytes(this.#scratch + STAGING, bytes)
-    return this.#c.qjs_get_prop_string(object, this.#scratch + STAGING)
+    return this.hold(this.#c.qjs_get_prop_string(object, this.#scratch + STAGING))
   }
 
   #setProperty(object: GuestValue, key: string, value: GuestValue): void {

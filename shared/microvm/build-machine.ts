@@ -189,7 +189,7 @@ export class BuildMachine {
   #newRun(body: Uint8Array | null = null): Run {
     return new Run({
       id: 1, image: this.#runtime.prelude, call: 0, limits: this.#limits, secrets: {}, account: '', body, bodyStreamed: false,
-      deadlineAtMs: this.#limits.wallMs, wantLogs: false,
+      deadlineAtMs: this.#limits.wallMs, wantLogs: false, keepMaxBytes: 0, state: null,
     }, 0)
   }
 

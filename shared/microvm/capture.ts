@@ -77,17 +77,22 @@ const ALLOCATION_MIN_BYTES = 16
  * growth is capped. The guest must be idle; its fuel must last.
  */
 export function tidyHeap(slot: Slot, call: (name: string, ...values: number[]) => number, scratch: number): void {
+  collectAndZero(slot, call, HOLE_BYTES)
+  zero(slot, scratch, SCRATCH_BYTES)
+}
+
+/** The same for a machine that goes on: all that is free stays free, however small. */
+export function collectAndZero(slot: Slot, call: (name: string, ...values: number[]) => number, freedFromBytes = ALLOCATION_MIN_BYTES): void {
   call('qjs_run_gc')
   slot.capGrowth()
   const held: number[] = []
   for (let size = 1 << 20; size >= ALLOCATION_MIN_BYTES; size >>= 1) {
     for (let at = call('wasm_malloc', size) >>> 0; at !== 0; at = call('wasm_malloc', size) >>> 0) {
       zero(slot, at, size)
-      if (size >= HOLE_BYTES) held.push(at)
+      if (size >= freedFromBytes) held.push(at)
     }
   }
   for (const at of held) call('wasm_free', at)
-  zero(slot, scratch, SCRATCH_BYTES)
 }
 
 function zero(slot: Slot, at: number, length: number): void {

@@ -10,25 +10,32 @@
  * X3  The host grants fuel in slices; between slices it looks at CPU time, deadline and the cancel cell. Nothing a
  *     guest does, native loops of the engine included, runs longer than a slice without that look.
  * X4  A host exception that crossed guest frames, or a slot that fails the oracle, destroys the slot.
+ * X5  A session's machine is captured between its run's last turn and the reset, and only if the guest left that turn
+ *     by itself. What is captured is restored into a clean slot, by which X1 holds for sessions too.
  */
 import { randomFillSync } from 'node:crypto'
+import { toCodedError } from '../errors.ts'
 import { IdTable } from '../id-table.ts'
+import { MIB } from '../limits.ts'
 import type { ResidentImage } from './arena.ts'
-import { Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
-import { handleHostCall, type HostCallContext, type HostCallPolicy, isOutOfMemory } from './host-calls.ts'
+import { Binding, type GuestValue } from './binding.ts'
+import { handleHostCall, type HostCallContext, type HostCallPolicy } from './host-calls.ts'
+import { Rejections } from './rejections.ts'
 import { Run, type RunOutput, type RunSpec } from './run.ts'
+import { explainTrap, noteException } from './run-faults.ts'
 import type { MachineRuntime } from './runtime.ts'
+import { nextSeed } from './seeds.ts'
+import { captureSession, FIRST_COLLECT_BYTES } from './session-capture.ts'
 import { parkedBytes, Slot } from './slot.ts'
 import { TimerQueue } from './timer-queue.ts'
+import { TurnClock } from './turn-clock.ts'
 
 /** Fuel of one slice: about 1 ms of guest time, so that a look costs well below 1 %. */
 const FUEL_SLICE = 200_000
-const SLICE_MAX_MS = 2
 /** A machine that wrote more than 8 MiB keeps its slot: taking that out would hold up everybody. */
 const PARK_PAGES_MAX = 2_048
 /** Waiting machines that are tried, longest waiting first, when a slot is needed. */
 const PARK_TRIES = 4
-const MIB = 1_048_576
 /** A slot grown beyond this is kept for functions that need it, as long as they come and the budget allows. */
 const LARGE_SLOT_BYTES = 16 * MIB
 const LARGE_SLOT_IDLE_MS = 30_000
@@ -81,10 +88,9 @@ export class Executor {
   readonly #bySlot = new Map<Slot, PooledSlot>()
   readonly #runs = new IdTable<Run>()
   readonly #timers = new TimerQueue()
-  readonly #rejections = new Map<number, GuestValue>()
+  readonly #rejections = new Rejections()
   #current: PooledSlot | null = null
-  #turnCpuStartMs = 0
-  #turnWallStartMs = 0
+  readonly #clock: TurnClock
   #nextOperationId = 1
   #parkedBytes = 0
   /** Physical bytes of all slots, kept up to date after each turn: a sum over all of them would cost every start. */
@@ -95,6 +101,7 @@ export class Executor {
   constructor(options: ExecutorOptions) {
     this.#options = options
     this.#runtime = options.runtime
+    this.#clock = new TurnClock(options)
     this.#context = {
       run: () => this.#runInGuest(),
       output: options.output,
@@ -155,9 +162,14 @@ export class Executor {
       this.counts.reimaged++
     }
     this.#occupy(pooled, run)
-    pooled.slot.arm(this.#limitPages(run, pooled.slot))
+    const limitPages = this.#limitPages(run, pooled.slot)
+    pooled.slot.arm(limitPages)
+    if (spec.keepMaxBytes > 0 && !this.#restore(pooled, run, limitPages)) return
     this.#reseed(pooled)
-    this.#turn(pooled, run, (binding) => binding.call(this.#runtime.entries.dispatch, [binding.newNumber(spec.call), binding.newStringFrom(head)]))
+    this.#turn(pooled, run, (binding) => {
+      if (spec.state !== null) this.#renew(run, binding)
+      return binding.call(this.#runtime.entries.dispatch, [binding.newNumber(spec.call), binding.newStringFrom(head)])
+    })
     if (run.ended) return
     // Most runs end in their first turn and need no timer. The caller's buffer is used again after this call.
     this.#timers.add(spec.deadlineAtMs, spec.id, 0)
@@ -267,9 +279,13 @@ export class Executor {
   #createSlot(): void {
     const { engine, arena, bases, prelude, scratch, undefinedValue } = this.#runtime
     const slot: Slot = new Slot(engine, arena, bases, prelude, {
-      hostCall: (namePtr, _nameLength, _thisPtr, argc, argvPtr) => handleHostCall(pooled.binding, this.#context, pooled.slot.bytes[namePtr >>> 0] ?? 0, argc, argvPtr),
+      hostCall: (namePtr, _nameLength, _thisPtr, argc, argvPtr) => {
+        const { binding } = pooled
+        const result = handleHostCall(binding, this.#context, pooled.slot.bytes[namePtr >>> 0] ?? 0, argc, argvPtr)
+        return binding.holdings === null ? result : binding.handOut(result)
+      },
       refuel: () => this.#refuel(),
-      promiseRejection: (promisePtr, reasonPtr, isHandled) => this.#noteRejection(pooled, promisePtr, reasonPtr, isHandled !== 0),
+      promiseRejection: (promisePtr, reasonPtr, isHandled) => this.#rejections.note(pooled.binding, promisePtr, reasonPtr, isHandled !== 0),
       clock: (_clockId, resultPtr) => {
         pooled.binding.writeU64(resultPtr, BigInt(Math.round((pooled.run?.clockMs ?? 0) * 1000)) * 1000n)
         return 0
@@ -343,7 +359,34 @@ export class Executor {
   #occupy(pooled: PooledSlot, run: Run): void {
     pooled.run = run
     pooled.lastUsedMs = this.#options.nowMs()
+    pooled.binding.holdings = run.holdings
     run.residence = { kind: 'slot', slot: pooled.slot }
+  }
+
+  /** Makes the slot's clean machine the session's. False: the run has ended. */
+  #restore(pooled: PooledSlot, run: Run, limitPages: number): boolean {
+    run.collectAboveBytes = FIRST_COLLECT_BYTES
+    if (run.spec.state === null) return true
+    try {
+      run.collectAboveBytes = pooled.slot.restore(run.spec.state, limitPages).collectAboveBytes
+    } catch (error) {
+      const { code, params } = toCodedError(error)
+      run.stop('platformFault', code, params)
+      this.#end(run, pooled)
+      return false
+    }
+    this.#account(pooled)
+    run.startKind = 'resumed'
+    this.counts.resumed++
+    return true
+  }
+
+  /** Ends inside the guest what the session's last request left under way, before anything of the next one runs. */
+  #renew(run: Run, binding: Binding): void {
+    if (binding.isException(binding.call(this.#runtime.entries.renew, []))) noteException(run, binding)
+    this.#runJobs(run, binding)
+    // Whoever gave up on a promise that is rejected now need not be told.
+    this.#rejections.clear()
   }
 
   #pooledOf(run: Run): PooledSlot | null {
@@ -398,27 +441,19 @@ export class Executor {
 
   #turn(pooled: PooledSlot, run: Run, enter: (binding: Binding) => GuestValue): void {
     const { slot, binding } = pooled
-    this.#current = pooled
-    pooled.lastUsedMs = this.#turnWallStartMs = this.#options.nowMs()
     run.clockMs = this.#options.epochMs()
-    // Most runs have one turn, for which the wall clock will do; many short turns would add up what they waited.
-    this.#turnCpuStartMs = run.cpuUs === 0 ? -1 : this.#options.threadCpuMs()
-    slot.grantFuel(FUEL_SLICE)
+    this.#enterTurn(pooled, run)
     let hostFault: unknown = null
     try {
       const result = enter(binding)
-      if (binding.isException(result)) this.#noteException(run, binding)
+      if (binding.isException(result)) noteException(run, binding)
       this.#runJobs(run, binding)
       if (binding.isObject(result) && run.kill === null) this.#settleHandler(run, binding, result)
       if (this.#rejections.size > 0) this.#reportRejections(run, binding)
     } catch (error) {
-      slot.clearStrayFlags()
-      hostFault = this.#explainTrap(run, slot, error)
+      hostFault = this.#noteTrap(run, slot, error)
     }
-    this.#rejections.clear()
-    this.#current = null
-    this.#account(pooled)
-    run.cpuUs += this.#turnUsedMs() * 1000
+    this.#leaveTurn(pooled, run)
     if (hostFault !== null) {
       run.stop('platformFault', 'ERR_SANDBOX_FAULT', [hostFault instanceof Error ? hostFault.message : 'unknown'])
       this.#end(run, pooled)
@@ -426,6 +461,19 @@ export class Executor {
       return
     }
     this.#afterTurn(pooled, run)
+  }
+
+  #enterTurn(pooled: PooledSlot, run: Run): void {
+    this.#current = pooled
+    pooled.lastUsedMs = this.#clock.begin(run.cpuUs === 0 ? 'first' : 'later')
+    pooled.slot.grantFuel(FUEL_SLICE)
+  }
+
+  #leaveTurn(pooled: PooledSlot, run: Run): void {
+    this.#rejections.clear()
+    this.#current = null
+    this.#account(pooled)
+    run.cpuUs += this.#clock.usedMs() * 1000
   }
 
   #afterTurn(pooled: PooledSlot, run: Run): void {
@@ -464,12 +512,33 @@ export class Executor {
     if (pooled !== null) run.memoryBytes = pooled.slot.virtualBytes
     this.#options.output.flush()
     if (pooled !== null) {
+      const unsound = run.holdings !== null && this.#keep(pooled, run) === 'faulted'
       pooled.run = null
       const { tableWritten } = pooled.slot
       run.dirtyPages = pooled.slot.reset()
-      if (tableWritten) this.#destroy(pooled)
+      if (tableWritten || unsound) this.#destroy(pooled)
     }
     this.#options.output.end(run)
+  }
+
+  /** X5. Freeing and collecting run inside the guest, so they count as a turn of it, with its limits. */
+  #keep(pooled: PooledSlot, run: Run): 'sound' | 'faulted' {
+    const { slot, binding } = pooled
+    // One that waits for what cannot come has left its turns by itself; all else that stops a run does so in their midst.
+    const resting = (run.kill === null || run.kill.outcome === 'hung') && !run.trapped && !slot.tableWritten
+    let hostFault: unknown = null
+    if (resting) {
+      this.#enterTurn(pooled, run)
+      try {
+        run.kept = captureSession(slot, binding, run.spec.keepMaxBytes, run.collectAboveBytes)
+      } catch (error) {
+        hostFault = this.#noteTrap(run, slot, error)
+        if (hostFault !== null) run.stop('platformFault', 'ERR_SANDBOX_FAULT', [hostFault instanceof Error ? hostFault.message : 'unknown'])
+      }
+      this.#leaveTurn(pooled, run)
+    }
+    binding.holdings = null
+    return hostFault === null ? 'sound' : 'faulted'
   }
 
   #destroyAfter(pooled: PooledSlot): void {
@@ -486,8 +555,8 @@ export class Executor {
     const { limits } = run.spec
     if (this.#options.isCanceled(run.spec.id)) run.stop('canceled', 'ERR_CANCELED', [])
     else if (nowMs > run.spec.deadlineAtMs) run.stop('exceededWall', 'ERR_LIMIT_WALL', [limits.wallMs, Math.round(nowMs - run.startedAtMs)])
-    else if (this.#turnCpuMs(nowMs) + run.cpuUs / 1000 > limits.cpuMs) {
-      run.stop('exceededCpu', 'ERR_LIMIT_CPU', [limits.cpuMs, Math.round(this.#turnCpuMs(nowMs) + run.cpuUs / 1000)])
+    else if (this.#clock.cpuMs(nowMs) + run.cpuUs / 1000 > limits.cpuMs) {
+      run.stop('exceededCpu', 'ERR_LIMIT_CPU', [limits.cpuMs, Math.round(this.#clock.cpuMs(nowMs) + run.cpuUs / 1000)])
     } else {
       pooled.slot.grantFuel(FUEL_SLICE)
       return 0
@@ -495,62 +564,16 @@ export class Executor {
     return 1
   }
 
-  /**
-   * CPU time of this turn. Reading the thread's CPU clock is a system call, so it is first read one slice into a turn;
-   * what came before counts as wall time.
-   */
-  #turnCpuMs(nowMs: number): number {
-    if (this.#turnCpuStartMs < 0) this.#turnCpuStartMs = this.#options.threadCpuMs() - Math.min(nowMs - this.#turnWallStartMs, SLICE_MAX_MS)
-    return this.#options.threadCpuMs() - this.#turnCpuStartMs
-  }
-
-  /** CPU time of a turn that has ended. One that never ran out of fuel took no longer than a slice, however long it was descheduled. */
-  #turnUsedMs(): number {
-    if (this.#turnCpuStartMs >= 0) return this.#options.threadCpuMs() - this.#turnCpuStartMs
-    return Math.min(this.#options.nowMs() - this.#turnWallStartMs, SLICE_MAX_MS)
-  }
-
   /** What a trap means for the run; returns the error when it is a fault of the platform, else null. */
-  #explainTrap(run: Run, slot: Slot, error: unknown): unknown {
-    if (run.kill !== null && error instanceof WebAssembly.RuntimeError) return null
-    if (error instanceof GuestOutOfMemory) {
-      run.stop('exceededMemory', 'ERR_LIMIT_MEMORY', [run.spec.limits.memoryMib, Math.ceil(slot.virtualBytes / MIB)])
-      return null
-    }
-    // V8's own stack limit: the guest recursed deeper than the engine's check saw.
-    if (error instanceof RangeError && error.message.includes('call stack')) {
-      run.failure ??= { name: 'RangeError', message: 'Maximum call stack size exceeded', stack: '' }
-      return null
-    }
-    if (error instanceof WebAssembly.RuntimeError) {
-      run.failure ??= { name: 'RuntimeError', message: error.message, stack: '' }
-      run.stop('exception', 'ERR_FUNCTION_EXCEPTION', [error.message])
-      return null
-    }
-    return error
-  }
-
-  #noteException(run: Run, binding: Binding): void {
-    const exception = binding.takeException()
-    if (isOutOfMemory(exception)) run.stop('exceededMemory', 'ERR_LIMIT_MEMORY', [run.spec.limits.memoryMib, Math.ceil(binding.slot.virtualBytes / MIB)])
-    run.failure ??= exception
-  }
-
-  #noteRejection(pooled: PooledSlot, promisePtr: number, reasonPtr: number, isHandled: boolean): void {
-    const key = this.#identityOf(pooled.binding, promisePtr)
-    if (isHandled) this.#rejections.delete(key)
-    else this.#rejections.set(key, reasonPtr)
-  }
-
-  #identityOf({ slot }: Binding, value: GuestValue): number {
-    return slot.instance.engine['qjs_get_value_ptr']?.(value) ?? 0
+  #noteTrap(run: Run, slot: Slot, error: unknown): unknown {
+    slot.clearStrayFlags()
+    run.trapped = true
+    return explainTrap(run, slot, error)
   }
 
   /** Promises that were rejected and have no handler though all jobs ran: the prelude logs them. */
   #reportRejections(run: Run, binding: Binding): void {
-    const reasons = [...this.#rejections.values()]
-    this.#rejections.clear()
-    for (const reason of reasons) {
+    for (const reason of this.#rejections.take()) {
       binding.call(this.#runtime.entries.unhandled, [reason])
       this.#runJobs(run, binding)
     }
@@ -559,13 +582,13 @@ export class Executor {
   #settleHandler(run: Run, binding: Binding, promise: GuestValue): void {
     const { settled, follow } = this.#runtime.entries
     // Rejected, it has a handler: us.
-    if (this.#rejections.size > 0 && binding.isRejected(promise)) this.#rejections.delete(this.#identityOf(binding, promise))
-    if (binding.isException(binding.settleHandler(promise, settled, follow))) this.#noteException(run, binding)
+    if (this.#rejections.size > 0 && binding.isRejected(promise)) this.#rejections.forgive(binding, promise)
+    if (binding.isException(binding.settleHandler(promise, settled, follow))) noteException(run, binding)
     this.#runJobs(run, binding)
   }
 
   #runJobs(run: Run, binding: Binding): void {
-    for (let ran = binding.runJob(); ran !== 0 && run.kill === null; ran = binding.runJob()) if (ran < 0) this.#noteException(run, binding)
+    for (let ran = binding.runJob(); ran !== 0 && run.kill === null; ran = binding.runJob()) if (ran < 0) noteException(run, binding)
   }
 
   #runInGuest(): Run {
@@ -573,16 +596,4 @@ export class Executor {
     if (run === null || run === undefined) throw new Error('a host call outside a turn')
     return run
   }
-}
-
-const seeds = new BigUint64Array(512)
-let seedIndex = seeds.length
-
-/** 64 random bits; refills 4 KiB from the host's CSPRNG at a time, which a single small read would cost. */
-function nextSeed(): bigint {
-  if (seedIndex === seeds.length) {
-    randomFillSync(seeds)
-    seedIndex = 0
-  }
-  return seeds[seedIndex++] ?? 1n
 }

@@ -9,8 +9,9 @@
 import type { CodedErrorData } from '../errors.ts'
 import type { FunctionLimits } from '../limits.ts'
 import type { Outcome, StartKind } from '../outcome.ts'
-import type { InvocationResult } from '../worker/types.ts'
+import type { InvocationResult, KeptMachine } from '../worker/types.ts'
 import type { ResidentImage } from './arena.ts'
+import type { Holdings } from './binding.ts'
 import type { PrivateState, Slot } from './slot.ts'
 
 export interface RunSpec {
@@ -28,7 +29,13 @@ export interface RunSpec {
   /** Monotonic, ms. */
   readonly deadlineAtMs: number
   readonly wantLogs: boolean
+  /** Of a session's request: bytes that the machine may have when it is captured after the run. 0: it is not captured. */
+  readonly keepMaxBytes: number
+  /** The machine as the session's last request left it; valid during `Executor.start`. Null: the image. */
+  readonly state: Uint8Array | null
 }
+
+const LOST: KeptMachine = { kind: 'lost' }
 
 export type Operation =
   | { readonly kind: 'timer'; readonly dueAtMs: number }
@@ -71,6 +78,13 @@ export class Run {
   /** Handler and waitUntil work have settled. */
   done = false
   ended = false
+  /** The guest left a turn in its midst: its memory is nothing that could go on. */
+  trapped = false
+  /** Of a session's run, once it has ended. */
+  kept: KeptMachine = LOST
+  /** See `Binding.holdings`; goes with the run from slot to slot. */
+  readonly holdings: Holdings | null
+  collectAboveBytes = 0
   /** The sink asked for a pause of the response body. */
   paused = false
   /** Bytes of the response body sent and not yet taken by the reader. */
@@ -91,6 +105,7 @@ export class Run {
     this.spec = spec
     this.body = spec.body
     this.startedAtMs = startedAtMs
+    this.holdings = spec.keepMaxBytes > 0 ? { values: [], texts: [] } : null
   }
 
   get operations(): ReadonlyMap<number, Operation> {

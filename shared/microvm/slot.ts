@@ -11,6 +11,7 @@
 import type { ResidentImage } from './arena.ts'
 import type { Engine } from './engine.ts'
 import { createMemories, type ExtensionBase, type HostImports, type LinkedInstance, linkInstance } from './instance.ts'
+import { forEachRun, readState, StateWriter } from './machine-state.ts'
 import { PAGE_BYTES } from './manifest.ts'
 import { CONTROL_OFFSET, DIRTY_TAIL_BYTES, GRANULE_SHIFT } from './rewrite/layout.ts'
 
@@ -173,27 +174,43 @@ export class Slot {
    * from the image are kept.
    */
   park(): PrivateState {
-    this.#refresh()
-    const { table, count } = this.#image
-    const { changes } = this.instance.pageOps
     const parts: Int32Array[] = []
-    const collect = (page: number, words: number): void => {
-      const pairs = changes(table, count, page, words)
-      if (pairs > 0) parts.push(new Int32Array(this.instance.flags.buffer, CHANGES_OFFSET, pairs * 2).slice())
-    }
-    for (let page = 0; page < this.#pages; page++) {
-      if (!this.#isDirty(page)) continue
-      collect(page, WORDS_PER_PAGE)
-      // A store that straddles a page end flags only the first page.
-      if (page + 1 < this.#pages && !this.#isDirty(page + 1)) collect(page + 1, DIRTY_TAIL_BYTES / 4)
-    }
+    this.#eachChange((pairs) => parts.push(pairs.slice()))
     const changed = new Int32Array(parts.reduce((sum, part) => sum + part.length, 0))
     let at = 0
     for (const part of parts) {
       changed.set(part, at)
       at += part.length
     }
-    return { changed, globals: this.instance.globals.map((global) => Number(global.value)), virtualPages: this.#control[VIRTUAL_PAGES] ?? 0 }
+    return { changed, globals: this.#globalValues(), virtualPages: this.#control[VIRTUAL_PAGES] ?? 0 }
+  }
+
+  /** The same as bytes that any process can restore; null if they are more than `maxBytes`. The guest must be idle. */
+  capture(maxBytes: number, collectAboveBytes: number): Uint8Array | null {
+    const virtualPages = this.#control[VIRTUAL_PAGES] ?? 0
+    const writer = new StateWriter(this.#image, { virtualPages, globals: this.#globalValues(), collectAboveBytes }, maxBytes)
+    this.#eachChange((pairs) => writer.add(pairs))
+    return writer.finish()
+  }
+
+  /**
+   * Puts a captured machine of the slot's present image back. The slot must be clean and armed. Throws ERR_SESSION_STATE
+   * and leaves the slot as it was if `bytes` are no such machine within `limitPages`. Returns what `capture` was told.
+   */
+  restore(bytes: Uint8Array, limitPages: number): { readonly collectAboveBytes: number } {
+    const { virtualPages, globals, runs, collectAboveBytes } = readState(bytes, this.#image, limitPages)
+    const missing = virtualPages - this.#bytes.length / WASM_PAGE_BYTES
+    if (missing > 0) this.instance.memory.grow(missing)
+    this.#refresh()
+    const words = this.#words
+    // Most runs are a few words long: a view of each would cost more than copying it.
+    forEachRun(runs, (address, at, count) => {
+      this.markWrite(address * 4, count * 4)
+      for (let index = 0; index < count; index++) words[address + index] = runs[at + index] ?? 0
+    })
+    this.#control[VIRTUAL_PAGES] = virtualPages
+    this.#restoreGlobals(globals)
+    return { collectAboveBytes }
   }
 
   /** Puts a parked machine of the slot's present image back. The slot must be clean and armed. */
@@ -209,6 +226,27 @@ export class Slot {
     }
     this.#control[VIRTUAL_PAGES] = state.virtualPages
     this.#restoreGlobals(state.globals)
+  }
+
+  /** Gives the words that differ from the image, ascending, as pairs that are valid during the call. */
+  #eachChange(use: (pairs: Int32Array) => void): void {
+    this.#refresh()
+    const { table, count } = this.#image
+    const { changes } = this.instance.pageOps
+    const collect = (page: number, words: number): void => {
+      const pairs = changes(table, count, page, words)
+      if (pairs > 0) use(new Int32Array(this.instance.flags.buffer, CHANGES_OFFSET, pairs * 2))
+    }
+    for (let page = 0; page < this.#pages; page++) {
+      if (!this.#isDirty(page)) continue
+      collect(page, WORDS_PER_PAGE)
+      // A store that straddles a page end flags only the first page.
+      if (page + 1 < this.#pages && !this.#isDirty(page + 1)) collect(page + 1, DIRTY_TAIL_BYTES / 4)
+    }
+  }
+
+  #globalValues(): number[] {
+    return this.instance.globals.map((global) => Number(global.value))
   }
 
   #isDirty(page: number): boolean {

@@ -23,6 +23,9 @@ export interface ActiveRun {
   passedBytes: number
   sinkPaused: boolean
   canceled: boolean
+  /** A session's machine as it comes back, and how much of it has come. */
+  state: Uint8Array | null
+  stateBytes: number
 }
 
 /** A build that a worker was told of. */

@@ -11,6 +11,7 @@
  * C2  Each ring position has one writer. Positions only grow (modulo 2^32); emptiness is equality.
  */
 import { CodedError } from '../errors.ts'
+import type { SessionInput } from './types.ts'
 
 export const ENTRY_COUNT = 16
 export const ENTRY_BYTES = 64 * 1024
@@ -49,11 +50,14 @@ const CLAIMED = 2
  *   HEAD      status, start kind + flags, length of the headers: headers, body
  *   DATA      -: a chunk of the body
  *   BODY_END  -
- *   END       outcome, start kind: four float64 (CPU us, wall us, dirty pages, memory bytes), then JSON if there is more to say
+ *   END       outcome, start kind, what was kept (KEPT): four float64 (CPU us, wall us, dirty pages, memory bytes), then JSON if there is more to say
  *   LOG       level: a line
  *   STARTED   -: the run of a streamed request body is here, its chunks may be posted
+ *   STATE     bytes in all: the next part of a session's machine as the run left it
  */
-export const RECORD = { SKIP: 0, HEAD: 1, DATA: 2, BODY_END: 3, END: 4, LOG: 5, STARTED: 6 } as const
+export const RECORD = { SKIP: 0, HEAD: 1, DATA: 2, BODY_END: 3, END: 4, LOG: 5, STARTED: 6, STATE: 7 } as const
+/** By number, what became of a session's machine. */
+export const KEPT = ['lost', 'kept', 'tooLarge'] as const
 export const HEAD_START_KIND_MASK = 0xff
 export const HEAD_LAST = 0x100
 export const HEAD_HAS_BODY = 0x200
@@ -88,10 +92,12 @@ export function postedToWorker(control: Int32Array): void {
 }
 
 /** Fields of an entry, as 32-bit cells. */
-const ENTRY = { STATE: 0, RUN: 1, BUILD: 2, CALL: 3, FLAGS: 4, HEAD_BYTES: 5, BODY_BYTES: 6, DEADLINE: 8 } as const
+const ENTRY = { STATE: 0, RUN: 1, BUILD: 2, CALL: 3, FLAGS: 4, HEAD_BYTES: 5, BODY_BYTES: 6, KEEP_MAX_BYTES: 7, DEADLINE: 8, STATE_BYTES: 10 } as const
 export const FLAG_BODY = 1
 export const FLAG_BODY_MORE = 2
 export const FLAG_LOGS = 4
+/** A session's: two more cells say of what size, and its machine lies behind the body. */
+export const FLAG_SESSION = 8
 
 /** `bytes` is valid only during the call. */
 export type OnRecord = (type: number, runId: number, a: number, b: number, c: number, bytes: Uint8Array) => void
@@ -136,24 +142,30 @@ export class HostChannel {
    * Hands an invocation over. Returns 'full' when no more may wait there, 'large' when head and body do not fit
    * (`body` null then), else 'sent'.
    */
-  send(runId: number, build: number, call: number, flags: number, deadlineAtMs: number, head: string, body: Uint8Array | null): 'sent' | 'full' | 'large' {
+  send(runId: number, build: number, call: number, flags: number, deadlineAtMs: number, head: string, body: Uint8Array | null, session: SessionInput | null): 'sent' | 'full' | 'large' {
     if (this.pending > UNSTARTED_MAX) return 'full'
     const index = this.#tail % ENTRY_COUNT
     const cell = index * (ENTRY_BYTES / 4)
     if (Atomics.load(this.#cells, cell) !== FREE) return 'full'
-    const bodyBytes = body?.length ?? 0
+    const bodyBytes = (body?.length ?? 0) + (session?.state?.length ?? 0)
     const at = index * ENTRY_BYTES + ENTRY_HEADER_BYTES
     // Three bytes a character is UTF-8's most; the exact length is known after writing.
     if (head.length * 3 + bodyBytes > ENTRY_PAYLOAD_BYTES && Buffer.byteLength(head) + bodyBytes > ENTRY_PAYLOAD_BYTES) return 'large'
     const headBytes = this.#entries.write(head, at, ENTRY_PAYLOAD_BYTES, 'utf8')
     if (body !== null) this.#entries.set(body, at + headBytes)
     const cells = this.#cells
+    if (session !== null) {
+      if (session.state !== null) this.#entries.set(session.state, at + headBytes + (body?.length ?? 0))
+      cells[cell + ENTRY.KEEP_MAX_BYTES] = session.keepMaxBytes
+      cells[cell + ENTRY.STATE_BYTES] = session.state?.length ?? 0
+      flags |= FLAG_SESSION
+    }
     cells[cell + ENTRY.RUN] = runId
     cells[cell + ENTRY.BUILD] = build
     cells[cell + ENTRY.CALL] = call
     cells[cell + ENTRY.FLAGS] = flags | (body === null ? 0 : FLAG_BODY)
     cells[cell + ENTRY.HEAD_BYTES] = headBytes
-    cells[cell + ENTRY.BODY_BYTES] = bodyBytes
+    cells[cell + ENTRY.BODY_BYTES] = body?.length ?? 0
     this.#deadlines[(cell + ENTRY.DEADLINE) / 2] = deadlineAtMs
     Atomics.store(cells, cell, READY)
     this.#tail = (this.#tail + 1) >>> 0
@@ -239,6 +251,7 @@ export interface Entry {
   deadlineAtMs: number
   head: Uint8Array
   body: Uint8Array | null
+  session: SessionInput | null
 }
 
 /** The worker's end. */
@@ -282,6 +295,7 @@ export class WorkerChannel {
           deadlineAtMs: this.#deadlines[(cell + ENTRY.DEADLINE) / 2] ?? 0,
           head: this.#entries.subarray(at, at + headBytes),
           body: (flags & FLAG_BODY) === 0 ? null : this.#entries.subarray(at + headBytes, at + headBytes + bodyBytes),
+          session: (flags & FLAG_SESSION) === 0 ? null : this.#sessionOf(cell, at + headBytes + bodyBytes),
         })
         Atomics.store(this.#cells, cell, FREE)
       }
@@ -290,6 +304,11 @@ export class WorkerChannel {
       if (claimed) return true
     }
     return false
+  }
+
+  #sessionOf(cell: number, at: number): SessionInput {
+    const stateBytes = this.#cells[cell + ENTRY.STATE_BYTES] ?? 0
+    return { state: stateBytes === 0 ? null : this.#entries.subarray(at, at + stateBytes), keepMaxBytes: this.#cells[cell + ENTRY.KEEP_MAX_BYTES] ?? 0 }
   }
 
   get hasEntry(): boolean {

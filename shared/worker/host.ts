@@ -27,7 +27,7 @@ import { START_KINDS } from '../outcome.ts'
 import { RunInvocation, type ActiveRun, type IntroducedBuild, type WorkerHandle } from './active-run.ts'
 import { createChannelMemory, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
 import type { FromWorker, ToWorker, WorkerStats, WorkerTask } from './messages.ts'
-import { failedResult, readResult } from './results.ts'
+import { failedResult, keptMachine, readResult, takeState } from './results.ts'
 import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from './types.ts'
 
 export interface SandboxHostOptions {
@@ -146,7 +146,7 @@ export class WorkerThreadHost implements SandboxHost {
   invoke(input: InvocationInput, sink: InvocationSink): Invocation {
     const run: ActiveRun = {
       id: this.#nextRunId, input, sink, enqueuedAtMs: this.#options.clock.monotonicMs(), worker: null, chunks: null, bodyAwaited: false, chunksEnded: false,
-      bodyBytes: input.body?.length ?? 0, headSent: false, bodyEnded: false, passedBytes: 0, sinkPaused: false, canceled: false,
+      bodyBytes: input.body?.length ?? 0, headSent: false, bodyEnded: false, passedBytes: 0, sinkPaused: false, canceled: false, state: null, stateBytes: 0,
     }
     this.#nextRunId = (this.#nextRunId % 0x7fff_fff0) + 1
     const refusal = this.#refusal(input)
@@ -305,11 +305,11 @@ export class WorkerThreadHost implements SandboxHost {
     const flags = (input.bodyMore ? FLAG_BODY_MORE : 0) | (input.wantLogs ? FLAG_LOGS : 0)
     const head = `${input.requestId}\n${input.clientIp}\n${input.method}\n${input.url}${input.headers === '' ? '' : `\n${input.headers}`}`
     const deadlineAtMs = input.deadlineAtMs
-    const sent = worker.channel.send(run.id, build, call, flags, deadlineAtMs, head, input.body)
+    const sent = worker.channel.send(run.id, build, call, flags, deadlineAtMs, head, input.body, input.session ?? null)
     if (sent === 'full') return false
     if (sent === 'large') {
       const body = input.body === null ? null : new Uint8Array(input.body)
-      this.#post(worker, { kind: 'start', runId: run.id, build, call, flags, deadlineAtMs, head, body })
+      this.#post(worker, { kind: 'start', runId: run.id, build, call, flags, deadlineAtMs, head, body, session: input.session ?? null })
     }
     run.worker = worker
     worker.runs.add(run.id, run)
@@ -419,8 +419,11 @@ export class WorkerThreadHost implements SandboxHost {
         run.bodyEnded = true
         run.sink.bodyEnd()
         return
+      case RECORD.STATE:
+        takeState(run, a, bytes)
+        return
       case RECORD.END:
-        this.#finish(run, readResult(a, b, bytes))
+        this.#finish(run, run.input.session ? { ...readResult(a, b, bytes), machine: keptMachine(c, run.state) } : readResult(a, b, bytes))
         return
       case RECORD.LOG:
         this.#options.onLogLine?.(run.input.build, run.input.requestId, a, Buffer.from(bytes).toString())

@@ -4,6 +4,7 @@ import type { FunctionLimits } from '../limits.ts'
 import type { ResidentImage } from '../microvm/arena.ts'
 import type { MachineRuntime } from '../microvm/runtime.ts'
 import type { ChannelMemory } from './channel.ts'
+import type { SessionInput } from './types.ts'
 
 /** The one task that a worker's pool ever runs. */
 export interface WorkerTask {
@@ -22,7 +23,7 @@ export type ToWorker =
   | { readonly kind: 'build'; readonly index: number; readonly image: ResidentImage; readonly limits: FunctionLimits; readonly secrets: Readonly<Record<string, string>>; readonly account: string }
   | { readonly kind: 'forgetBuild'; readonly index: number }
   | { readonly kind: 'forgetImage'; readonly image: ResidentImage; readonly reply: number }
-  | { readonly kind: 'start'; readonly runId: number; readonly build: number; readonly call: number; readonly flags: number; readonly deadlineAtMs: number; readonly head: string; readonly body: Uint8Array | null }
+  | { readonly kind: 'start'; readonly runId: number; readonly build: number; readonly call: number; readonly flags: number; readonly deadlineAtMs: number; readonly head: string; readonly body: Uint8Array | null; readonly session: SessionInput | null }
   | { readonly kind: 'body'; readonly runId: number; readonly chunk: Uint8Array | null }
   /** The front door has passed on `bytes` of the response body. */
   | { readonly kind: 'acknowledge'; readonly runId: number; readonly bytes: number }

@@ -63,7 +63,23 @@ export interface InvocationInput {
   readonly deadlineAtMs: number
   /** Collect log lines for the caller (Lambda's log tail), besides the host's log. */
   readonly wantLogs: boolean
+  /** For a request of a session. Absent: the machine is the image, and nothing of it is kept. */
+  readonly session?: SessionInput | null
 }
+
+/** A session's machine as the host takes it over from one of its requests and gives it to the next. */
+export interface SessionInput {
+  /** As `InvocationResult.machine` gave it after the session's last request; null: the session begins. */
+  readonly state: Uint8Array | null
+  /** Bytes that the machine may have afterwards; more than 0. */
+  readonly keepMaxBytes: number
+}
+
+/**
+ * What became of a session's machine. `tooLarge`: it went well, and there is more of it than may be kept. `lost`: the
+ * guest was stopped in the midst of something, or the invocation never ran: `outcome` says which.
+ */
+export type KeptMachine = { readonly kind: 'kept'; readonly state: Uint8Array } | { readonly kind: 'tooLarge' } | { readonly kind: 'lost' }
 
 export interface InvocationResult {
   readonly outcome: Outcome
@@ -80,6 +96,8 @@ export interface InvocationResult {
   readonly memoryBytes: number
   /** Log lines, `level\ttext` each, the level by its number (LOG_LEVELS); empty unless asked for. */
   readonly logs: readonly string[]
+  /** Only of an invocation with `session`. */
+  readonly machine?: KeptMachine
 }
 
 /**

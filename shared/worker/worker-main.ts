@@ -10,10 +10,10 @@ import { Executor } from '../microvm/executor.ts'
 import type { Run, RunOutput } from '../microvm/run.ts'
 import { OUTCOMES, START_KINDS } from '../outcome.ts'
 import {
-  END_NUMBERS_BYTES, type Entry, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, RECORD, RECORD_MAX_BYTES, RESPONSE_WINDOW_BYTES, WorkerChannel,
+  END_NUMBERS_BYTES, type Entry, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, KEPT, RECORD, RECORD_MAX_BYTES, RESPONSE_WINDOW_BYTES, WorkerChannel,
 } from './channel.ts'
 import type { FromEgress, FromWorker, ToEgress, ToWorker, WorkerTask } from './messages.ts'
-import type { InvocationResult } from './types.ts'
+import type { InvocationResult, SessionInput } from './types.ts'
 
 type Build = Extract<ToWorker, { kind: 'build' }>
 
@@ -91,10 +91,10 @@ class WorkerLoop {
   }
 
   #start(entry: Entry): void {
-    this.#run(entry.runId, entry.build, entry.call, entry.flags, entry.deadlineAtMs, entry.head, entry.body)
+    this.#run(entry.runId, entry.build, entry.call, entry.flags, entry.deadlineAtMs, entry.head, entry.body, entry.session)
   }
 
-  #run(runId: number, buildIndex: number, call: number, flags: number, deadlineAtMs: number, head: Uint8Array, body: Uint8Array | null): void {
+  #run(runId: number, buildIndex: number, call: number, flags: number, deadlineAtMs: number, head: Uint8Array, body: Uint8Array | null, session: SessionInput | null): void {
     let build = this.#builds.get(buildIndex)
     if (build === undefined) {
       // Its description was posted before the entry was sent.
@@ -110,6 +110,8 @@ class WorkerLoop {
         bodyStreamed: (flags & FLAG_BODY_MORE) !== 0,
         deadlineAtMs: Math.min(performance.now() + build.limits.wallMs, deadlineAtMs - performance.timeOrigin),
         wantLogs: (flags & FLAG_LOGS) !== 0,
+        keepMaxBytes: session?.keepMaxBytes ?? 0,
+        state: session?.state ?? null,
       }, head)
     }
     this.#channel.setCurrentRun(0)
@@ -149,7 +151,7 @@ class WorkerLoop {
         this.#post({ kind: 'forgotten', reply: message.reply, done: this.#executor.forgetImage(message.image) })
         break
       case 'start':
-        this.#run(message.runId, message.build, message.call, message.flags, message.deadlineAtMs, Buffer.from(message.head), message.body)
+        this.#run(message.runId, message.build, message.call, message.flags, message.deadlineAtMs, Buffer.from(message.head), message.body, message.session)
         break
       case 'body':
         this.#turnOf(message.runId, () => this.#executor.body(message.runId, message.chunk))
@@ -226,7 +228,8 @@ class WorkerLoop {
         endNumbers[1] = result.wallUs
         endNumbers[2] = result.dirtyPages
         endNumbers[3] = result.memoryBytes
-        channel.write(RECORD.END, run.spec.id, OUTCOMES.indexOf(result.outcome), START_KINDS.indexOf(result.startKind), 0, endNumberBytes, endDetail(result))
+        if (run.kept.kind === 'kept') writeState(channel, run.spec.id, run.kept.state)
+        channel.write(RECORD.END, run.spec.id, OUTCOMES.indexOf(result.outcome), START_KINDS.indexOf(result.startKind), KEPT.indexOf(run.kept.kind), endNumberBytes, endDetail(result))
       },
       log(run, level, line) {
         channel.write(RECORD.LOG, run.spec.id, level, 0, 0, Buffer.from(line), null)
@@ -269,4 +272,8 @@ function lastLogs(logs: readonly string[]): readonly string[] {
 
 function writeChunks(channel: WorkerChannel, run: Run, body: Uint8Array): void {
   for (let at = 0; at < body.length; at += RECORD_MAX_BYTES) channel.write(RECORD.DATA, run.spec.id, 0, 0, 0, body.subarray(at, at + RECORD_MAX_BYTES), null)
+}
+
+function writeState(channel: WorkerChannel, runId: number, state: Uint8Array): void {
+  for (let at = 0; at < state.length; at += RECORD_MAX_BYTES) channel.write(RECORD.STATE, runId, state.length, 0, 0, state.subarray(at, at + RECORD_MAX_BYTES), null)
 }

@@ -101,7 +101,7 @@ export function testExecutor(engine: TestEngine, { acceptsData = () => true, ...
       const id = nextId++
       const { limits, ...rest } = spec
       executor.start({
-        id, image, call: 0, secrets: {}, account: 'a', body: null, bodyStreamed: false, wantLogs: false,
+        id, image, call: 0, secrets: {}, account: 'a', body: null, bodyStreamed: false, wantLogs: false, keepMaxBytes: 0, state: null,
         deadlineAtMs: performance.now() + 30_000, ...rest, limits: { ...DEFAULT_FUNCTION_LIMITS, ...limits },
       }, Buffer.from(head))
       return id

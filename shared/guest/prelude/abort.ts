@@ -77,7 +77,9 @@ export class AbortSignal extends EventTarget {
     const delay = Number(delayMs)
     if (!(delay >= 0) || delay > Number.MAX_SAFE_INTEGER) throw new TypeError('The delay must be a number of milliseconds')
     const signal = newSignal()
-    begin(OPERATIONS.TIMER, delay, undefined, () => abortSignal(signal, new NativeDOMException('The operation was aborted due to timeout', 'TimeoutError')))
+    begin(OPERATIONS.TIMER, delay, undefined, (_value, ok) => {
+      if (ok) abortSignal(signal, new NativeDOMException('The operation was aborted due to timeout', 'TimeoutError'))
+    })
     return signal
   }
 

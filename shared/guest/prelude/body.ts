@@ -10,14 +10,15 @@ import { copyOf, isBufferSource } from './bytes.ts'
 import { encodeForm, isFormData, parseForm, type FormData } from './form-data.ts'
 import { decodeUtf8, encodeUtf8, hostBodyBytes, hostBodyText } from './host.ts'
 import { HostSource, isDisturbed, isReadableStream, readAll, streamOfBytes, streamOfSource, usedStream, type ByteStream, type ReadableStream } from './streams.ts'
+import { requestOver } from './operations.ts'
 import { isSearchParams } from './search-params.ts'
 import { toText } from './webidl.ts'
 
-/** The request body lies whole at the host. */
-export const BUFFERED = 1
 /** The body was read, by a method or by being sent. */
-export const USED = 2
-export type RawBody = null | string | Uint8Array<ArrayBuffer> | typeof BUFFERED | typeof USED | HostSource | ReadableStream
+export const USED = 0
+/** The request body lies whole at the host. Another number in each request of a session: an older one's is gone. */
+export let BUFFERED = 1
+export type RawBody = null | string | Uint8Array<ArrayBuffer> | number | HostSource | ReadableStream
 
 export const TEXT_TYPE = 'text/plain;charset=UTF-8'
 
@@ -69,6 +70,7 @@ export function readText(raw: RawBody): string | Promise<string> {
     return text[0] === '\uFEFF' ? text.slice(1) : text
   }
   if (raw instanceof NativeUint8Array) return decodeUtf8(raw)
+  if (typeof raw === 'number') throw requestOver()
   return readAll(raw as HostSource | ReadableStream).then(decodeUtf8)
 }
 
@@ -78,7 +80,13 @@ export function readBytes(raw: RawBody): Uint8Array<ArrayBuffer> | Promise<Uint8
   if (raw === null) return new NativeUint8Array(0)
   if (typeof raw === 'string') return encodeUtf8(raw)
   if (raw instanceof NativeUint8Array) return raw
+  if (typeof raw === 'number') throw requestOver()
   return readAll(raw as HostSource | ReadableStream)
+}
+
+/** The request body that was at the host is no longer there. */
+export function renewBody(): void {
+  BUFFERED++
 }
 
 export async function readJson(raw: RawBody): Promise<unknown> {

@@ -10,7 +10,8 @@ import { ArrayBufferByteLength, nativeThen, NativeDOMException, PromiseConstruct
 import { env } from './configuration.ts'
 import { executionContext } from './context.ts'
 import { hostDone, hostEnd, hostFail, hostRespond, hostWrite, type WireBody } from './host.ts'
-import { operation } from './operations.ts'
+import { renewBody } from './body.ts'
+import { generation, operation, renewOperations, requestOver } from './operations.ts'
 import { OPERATIONS, RESPOND_DONE } from '../abi.ts'
 import { describeThrown, reportUncaught } from './report.ts'
 import { incomingRequest, type Request } from './request.ts'
@@ -124,13 +125,23 @@ function asPromise(value: unknown): Promise<unknown> | null {
   return new PromiseConstructor<unknown>((resolve) => resolve(value))
 }
 
-/** Calls exactly one of the two once `value` has settled; at once if it is neither promise nor thenable. Never throws by itself. */
+/**
+ * Calls exactly one of the two once `value` has settled; at once if it is neither promise nor thenable. Never throws by
+ * itself. What settles in a later request of a session is of no concern any more.
+ */
 export function whenSettled(value: unknown, ok: (value: unknown) => void, failed: (error: unknown) => void): void {
   let promise: Promise<unknown> | null
   try {
     promise = asPromise(value)
     // Throws for an object that only inherits from Promise.prototype.
-    if (promise !== null) void PromiseThen(promise, ok, failed)
+    if (promise !== null) {
+      const mine = generation
+      void PromiseThen(promise, (result) => {
+        if (mine === generation) ok(result)
+      }, (error: unknown) => {
+        if (mine === generation) failed(error)
+      })
+    }
   } catch (error) {
     failed(error)
     return
@@ -158,20 +169,29 @@ export function failWith(error: unknown): void {
 
 /** Sends what is left of a response; its head is out with `more`. A failure leaves the body without its end, which cuts it. */
 export async function pumpBody(body: HostSource | ReadableStream): Promise<void> {
+  const mine = generation
   try {
     if (body instanceof HostSource) await pumpSource(body)
     else await pumpStream(body as ByteStream)
-    hostEnd()
+    if (mine === generation) hostEnd()
   } catch (error) {
-    failWith(error)
+    if (mine === generation) failWith(error)
   }
-  release()
+  if (mine === generation) release()
 }
 
 async function pumpSource(source: HostSource): Promise<void> {
   for (let chunk = await source.next(); chunk !== null; chunk = await source.next()) {
     if (ArrayBufferByteLength(chunk) > 0 && !hostWrite(chunk)) await operation(OPERATIONS.DRAIN, 0)
   }
+}
+
+/** Entry `renew` of the contract: what held the last request of the session is let go. */
+export function renew(): void {
+  outstanding = 0
+  cancelBody = null
+  renewBody()
+  renewOperations()
 }
 
 let cancelBody: ((reason: unknown) => void) | null = null
@@ -182,6 +202,7 @@ export function abortBody(): void {
 }
 
 async function pumpStream(stream: ByteStream): Promise<void> {
+  const mine = generation
   const reader = stream.getReader()
   cancelBody = (reason) => {
     // It rejects with the error that the pump meets anyway.
@@ -189,13 +210,14 @@ async function pumpStream(stream: ByteStream): Promise<void> {
   }
   try {
     for (let step = await reader.read(); !step.done; step = await reader.read()) {
+      if (mine !== generation) throw requestOver()
       const chunk = requireBytes(step.value)
       if (chunk.byteLength > 0 && !hostWrite(chunk)) await operation(OPERATIONS.DRAIN, 0)
     }
   } catch (error) {
-    cancelBody(error)
+    if (mine === generation) cancelBody(error)
     throw error
   } finally {
-    cancelBody = null
+    if (mine === generation) cancelBody = null
   }
 }

@@ -17,7 +17,7 @@ import { installFetch } from './fetch.ts'
 import { FormData } from './form-data.ts'
 import { Headers } from './headers.ts'
 import { bindHost, type Host } from './host.ts'
-import { abortBody, follow, settled } from './invocation.ts'
+import { abortBody, follow, renew, settled } from './invocation.ts'
 import { settle } from './operations.ts'
 import { installRepairs } from './repairs.ts'
 import { reportUncaught } from './report.ts'
@@ -70,5 +70,5 @@ export function install(host: Host): object {
   installTimers()
   installFetch()
   installGlobals()
-  return { configure, load, dispatch, settled, follow, settle, abort, unhandled: (reason: unknown) => reportUncaught(reason, 'Uncaught (in promise)') }
+  return { configure, load, dispatch, settled, follow, settle, abort, renew, unhandled: (reason: unknown) => reportUncaught(reason, 'Uncaught (in promise)') }
 }

@@ -2,15 +2,18 @@
  * Asynchronous host operations: `begin` starts one and remembers who waits, `settle` is what the host calls.
  *
  * P1: every id in `waiting` was given by the host and not yet settled or cancelled; the map is empty in an image.
+ * P2: what waits has the number of its request, `generation`; a later request of a session does not count it.
  */
-import { MapDelete, MapGet, MapSet, NativeDOMException, ObjectDefineProperty, PromiseConstructor, StringIndexOf, StringSlice } from './primordials.ts'
+import { ArrayPush, MapClear, MapDelete, MapForEach, MapGet, MapSet, NativeDOMException, ObjectDefineProperty, PromiseConstructor, StringIndexOf, StringSlice } from './primordials.ts'
 import { hostCancel, hostStart } from './host.ts'
 
-/** Called with the settled value, or with the error when `ok` is false. */
+/** Called with the settled value, or with the error when `ok` is false. A timer's is called so only to be told that it is gone. */
 export type Waiter = (value: unknown, ok: boolean) => void
 
 const waiting = new Map<number, Waiter>()
 export let waitingCount = 0
+/** Counts the requests of the session that the machine serves. What belongs to one of them keeps its number. */
+export let generation = 0
 let whenIdle: (() => void) | null = null
 
 export function begin(op: number, a: unknown, b: unknown, waiter: Waiter): number {
@@ -57,6 +60,22 @@ export function settle(id: number, ok: number, value: unknown): void {
 export function onIdle(action: () => void): void {
   if (waitingCount === 0) action()
   else whenIdle = action
+}
+
+/** The error of whatever was begun in one request of a session and is waited for in a later one. */
+export function requestOver(): Error {
+  return new NativeDOMException('The request that began this operation has ended', 'AbortError')
+}
+
+/** Entry `renew` of the contract. */
+export function renewOperations(): void {
+  generation++
+  whenIdle = null
+  waitingCount = 0
+  const left: Waiter[] = []
+  MapForEach(waiting, (waiter) => ArrayPush(left, waiter))
+  MapClear(waiting)
+  for (let i = 0; i < left.length; i++) left[i]?.(requestOver(), false)
 }
 
 /** `name\nmessage\ncode` as the error object that the guest sees. */

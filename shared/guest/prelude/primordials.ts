@@ -54,6 +54,8 @@ export const MapGet = uncurryThis(Map.prototype.get) as <K, V>(self: Map<K, V>, 
 export const MapSet = uncurryThis(Map.prototype.set) as <K, V>(self: Map<K, V>, key: K, value: V) => Map<K, V>
 export const MapDelete = uncurryThis(Map.prototype.delete) as <K, V>(self: Map<K, V>, key: K) => boolean
 
+export const MapForEach = uncurryThis(Map.prototype.forEach) as <K, V>(self: Map<K, V>, each: (value: V, key: K) => void) => void
+export const MapClear = uncurryThis(Map.prototype.clear)
 export const MapSize = getterOf(Map.prototype, 'size') as (self: unknown) => number
 export const SetHas = uncurryThis(Set.prototype.has) as <T>(self: Set<T>, value: T) => boolean
 export const SetAdd = uncurryThis(Set.prototype.add) as <T>(self: Set<T>, value: T) => Set<T>

@@ -7,7 +7,7 @@ import {
 import { OPERATIONS } from '../abi.ts'
 import { hostCancel } from './host.ts'
 import { ArrayPush, NativeUint8Array, PromiseConstructor, TypedArraySet } from './primordials.ts'
-import { begin, cancel } from './operations.ts'
+import { begin, cancel, generation, requestOver } from './operations.ts'
 import { publish, isObject } from './webidl.ts'
 
 export { ReadableStream, TransformStream, WritableStream }
@@ -29,6 +29,7 @@ export function installStreams(): void {
 export class HostSource {
   readonly op: number
   readonly id: number
+  readonly #generation = generation
   #pending = 0
   #fail: ((reason: unknown) => void) | null = null
   #broken = false
@@ -44,6 +45,8 @@ export class HostSource {
     return new PromiseConstructor((resolve, reject) => {
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is whatever was given
       if (this.#broken) return reject(this.#reason)
+      // The host would give it what belongs to another request.
+      if (this.#generation !== generation) return reject(requestOver())
       this.#fail = reject
       this.#pending = begin(this.op, this.id, undefined, (value, ok) => {
         this.#fail = null
@@ -63,7 +66,7 @@ export class HostSource {
       cancel(this.#pending)
       this.#fail(reason)
     }
-    if (this.op === OPERATIONS.READ) hostCancel(this.id)
+    if (this.op === OPERATIONS.READ && this.#generation === generation) hostCancel(this.id)
   }
 }
 

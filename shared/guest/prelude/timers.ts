@@ -30,9 +30,9 @@ function assertCallback(callback: unknown): void {
 function setTimeout(callback: unknown, delay?: unknown, ...rest: unknown[]): number {
   assertCallback(callback)
   const timer = ++lastTimer
-  const id = begin(OPERATIONS.TIMER, delayOf(delay), undefined, () => {
+  const id = begin(OPERATIONS.TIMER, delayOf(delay), undefined, (_value, ok) => {
     MapDelete(operationOfTimer, timer)
-    run(callback, rest)
+    if (ok) run(callback, rest)
   })
   MapSet(operationOfTimer, timer, id)
   return timer
@@ -42,7 +42,11 @@ function setInterval(callback: unknown, delay?: unknown, ...rest: unknown[]): nu
   assertCallback(callback)
   const timer = ++lastTimer
   const wait = (): void => {
-    MapSet(operationOfTimer, timer, begin(OPERATIONS.TIMER, delayOf(delay), undefined, () => {
+    MapSet(operationOfTimer, timer, begin(OPERATIONS.TIMER, delayOf(delay), undefined, (_value, ok) => {
+      if (!ok) {
+        MapDelete(operationOfTimer, timer)
+        return
+      }
       // The next one first: the callback may clear it.
       wait()
       run(callback, rest)

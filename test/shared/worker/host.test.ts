@@ -234,3 +234,34 @@ for (const workersAtOnce of [1, 2]) await t.test(`what waits behind a guest that
   await long.answer
   await host.close()
 })
+
+await t.test("a session's machine travels from request to request over all workers, small or large", async (t) => {
+  const host = await startHost({ workers: 2 })
+  const build = await publish(host, `let n = 0; const kept = []; export default { async fetch(r) {
+    const bytes = Number(await r.text()); if (bytes > 0) kept.push(new Uint8Array(bytes).map((_, at) => at * 7 + n)); n++
+    return Response.json([n, kept.map((each) => each.reduce((a, b) => (a * 31 + b) % 65521, 0))]) } }`, { cpuMs: 10_000 })
+  const plain = await invoke(host, build, { body: Buffer.from('0') }).answer
+  t.equal(plain.result.machine, undefined)
+  // Below an entry, above it, above a record of the answer ring.
+  const sizes = [0, 0, 20_000, 0, 60_000, 300_000, 0, 700_000, 0]
+  let state: Uint8Array | null = null
+  const sums: number[] = []
+  for (const [index, bytes] of sizes.entries()) {
+    const others = Array.from({ length: 3 }, () => invoke(host, build, { body: Buffer.from('0') }).answer)
+    const { body, result }: Answer = await invoke(host, build, { body: Buffer.from(String(bytes)), session: { state, keepMaxBytes: 4 * MIB } }).answer
+    if (bytes > 0) sums.push(Uint8Array.from({ length: bytes }, (_, at) => at * 7 + index).reduce((a, b) => (a * 31 + b) % 65521, 0))
+    t.same(JSON.parse(body.toString()), [index + 1, sums])
+    t.equal(result.machine?.kind, 'kept')
+    if (result.machine?.kind === 'kept') state = result.machine.state
+    for (const other of others) t.same(JSON.parse((await other).body.toString()), [1, []])
+  }
+  const tooLarge = await invoke(host, build, { body: Buffer.from('0'), session: { state, keepMaxBytes: 1_000_000 } }).answer
+  t.equal(tooLarge.result.outcome, 'ok')
+  t.same(tooLarge.result.machine, { kind: 'tooLarge' })
+  const altered = Uint8Array.from(state ?? [])
+  altered[0] = (altered[0] ?? 0) ^ 1
+  const refused = await invoke(host, build, { body: Buffer.from('0'), session: { state: altered, keepMaxBytes: MIB } }).answer
+  t.equal(refused.result.error?.code, 'ERR_SESSION_STATE')
+  t.equal(host.counts.incidents, 0)
+  await host.close()
+})
