@@ -10,8 +10,7 @@ import { LmdbEnvironment } from '../store/lmdb-environment.ts'
 import { Calls } from './calls.ts'
 import { EmbeddedBlobs, openBlobTable, type BlobTable } from './embedded-blobs.ts'
 import { EmbeddedDocuments, openDocumentTables, type DocumentTables } from './embedded-documents.ts'
-import { DocumentLeadership } from './leadership.ts'
-import { DocumentMembers } from './members.ts'
+import { LeaseGroups } from './lease-groups.ts'
 import { requireBucketName } from './names.ts'
 import { Once } from './once.ts'
 import type { Blobs, Coordination, Documents, Leadership, Members } from './types.ts'
@@ -24,7 +23,6 @@ export interface EmbeddedOptions {
 }
 
 const WATCH_POLL_MS = 250
-const LEADERS_BUCKET = 'leaders'
 
 export class EmbeddedCoordination implements Coordination {
   readonly kind = 'embedded'
@@ -36,8 +34,7 @@ export class EmbeddedCoordination implements Coordination {
   readonly #calls: Calls
   readonly #documents = new Map<string, EmbeddedDocuments>()
   readonly #blobs = new Map<string, EmbeddedBlobs>()
-  readonly #members = new Map<string, DocumentMembers>()
-  readonly #leaderships = new Map<string, DocumentLeadership>()
+  readonly #leases: LeaseGroups
   readonly #closing = new Once()
   #cancelPoll: (() => void) | null = null
 
@@ -48,6 +45,7 @@ export class EmbeddedCoordination implements Coordination {
     this.#clock = clock
     this.#log = (log ?? silentLog).child('coordination')
     this.#calls = new Calls(clock, (error) => new CodedError('ERR_COORDINATION_REFUSED', [toCodedError(error).message], { cause: error }))
+    this.#leases = new LeaseGroups({ clock, log: this.#log, memberDocuments: (group) => this.#documentsOf(`members/${group}`), leaderDocuments: () => this.#documentsOf('leases/leaders') })
   }
 
   /** Throws ERR_STORE_FAILED when the folder cannot be used. */
@@ -61,7 +59,10 @@ export class EmbeddedCoordination implements Coordination {
   }
 
   documents(bucket: string): Promise<Documents> {
-    return this.#calls.run(() => this.#documentsOf(bucket))
+    return this.#calls.run(() => {
+      requireBucketName(bucket)
+      return this.#documentsOf(bucket)
+    })
   }
 
   blobs(bucket: string): Promise<Blobs> {
@@ -74,25 +75,16 @@ export class EmbeddedCoordination implements Coordination {
   }
 
   members(group: string): Promise<Members> {
-    return this.#calls.run(() => {
-      const members = this.#members.get(group) ?? new DocumentMembers({ documents: this.#documentsOf(group, 'members/'), clock: this.#clock, log: this.#log })
-      this.#members.set(group, members)
-      return members
-    })
+    return this.#calls.run(() => this.#leases.members(group))
   }
 
   leadership(name: string): Promise<Leadership> {
-    return this.#calls.run(() => {
-      requireBucketName(name)
-      const leadership = this.#leaderships.get(name) ?? new DocumentLeadership({ name, documents: this.#documentsOf(LEADERS_BUCKET, 'leases/'), clock: this.#clock, log: this.#log })
-      this.#leaderships.set(name, leadership)
-      return leadership
-    })
+    return this.#calls.run(() => this.#leases.leadership(name))
   }
 
   close(): Promise<void> {
     return this.#closing.run(async () => {
-      await Promise.all([...this.#members.values(), ...this.#leaderships.values()].map((user) => user.close()))
+      await this.#leases.close()
       this.#cancelPoll?.()
       for (const documents of this.#documents.values()) documents.close()
       this.#calls.close()
@@ -100,10 +92,7 @@ export class EmbeddedCoordination implements Coordination {
     })
   }
 
-  /** `prefix` keeps what is made of documents apart from documents of the same name. */
-  #documentsOf(bucket: string, prefix = ''): EmbeddedDocuments {
-    requireBucketName(bucket)
-    const name = `${prefix}${bucket}`
+  #documentsOf(name: string): EmbeddedDocuments {
     const known = this.#documents.get(name)
     if (known !== undefined) return known
     const documents = new EmbeddedDocuments({ bucket: name, environment: this.#environment, tables: this.#tables, calls: this.#calls, log: this.#log, onWatch: () => this.#poll() })

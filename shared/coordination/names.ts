@@ -2,7 +2,7 @@
 import { CodedError } from '../errors.ts'
 
 const BUCKET = /^[a-z0-9-]{1,32}$/
-const KEY = /^[A-Za-z0-9\-_=]+([./][A-Za-z0-9\-_=]+)*$/
+const KEY = /^[A-Za-z0-9\-_][A-Za-z0-9\-_=]*([./][A-Za-z0-9\-_=]+)*$/
 const KEY_MAX_CHARS = 512
 
 export function requireBucketName(name: string): void {

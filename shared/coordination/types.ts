@@ -13,8 +13,8 @@
  * C5: two clocks are never compared. A holder counts its lease from before it sent the renewal, a watcher from when it
  *     saw it, each by its own monotonic clock; the watcher waits LEASE_MARGIN_MS longer than the holder holds.
  *
- * Names of buckets and groups: 1 to 32 of `a-z 0-9 -`. Keys and ids: 1 to 512 of `A-Z a-z 0-9 - _ = . /`, no dot or slash at
- * either end and no two of them together. Who has other names encodes them (keys.ts).
+ * Names of buckets and groups: 1 to 32 of `a-z 0-9 -`. Keys and ids: 1 to 512 of `A-Z a-z 0-9 - _ = . /`, no `=` at
+ * the beginning, no dot or slash at either end and no two of them together.
  */
 export interface Coordination {
   readonly kind: 'embedded' | 'nats'
