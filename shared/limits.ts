@@ -231,6 +231,17 @@ export const EXCHANGES_MAX = 20_000
 /** Time until a front door's caller gives up on an answer, ms: the longest wall time a function can have, and a minute to get there and back. */
 export const REQUEST_DEADLINE_MS = FUNCTION_LIMIT_MAX.wallMs + 60_000
 
+// crypto.subtle of functions (shared/web-crypto).
+/** Under way at once: each takes a thread of libuv's four, which DNS look-ups need too. */
+export const CRYPTO_AT_ONCE_MAX = 2
+/** Operations of one account that wait for their turn; one more fails with OperationError. */
+export const CRYPTO_WAITING_PER_ACCOUNT_MAX = 1_000
+/** PBKDF2: about half a second of one thread with SHA-512. OWASP asks for 600,000 with SHA-256. More is NotSupportedError. */
+export const CRYPTO_ITERATIONS_MAX = 1_000_000
+/** Larger keys take minutes to make. */
+export const CRYPTO_RSA_MAX_BITS = 4_096
+export const CRYPTO_DERIVED_MAX_BITS = 8 * MIB
+
 // Outbound requests of functions.
 /** Redirects followed by one fetch, as browsers do. */
 export const EGRESS_REDIRECTS_MAX = 20

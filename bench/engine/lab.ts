@@ -113,6 +113,7 @@ export class LabExecutor {
         fetch: neverAsked,
         fetchRead: neverAsked,
         fetchAbort: neverAsked,
+        subtle: neverAsked,
       },
       isCanceled: () => false,
       nowMs: () => performance.now(),

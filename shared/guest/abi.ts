@@ -94,6 +94,11 @@ export const OPERATIONS = {
   BODY: 4,
   /** start(DRAIN, 0): settles with undefined when `write` may be called again. */
   DRAIN: 5,
+  /**
+   * start(SUBTLE, request, data): an operation of crypto.subtle; `request` as in web-crypto/perform.ts, `data` ArrayBuffer |
+   * Uint8Array. Settles with an ArrayBuffer or with JSON text. Rejects with { name, message }, the name of a DOMException or TypeError.
+   */
+  SUBTLE: 6,
 } as const
 
 /**

@@ -227,6 +227,7 @@ export class BuildMachine {
     fetch: () => undefined,
     fetchRead: () => undefined,
     fetchAbort: () => undefined,
+    subtle: () => undefined,
   }
 }
 

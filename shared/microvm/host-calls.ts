@@ -192,6 +192,10 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       output.fetch(run, id, binding.string(a), body)
       break
     }
+    case OPERATIONS.SUBTLE:
+      run.begin(id, { kind: 'subtle' })
+      output.subtle(run, id, binding.string(a), binding.bytes(b)?.slice() ?? new Uint8Array(0))
+      break
     case OPERATIONS.READ: {
       const fetchId = binding.number(a)
       run.begin(id, { kind: 'read', fetchId })

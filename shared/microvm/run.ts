@@ -43,6 +43,7 @@ export type Operation =
   | { readonly kind: 'read'; readonly fetchId: number }
   | { readonly kind: 'body' }
   | { readonly kind: 'drain' }
+  | { readonly kind: 'subtle' }
 
 /** Where the machine is: in a slot, or parked with what it wrote. */
 export type Residence =
@@ -174,4 +175,6 @@ export interface RunOutput {
   fetch(run: Run, id: number, head: string, body: Uint8Array | null): void
   fetchRead(run: Run, fetchId: number): void
   fetchAbort(run: Run, fetchId: number): void
+  /** `data` is the receiver's own. */
+  subtle(run: Run, id: number, request: string, data: Uint8Array): void
 }

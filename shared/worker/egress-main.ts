@@ -1,12 +1,13 @@
 /**
- * The thread that makes outbound requests for the guests of all workers: their undici agents, sockets and decompression
- * are neither on the front door's thread nor in a thread that runs guests. A worker asks over its own port, and is woken
+ * The thread that makes outbound requests for the guests of all workers, and does their cryptography with keys: undici agents,
+ * sockets, decompression and libuv's threads are neither on the front door's thread nor in a thread that runs guests. A worker asks over its own port, and is woken
  * by its shared memory when an answer lies there.
  */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../clock.ts'
 import { Egress, type EgressRequest } from '../egress/egress.ts'
 import { silentLog } from '../log.ts'
+import { CryptoQueue } from '../web-crypto/crypto-queue.ts'
 import { postedToWorker } from './channel.ts'
 import type { FromEgress, ToEgress } from './messages.ts'
 
@@ -21,6 +22,7 @@ export interface ToEgressThread {
 }
 
 const { allowed, ownPorts } = workerData as EgressThreadData
+const cryptoQueue = new CryptoQueue()
 const egress = new Egress({ allowPrivate: false, allowedHosts: allowed, ownListeners: () => ownPorts.map((port) => ({ port })), clock: systemClock, log: silentLog })
 
 parentPort?.on('message', ({ port, control }: ToEgressThread) => serveWorker(port, control))
@@ -32,6 +34,12 @@ function serveWorker(port: MessagePort, control: Int32Array): void {
     postedToWorker(control)
   }
   port.on('message', (message: ToEgress) => {
+    if (message.kind === 'subtle') {
+      const { runId, id, account, request, data } = message
+      // A run that has ended meanwhile has no such operation any more: its answer is dropped there.
+      cryptoQueue.start(account, request, data, (answer) => send({ kind: 'subtle', runId, id, answer }))
+      return
+    }
     const key = `${message.runId} ${message.kind === 'fetch' ? message.id : message.fetchId}`
     switch (message.kind) {
       case 'fetch':

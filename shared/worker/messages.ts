@@ -3,6 +3,7 @@ import type { MessagePort } from 'node:worker_threads'
 import type { FunctionLimits } from '../limits.ts'
 import type { ResidentImage } from '../microvm/arena.ts'
 import type { MachineRuntime } from '../microvm/runtime.ts'
+import type { SubtleAnswer } from '../web-crypto/perform.ts'
 import type { ChannelMemory } from './channel.ts'
 import type { SessionInput } from './types.ts'
 
@@ -50,8 +51,10 @@ export type ToEgress =
   | { readonly kind: 'fetch'; readonly runId: number; readonly id: number; readonly account: string; readonly head: string; readonly body: Uint8Array | null }
   | { readonly kind: 'read'; readonly runId: number; readonly fetchId: number }
   | { readonly kind: 'abort'; readonly runId: number; readonly fetchId: number }
+  | { readonly kind: 'subtle'; readonly runId: number; readonly id: number; readonly account: string; readonly request: string; readonly data: Uint8Array }
 
 export type FromEgress =
   | { readonly kind: 'head'; readonly runId: number; readonly id: number; readonly head: string }
   | { readonly kind: 'data'; readonly runId: number; readonly fetchId: number; readonly chunk: Uint8Array | null }
+  | { readonly kind: 'subtle'; readonly runId: number; readonly id: number; readonly answer: SubtleAnswer }
   | { readonly kind: 'failed'; readonly runId: number; readonly fetchId: number; readonly name: string; readonly message: string; readonly code: string }

@@ -6,6 +6,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { receiveMessageOnPort } from 'node:worker_threads'
+import type { Binding, GuestValue } from '../microvm/binding.ts'
 import { Executor } from '../microvm/executor.ts'
 import type { Run, RunOutput } from '../microvm/run.ts'
 import { OUTCOMES, START_KINDS } from '../outcome.ts'
@@ -181,6 +182,13 @@ class WorkerLoop {
       case 'data':
         this.#turnOf(message.runId, () => this.#executor.settleRead(message.runId, message.fetchId, message.chunk))
         break
+      case 'subtle': {
+        const { runId, id, answer } = message
+        const made = (binding: Binding): GuestValue =>
+          answer.kind === 'bytes' ? binding.newArrayBuffer(answer.bytes) : binding.newString(answer.kind === 'text' ? answer.text : `${answer.name}\n${answer.message}`)
+        this.#turnOf(runId, () => this.#executor.settle(runId, id, answer.kind !== 'failed', made))
+        break
+      }
       case 'failed':
         this.#turnOf(message.runId, () => this.#executor.failFetch(message.runId, message.fetchId, `${message.name}\n${message.message}\n${message.code}`))
         break
@@ -242,6 +250,9 @@ class WorkerLoop {
       },
       fetchAbort(run, fetchId) {
         send({ kind: 'abort', runId: run.spec.id, fetchId })
+      },
+      subtle(run, id, request, data) {
+        send({ kind: 'subtle', runId: run.spec.id, id, account: run.spec.account, request, data })
       },
     }
   }

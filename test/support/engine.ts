@@ -88,6 +88,7 @@ export function testExecutor(engine: TestEngine, { acceptsData = () => true, ...
     fetch: (run, id, head) => fetches.push({ run, id, head }),
     fetchRead: () => undefined,
     fetchAbort: () => undefined,
+    subtle: () => undefined,
   }
   let nextId = 1
   const executor = new Executor({

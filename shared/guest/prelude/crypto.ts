@@ -1,44 +1,20 @@
-/** `crypto`: randomness and digests are host calls; keys are not there yet and say so. */
-import { NativeDOMException, NativeUint8Array, NumberToString, StringPadStart, StringSlice, StringToUpperCase, TypedArrayBuffer, TypedArrayByteLength, TypedArrayByteOffset, TypedArraySet, TypedArrayTag } from './primordials.ts'
-import { isBufferSource, copyOf } from './bytes.ts'
-import { hostDigest, hostRandom } from './host.ts'
-import { define, publish, expose, isObject, toText } from './webidl.ts'
+/** `crypto`: randomness by a host call, ids from it; keys and digests in subtle.ts. */
+import { NativeDOMException, NativeUint8Array, NumberToString, StringPadStart, StringSlice, TypedArrayBuffer, TypedArrayByteLength, TypedArrayByteOffset, TypedArraySet, TypedArrayTag } from './primordials.ts'
+import { hostRandom } from './host.ts'
+import { installSubtle, type SubtleCrypto } from './subtle.ts'
+import { expose, publish } from './webidl.ts'
 
 /** The Web Crypto bound on one call, and the contract's. */
 const RANDOM_MAX_BYTES = 65_536
-const DIGESTS: Record<string, string> = { 'SHA-1': 'SHA-1', 'SHA-256': 'SHA-256', 'SHA-384': 'SHA-384', 'SHA-512': 'SHA-512' }
 
 let allowed = true
 
-class SubtleCrypto {
-  constructor() {
-    if (!allowed) throw new TypeError('Illegal constructor')
-  }
-
-  // eslint-disable-next-line @typescript-eslint/require-await -- failures must reject
-  async digest(algorithm: unknown, data: unknown): Promise<ArrayBuffer> {
-    const name = StringToUpperCase(toText(isObject(algorithm) ? (algorithm as { readonly name?: unknown }).name : algorithm))
-    const known = DIGESTS[name]
-    if (known === undefined) throw new NativeDOMException(`Unrecognized digest algorithm: ${name}`, 'NotSupportedError')
-    if (!isBufferSource(data)) throw new TypeError('The data of a digest must be an ArrayBuffer or a view')
-    return hostDigest(known, copyOf(data))
-  }
-}
-
-function unsupported(name: string): () => Promise<never> {
-  return {
-    // eslint-disable-next-line @typescript-eslint/require-await -- it must reject, not throw
-    async [name](): Promise<never> {
-      throw new NativeDOMException(`crypto.subtle.${name} is not supported here yet`, 'NotSupportedError')
-    },
-  }[name] as () => Promise<never>
-}
-
 class Crypto {
-  readonly #subtle = new SubtleCrypto()
+  readonly #subtle: SubtleCrypto
 
-  constructor() {
-    if (!allowed) throw new TypeError('Illegal constructor')
+  constructor(subtle?: SubtleCrypto) {
+    if (!allowed || subtle === undefined) throw new TypeError('Illegal constructor')
+    this.#subtle = subtle
   }
 
   get subtle(): SubtleCrypto {
@@ -65,9 +41,8 @@ class Crypto {
 }
 
 export function installCrypto(): void {
-  for (const name of ['encrypt', 'decrypt', 'sign', 'verify', 'generateKey', 'deriveKey', 'deriveBits', 'importKey', 'exportKey', 'wrapKey', 'unwrapKey']) define(SubtleCrypto.prototype, name, unsupported(name))
+  const subtle = installSubtle()
   expose('Crypto', Crypto)
-  expose('SubtleCrypto', SubtleCrypto)
-  publish('crypto', new Crypto())
+  publish('crypto', new Crypto(subtle))
   allowed = false
 }

@@ -4,7 +4,7 @@
  * P1: every id in `waiting` was given by the host and not yet settled or cancelled; the map is empty in an image.
  * P2: what waits has the number of its request, `generation`; a later request of a session does not count it.
  */
-import { ArrayPush, MapClear, MapDelete, MapForEach, MapGet, MapSet, NativeDOMException, ObjectDefineProperty, PromiseConstructor, StringIndexOf, StringSlice } from './primordials.ts'
+import { ArrayPush, MapClear, MapDelete, MapForEach, MapGet, MapSet, NativeDOMException, ObjectDefineProperty, PromiseConstructor, SetHas, StringIndexOf, StringSlice } from './primordials.ts'
 import { hostCancel, hostStart } from './host.ts'
 
 /** Called with the settled value, or with the error when `ok` is false. A timer's is called so only to be told that it is gone. */
@@ -15,6 +15,8 @@ export let waitingCount = 0
 /** Counts the requests of the session that the machine serves. What belongs to one of them keeps its number. */
 export let generation = 0
 let whenIdle: (() => void) | null = null
+/** DOMExceptions of crypto.subtle. */
+const CRYPTO_ERRORS = new Set(['OperationError', 'DataError', 'InvalidAccessError', 'NotSupportedError', 'SyntaxError', 'QuotaExceededError'])
 
 export function begin(op: number, a: unknown, b: unknown, waiter: Waiter): number {
   const id = hostStart(op, a, b)
@@ -87,7 +89,7 @@ function operationError(text: string): Error {
   const code = second < 0 ? '' : StringSlice(text, second + 1)
   let error: Error
   if (name === 'TypeError') error = new TypeError(message)
-  else if (name === 'AbortError' || name === 'TimeoutError' || name === 'NetworkError') error = new NativeDOMException(message, name)
+  else if (name === 'AbortError' || name === 'TimeoutError' || name === 'NetworkError' || SetHas(CRYPTO_ERRORS, name)) error = new NativeDOMException(message, name)
   else {
     error = new Error(message)
     if (name !== '' && name !== 'Error') ObjectDefineProperty(error, 'name', { value: name, writable: true, configurable: true })

@@ -40,6 +40,8 @@ const form: [string, string][] = [['content-type', 'application/x-www-form-urlen
 const json: [string, string][] = [['content-type', 'application/json']]
 const multipart = '--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--B\r\nContent-Disposition: form-data; name="b"\r\n\r\ntwo\r\n--B--\r\n'
 
+const JWE = [['RSA-OAEP-256', 'A256GCM'], ['ECDH-ES', 'A128GCM'], ['ECDH-ES+A256KW', 'A256CBC-HS512'], ['A128KW', 'A128CBC-HS256'], ['A256GCMKW', 'A256GCM'], ['dir', 'A256GCM'], ['PBES2-HS256+A128KW', 'A128GCM']] as const
+
 const APPLICATIONS: Readonly<Record<string, readonly Sent[]>> = {
   'hono-app': [
     { path: '/' }, { path: '/json' }, { path: '/html' }, { path: '/users/ada/posts/12' }, { path: '/users/ada/posts/x' }, { path: '/query?a=1&b=2&b=%C3%A9&c' }, { path: '/header', headers: [['x-a', '1'], ['user-agent', 'test']] },
@@ -48,6 +50,9 @@ const APPLICATIONS: Readonly<Record<string, readonly Sent[]>> = {
     { path: '/cors/x', headers: [['origin', 'http://example.com']] }, { path: '/cors/x', method: 'OPTIONS', headers: [['origin', 'http://example.com'], ['access-control-request-method', 'PUT']] },
     { path: '/secure/x' }, { path: '/auth/x' }, { path: '/auth/x', headers: [['authorization', 'Basic YWRhOnNlY3JldA==']] }, { path: '/timed/x' }, { path: '/etag/x' }, { path: '/stream' }, { path: '/stream-text' }, { path: '/sse' },
     { path: '/throw' }, { path: '/boom' }, { path: '/any', method: 'PATCH' }, { path: '/sub/deep' }, { path: '/missing' }, { path: '/', method: 'HEAD' },
+  ],
+  'jose-app': [
+    { path: '/thumbprint' }, ...['HS256', 'HS512', 'RS256', 'PS384', 'ES256', 'ES512', 'EdDSA'].map((alg) => ({ path: `/jws/${alg}` })), ...JWE.map(([alg, enc]) => ({ path: `/jwe/${alg}/${enc}` })),
   ],
   'itty-app': [
     { path: '/' }, { path: '/params/1/2?x=1&y=2&y=3' }, { path: '/params/1' }, { path: '/with/ada' }, { path: '/headers', headers: [['x-a', '1']] }, { path: '/cookies', headers: [['cookie', 'a=1; b=2']] }, { path: '/content', method: 'POST', body: '{"a":1}', headers: json },

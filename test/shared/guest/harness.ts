@@ -9,6 +9,7 @@ import { readFileSync } from 'node:fs'
 import { EvalFlags, QuickJS, type JSValueHandle } from 'quickjs-wasi'
 import { callNumber, GUEST_ENTRIES, HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../../../shared/guest/abi.ts'
 import { bundlePrelude } from '../../../shared/guest/bundle.ts'
+import { subtleNow } from '../../support/subtle-thread.ts'
 
 export interface FetchedRequest {
   readonly method: string
@@ -331,6 +332,14 @@ export class Machine {
       const lines = (rest[1]?.toString() ?? '').split('\n')
       const request = { method: lines[0] ?? '', url: lines[1] ?? '', redirect: lines[2] ?? '', headers: pairs(lines.slice(3)), body: rest[2] === undefined || rest[2].isNull ? null : bytesOf(rest[2]) }
       add(() => this.#answerFetch(id, request))
+    } else if (op === OPERATIONS.SUBTLE) {
+      const request = rest[1]?.toString() ?? ''
+      const data = bytesOf(rest[2])
+      add(() => {
+        const answer = subtleNow(request, data)
+        if (answer.kind === 'failed') return { ok: 0, value: `${answer.name}\n${answer.message}` }
+        return { ok: 1, value: answer.kind === 'bytes' ? answer.bytes : answer.text }
+      })
     }
     return id
   }

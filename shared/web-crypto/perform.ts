@@ -1,0 +1,150 @@
+/**
+ * Operations of `crypto.subtle` for guests, by Node's own WebCrypto. The host keeps nothing: a key comes with each
+ * operation, as the bytes that the guest holds in a private field, and new keys go back the same way.
+ *
+ * A request is JSON: `{ method, ... }` with the members of Request; in it bytes are `{ b: base64 }` and keys are
+ * `{ k: WireKey }`. What an operation works on comes beside it. The answer is bytes, or JSON text.
+ *
+ * W1  Node does what the standard says of algorithms, usages and formats, and its errors go to the guest by name. What is
+ *     checked here is only what one operation may cost: WebCrypto itself knows no bounds.
+ * W2  Everything in a request may be forged. Keys are imported as what they say they are, so a guest can only make keys of
+ *     its own bytes.
+ */
+import { KeyObject, webcrypto } from 'node:crypto'
+import { z } from 'zod'
+import { CRYPTO_DERIVED_MAX_BITS, CRYPTO_ITERATIONS_MAX, CRYPTO_RSA_MAX_BITS } from '../limits.ts'
+
+const { subtle } = webcrypto
+type CryptoKey = webcrypto.CryptoKey
+
+/** A key as the guest holds it. */
+const wireKey = z.strictObject({
+  type: z.enum(['secret', 'public', 'private']),
+  extractable: z.boolean(),
+  /** As CryptoKey.algorithm, with bytes as `{ b }`. */
+  algorithm: z.record(z.string(), z.unknown()),
+  usages: z.array(z.string()).max(16),
+  /** Base64: raw, or DER as SPKI or PKCS #8. */
+  data: z.string(),
+})
+export type WireKey = z.infer<typeof wireKey>
+
+const algorithm = z.unknown()
+const usages = z.unknown()
+const key = z.strictObject({ k: wireKey })
+const bytes = z.strictObject({ b: z.string() })
+const fresh = { extractable: z.boolean(), usages }
+const request = z.discriminatedUnion('method', [
+  z.strictObject({ method: z.enum(['encrypt', 'decrypt', 'sign']), algorithm, key }),
+  z.strictObject({ method: z.literal('verify'), algorithm, key, signature: bytes }),
+  z.strictObject({ method: z.literal('generateKey'), algorithm, ...fresh }),
+  z.strictObject({ method: z.literal('deriveKey'), algorithm, key, derived: algorithm, ...fresh }),
+  z.strictObject({ method: z.literal('deriveBits'), algorithm, key, length: z.number().nullable() }),
+  /** `jwk` null: the key is in the data. */
+  z.strictObject({ method: z.literal('importKey'), format: z.string(), jwk: z.record(z.string(), z.unknown()).nullable(), algorithm, ...fresh }),
+  z.strictObject({ method: z.literal('exportKey'), format: z.string(), key }),
+  z.strictObject({ method: z.literal('wrapKey'), format: z.string(), key, by: key, algorithm }),
+  z.strictObject({ method: z.literal('unwrapKey'), format: z.string(), by: key, algorithm, unwrapped: algorithm, ...fresh }),
+])
+export type SubtleRequest = z.infer<typeof request>
+
+export type SubtleAnswer =
+  | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
+  | { readonly kind: 'text'; readonly text: string }
+  /** `name` of a DOMException, or TypeError. */
+  | { readonly kind: 'failed'; readonly name: string; readonly message: string }
+
+/** Never rejects. `data` is not used after the answer. */
+export async function performSubtle(requestText: string, data: Uint8Array): Promise<SubtleAnswer> {
+  try {
+    const result = await perform(request.parse(JSON.parse(requestText)), Uint8Array.from(data))
+    return typeof result === 'string' ? { kind: 'text', text: result } : { kind: 'bytes', bytes: new Uint8Array(result) }
+  } catch (error) {
+    if (error instanceof z.ZodError) return { kind: 'failed', name: 'TypeError', message: 'The arguments are not what this operation takes' }
+    // Node has one name of its own, which the standard does not know.
+    if (error instanceof DOMException || error instanceof TypeError) return { kind: 'failed', name: error.name === 'InvalidAccessException' ? 'InvalidAccessError' : error.name, message: error.message }
+    // OpenSSL's own words: the standard has one name for them.
+    return { kind: 'failed', name: 'OperationError', message: 'The operation failed' }
+  }
+}
+
+async function perform(asked: SubtleRequest, data: Uint8Array<ArrayBuffer>): Promise<ArrayBuffer | string> {
+  switch (asked.method) {
+    case 'encrypt':
+    case 'decrypt':
+    case 'sign':
+      return subtle[asked.method](await revived(asked.algorithm), await imported(asked.key.k), data)
+    case 'verify':
+      return JSON.stringify(await subtle.verify(await revived(asked.algorithm), await imported(asked.key.k), Buffer.from(asked.signature.b, 'base64'), data))
+    case 'generateKey': {
+      const made = (await subtle.generateKey(await bounded(asked.algorithm), true, asked.usages as never)) as CryptoKey | webcrypto.CryptoKeyPair
+      if ('privateKey' in made) return JSON.stringify({ publicKey: toWire(made.publicKey, true), privateKey: toWire(made.privateKey, asked.extractable) })
+      return JSON.stringify(toWire(made, asked.extractable))
+    }
+    case 'deriveKey': {
+      const derived = await bounded(asked.derived)
+      return JSON.stringify(toWire(await subtle.deriveKey(await bounded(asked.algorithm), await imported(asked.key.k), derived, exportable(derived), asked.usages as never), asked.extractable))
+    }
+    case 'deriveBits': {
+      if ((asked.length ?? 0) > CRYPTO_DERIVED_MAX_BITS) throw new DOMException(`At most ${CRYPTO_DERIVED_MAX_BITS} bits are derived at once`, 'OperationError')
+      return subtle.deriveBits(await bounded(asked.algorithm), await imported(asked.key.k), asked.length)
+    }
+    case 'importKey': {
+      const made = await subtle.importKey(asked.format as 'raw', (asked.jwk ?? data) as never, await bounded(asked.algorithm), asked.extractable, asked.usages as never)
+      return JSON.stringify(toWire(made, asked.extractable))
+    }
+    case 'exportKey': {
+      const exported = await subtle.exportKey(asked.format as 'raw', await imported(asked.key.k))
+      return exported instanceof ArrayBuffer ? exported : JSON.stringify(exported)
+    }
+    case 'wrapKey':
+      return subtle.wrapKey(asked.format as 'raw', await imported(asked.key.k), await imported(asked.by.k), await revived(asked.algorithm))
+    case 'unwrapKey': {
+      const unwrapped = await bounded(asked.unwrapped)
+      return JSON.stringify(toWire(await subtle.unwrapKey(asked.format as 'raw', data, await imported(asked.by.k), await revived(asked.algorithm), unwrapped, asked.extractable, asked.usages as never), asked.extractable))
+    }
+  }
+}
+
+function toWire(made: CryptoKey, extractable: boolean): WireKey {
+  const held = KeyObject.from(made)
+  const data = held.type === 'secret' ? held.export() : held.export({ type: held.type === 'public' ? 'spki' : 'pkcs8', format: 'der' })
+  const { publicExponent, ...rest } = made.algorithm as unknown as Record<string, unknown>
+  return {
+    type: made.type, extractable: made.type === 'public' || extractable, usages: made.usages,
+    algorithm: publicExponent instanceof Uint8Array ? { ...rest, publicExponent: { b: Buffer.from(publicExponent).toString('base64') } } : rest,
+    data: data.toString('base64'),
+  }
+}
+
+async function imported({ type, extractable, algorithm: described, usages: allowed, data }: WireKey): Promise<CryptoKey> {
+  const wanted = await revived(described)
+  const format = type === 'secret' ? 'raw' : type === 'public' ? 'spki' : 'pkcs8'
+  return subtle.importKey(format, Buffer.from(data, 'base64'), wanted, extractable && exportable(wanted), allowed as never)
+}
+
+/** Keys for derivation may not be extractable, says the standard. */
+function exportable(described: unknown): boolean {
+  const name = typeof described === 'string' ? described : typeof described === 'object' && described !== null && 'name' in described ? String(described.name) : ''
+  return !/^(HKDF|PBKDF2)$/i.test(name)
+}
+
+/** W1. */
+async function bounded(described: unknown): Promise<never> {
+  if (typeof described === 'object' && described !== null) {
+    const { iterations, modulusLength } = described as { readonly iterations?: unknown; readonly modulusLength?: unknown }
+    if (Number(iterations) > CRYPTO_ITERATIONS_MAX) throw new DOMException(`PBKDF2 takes at most ${CRYPTO_ITERATIONS_MAX} iterations here`, 'NotSupportedError')
+    if (Number(modulusLength) > CRYPTO_RSA_MAX_BITS) throw new DOMException(`RSA keys have at most ${CRYPTO_RSA_MAX_BITS} bits here`, 'NotSupportedError')
+  }
+  return revived(described)
+}
+
+/** An algorithm with bytes and keys in it as Node takes them. */
+async function revived(value: unknown): Promise<never> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value as never
+  const asBytes = bytes.safeParse(value)
+  if (asBytes.success) return Buffer.from(asBytes.data.b, 'base64') as never
+  const asKey = key.safeParse(value)
+  if (asKey.success) return (await imported(asKey.data.k)) as never
+  return Object.fromEntries(await Promise.all(Object.entries(value).map(async ([name, member]) => [name, await revived(member)] as const))) as never
+}
