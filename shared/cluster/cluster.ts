@@ -212,6 +212,7 @@ export class Cluster {
   #onRing(ring: Ring): void {
     const before = ring.document.previous[0]
     this.#handOff?.ringChanged(ring)
+    void this.#catchUp(ring)
     // M3.
     if (this.#state === 'serving' && !this.#isIn(ring) && before?.members.some(({ id }) => id === this.self) === true) {
       this.#log.warn('the newest ring is without this member', { version: ring.version })
@@ -259,14 +260,30 @@ export class Cluster {
 
   /** Loads what this member will own once it is in the ring. Resolves with how many images; never rejects. */
   async #prepare(): Promise<number> {
-    const { hot, clock } = this.#options
     const document = this.ring?.document ?? null
-    const givers = document === null ? [] : document.members.filter(({ id }) => id !== this.self && this.peers.member(id) !== null)
+    const givers = document?.members.map(({ id }) => id).filter((id) => id !== this.self && this.peers.member(id) !== null) ?? []
     if (document === null || givers.length === 0) return 0
+    await this.#until(() => givers.every((id) => this.peers.reachable(id)), LINKS_WAIT_MS)
+    const future = new Ring({ ...document, members: [...document.members.filter(({ id }) => id !== this.self), { id: this.self, weight: 1 }].sort((a, b) => (a.id < b.id ? -1 : 1)), previous: [] })
+    return this.#loadOwned(future, givers)
+  }
+
+  /**
+   * The ring has changed and this member owns more than before, though it neither came nor did anybody leave in good order: an
+   * operator has changed how many members serve a key, or one was lost. Never rejects.
+   */
+  async #catchUp(ring: Ring): Promise<void> {
+    const before = ring.document.previous[0]
+    if (before === undefined || this.#state !== 'serving' || !this.#isIn(ring) || !before.members.some(({ id }) => id === this.self)) return
+    const loaded = await this.#loadOwned(ring, before.members.map(({ id }) => id).filter((id) => id !== this.self && this.peers.member(id) !== null))
+    if (loaded > 0) this.#log.info('what this member owns by the newest ring is loaded', { version: ring.version, images: loaded })
+  }
+
+  /** Resolves with how many images that `givers` tell of and that are its own by `ring` are here now. */
+  async #loadOwned(ring: Ring, givers: readonly string[]): Promise<number> {
+    const { hot, clock } = this.#options
     const deadlineMs = clock.monotonicMs() + PREPARE_MS
-    await this.#until(() => givers.every(({ id }) => this.peers.reachable(id)), LINKS_WAIT_MS)
-    const future = new Ring({ ...document, members: [...document.members.filter(({ id }) => id !== this.self), { id: this.self, weight: 1 }], previous: [] })
-    const lists = await Promise.all(givers.map(async ({ id }) => {
+    const lists = await Promise.all(givers.map(async (id) => {
       try {
         return parseHotList(await this.peers.ask(id, HOT_LIST_TOPIC, null, LINKS_WAIT_MS)) ?? []
       } catch (error) {
@@ -274,7 +291,7 @@ export class Cluster {
         return []
       }
     }))
-    const wanted = new Map(lists.flat().filter((image) => ownersOf(future, image).includes(this.self)).map((image) => [image.imageId, image]))
+    const wanted = new Map(lists.flat().filter((image) => ownersOf(ring, image).includes(this.self)).map((image) => [image.imageId, image]))
     return loadAll([...wanted.values()], hot, () => clock.monotonicMs() < deadlineMs)
   }
 

@@ -144,10 +144,10 @@ export class HandOffDriver {
     this.#options.peers.ask(to, HAND_OFF_TOPIC, message, timeoutMs).then((answer) => {
       const parsed = parseHandOffAnswer(answer)
       if (parsed === null) this.#log.warn('a member gave no answer of a hand-off', { member: to, question: message.kind })
-      else if (parsed.kind === 'state') this.#log.info('state was asked for', { member: to, question: message.kind, items: parsed.items.length, busy: parsed.busy, elsewhere: parsed.elsewhere.length })
+      else if (parsed.kind === 'state') this.#log.debug('state was asked for', { member: to, question: message.kind, items: parsed.items.length, busy: parsed.busy, elsewhere: parsed.elsewhere.length })
       this.#do((machine, nowMs) => machine.answered(askId, parsed, nowMs))
     }, (error: unknown) => {
-      this.#log.info('a member does not answer a hand-off', { member: to, question: message.kind, code: toCodedError(error).code })
+      this.#log.debug('a member does not answer a hand-off', { member: to, question: message.kind, code: toCodedError(error).code })
       this.#do((machine, nowMs) => machine.answered(askId, null, nowMs))
     })
   }

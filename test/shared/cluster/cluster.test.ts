@@ -5,7 +5,7 @@ import { firstRing, nextRing, ringKey, serializeRing } from '../../../shared/pla
 import { HOT_LIST_MAX } from '../../../shared/limits.ts'
 import { MemoryCoordination } from '../../support/memory-coordination.ts'
 import { testLog, until } from '../link/harness.ts'
-import { imageOf, startNode, TestImages, type TestNode } from './harness.ts'
+import { imageOf, startItemNode, startNode, TestImages, type TestNode } from './harness.ts'
 
 const GROUP = 'region-test'
 
@@ -117,6 +117,45 @@ t.test('rolled back to a ring without it, a member gives its state away and does
   await untilRing([a, b, c], 'a', 'c')
   t.equal(b.cluster.self, 'b', 'it goes on under its name, without owning anything')
   store.stop()
+})
+
+t.test('an attribute that has more members serve a key has the new ones load what they own', async (t) => {
+  const coordination = new MemoryCoordination()
+  const nodes = [await startNode(t, coordination, 'a'), await startNode(t, coordination, 'b'), await startNode(t, coordination, 'c')]
+  const [a] = nodes as [TestNode]
+  await untilRing(nodes, 'a', 'b', 'c')
+  for (let index = 0; index < 30; index += 1) {
+    for (const node of nodes) if (a.cluster.ring?.owners(ringKey('a', `f${index}`), 'pool')[0] === node.cluster.self) await node.images.load(imageOf(`f${index}`))
+  }
+  const store = new RingStore(await coordination.documents('ring'), GROUP, testLog().log)
+  await store.start()
+  await store.change((document) => (document === null ? null : nextRing(document, { attributes: { managersPerKey: 3 } }, 1)))
+  await until(() => nodes.every(({ images }) => images.here.size === 30))
+  t.same(nodes.map(({ cluster }) => cluster.ring?.document.attributes.managersPerKey), [3, 3, 3])
+  t.throws(() => nextRing(a.cluster.ring?.document ?? firstRing([]), { attributes: { managersPerKey: 4 } }, 1), { code: 'ERR_RING_REFUSED' })
+  store.stop()
+})
+
+t.test('state with one owner follows the ring: a member that joins gets its share, one that drains keeps none', async (t) => {
+  const coordination = new MemoryCoordination()
+  const a = await startItemNode(t, coordination, 'a')
+  await untilRing([a], 'a')
+  const keys = Array.from({ length: 40 }, (_, index) => ringKey('a', 'f', `session-${index}`))
+  for (const key of keys) t.equal(await a.use(key), 'new')
+  for (const key of keys) t.equal(await a.use(key), 'held')
+  const b = await startItemNode(t, coordination, 'b')
+  const c = await startItemNode(t, coordination, 'c')
+  await untilRing([a, b, c], 'a', 'b', 'c')
+  const nodes = [a, b, c]
+  const ownerOf = (key: string): (typeof nodes)[number] => nodes.find(({ cluster }) => cluster.self === b.cluster.ring?.owners(key, 'single')[0]) ?? a
+  await until(() => keys.every((key) => ownerOf(key).items.has(key)), 'each is with its owner')
+  for (const key of keys) t.not(await ownerOf(key).use(key), 'new')
+  await until(() => keys.every((key) => nodes.filter(({ items }) => items.has(key)).length === 1), 'each is with one member')
+  await a.cluster.drain(20_000)
+  t.equal(a.items.size, 0)
+  t.equal(b.items.size + c.items.size, keys.length)
+  for (const key of keys) t.equal([...(ownerOf(key).items.get(key) ?? [])].length, 3, 'and knows all that was done')
+  await a.cluster.leave()
 })
 
 t.test('what comes from outside: a ring that is none is passed over, lists that are none are refused', async (t) => {
