@@ -4,6 +4,7 @@ import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../shared/clock.ts'
 import type { PopConfig } from '../shared/config.ts'
+import { openNats } from '../shared/coordination/open.ts'
 import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
 import { LinkClient } from '../shared/link/link-client.ts'
 import { linkUrl } from '../shared/link/link-url.ts'
@@ -30,6 +31,7 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
   const temporary = config.dataDir === null ? mkdtempSync(join(tmpdir(), 'outpost-pop-')) : null
   const folder = config.dataDir ?? temporary ?? ''
   const keys = loadPopKeys(join(folder, 'pop-key.json'))
+  const coordination = openNats(config, { clock, log })
   const disk = await DiskCache.open({ path: join(folder, 'cache'), clock, log })
   const logLines = new FunctionLogLines({ tier: 'pop', clock, log })
   const host = await createSandboxHost({
@@ -55,6 +57,7 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
     async stop(drainTimeoutMs) {
       await pop.drain(drainTimeoutMs)
       await pop.close()
+      await coordination?.close()
       if (temporary !== null) rmSync(temporary, { recursive: true, force: true })
     },
   }

@@ -7,6 +7,7 @@ import { type Authenticator, devAuthenticator, parseKeys } from '../shared/api/k
 import { SigV4Authenticator } from '../shared/api/sigv4.ts'
 import type { Clock } from '../shared/clock.ts'
 import type { RegionConfig } from '../shared/config.ts'
+import { openCoordination } from '../shared/coordination/open.ts'
 import type { Coordination } from '../shared/coordination/types.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
 import { GC_GRACE_MS, GC_PERIOD_MS, SCRUB_BYTES_PER_SECOND, SCRUB_PAUSE_MS } from '../shared/limits.ts'
@@ -42,19 +43,19 @@ export interface StartedRegion {
   stop(drainTimeoutMs: number): Promise<void>
 }
 
-const REGION_NAME = 'us-east-1'
 const HOUR_MS = 3_600_000
 
 export async function startRegion(config: RegionConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedRegion> {
+  const { regionName } = config
   const authenticator = makeAuthenticator(config, clock)
   const peer = makePeer(config, clock, log)
-  const coordination = connectCoordination(config)
+  const coordination = await openCoordination(config, { clock, log })
   const environment = LmdbEnvironment.open({ path: join(config.dataDir, 'store') })
   const keyring = Keyring.load(config.keyringFile ?? join(config.dataDir, 'keyring.json'))
   const salts = new SaltPolicy(saltOptionsOf(config))
   const store = new ObjectStore({ environment, keyring, salts, isolateAccounts: config.isolateAccounts, clock, log })
   const content = new Content(store)
-  const registry = new Registry({ environment, regionName: REGION_NAME, content, keyring, log })
+  const registry = new Registry({ environment, regionName, content, keyring, log })
   const collector = new Collector({ store, live: () => registry.liveObjects(), clock, log, graceMs: GC_GRACE_MS })
   const repairer = new Repairer({ store, log, peer })
   const scrubber = new Scrubber({ store, clock, log, bytesPerSecond: SCRUB_BYTES_PER_SECOND, pauseMs: SCRUB_PAUSE_MS })
@@ -69,21 +70,21 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
     onException: (build, requestId, exception) => logLines.addException(build, requestId, exception),
   })
   const topics = new TopicTable()
-  const nodes = coordination === null ? null : makeNodes(config, coordination, { topics, registry, clock, log })
-  const region = new Region({ nodes: nodes?.router ?? null, topics, content, registry, builder, host, clock, log, authenticator, regionName: REGION_NAME, engineBuild: () => host.engineBuild })
+  const nodes = coordination.kind === 'embedded' ? null : makeNodes(config, coordination, { topics, registry, clock, log })
+  const region = new Region({ nodes: nodes?.router ?? null, topics, content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild })
   await region.start()
   peer?.start()
   housekeeping.start()
   const dispatcher = logLines.atRegion(region, { authenticate: (call) => region.authenticate(call), exists: (account, name) => registry.read(account, name).function() !== null })
   const tokens = new TokenIdentity(config.token, config.peerToken)
   const links = new LinkServer({
-    regionId: REGION_NAME, memberId: () => nodes?.peers.self ?? REGION_NAME, identity: nodes?.identity(tokens) ?? tokens,
+    regionId: regionName, memberId: () => nodes?.peers.self ?? regionName, identity: nodes?.identity(tokens) ?? tokens,
     handler: { ...region.links, control: (_popId, call) => dispatcher.control(call) }, clock, log,
   })
   region.onVersions((versions) => links.pushVersions(versions))
   const door = new FrontDoor({
     tier: 'region', mode: config.dev ? 'dev' : 'production', dispatcher, clock, log, host: config.host, port: config.port, adminPort: config.adminPort,
-    awsRegion: REGION_NAME, attach: (app) => links.attach(app),
+    awsRegion: regionName, attach: (app) => links.attach(app),
     invokeAuth: config.dev ? { kind: 'any' } : { kind: 'verify', verify: (call) => accountOf(region, call) },
   })
   registerRegionMetrics(door.registry, { store, collector, scrubber })
@@ -99,7 +100,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
       links.close()
       await door.close()
       await nodes?.leave()
-      await coordination?.close()
+      await coordination.close()
       peer?.close()
       await Promise.all([host.close(), builder.close(), housekeeping.stop()])
       await environment.close()
@@ -131,11 +132,6 @@ function makePeer({ peerUrl, peerToken, port }: RegionConfig, clock: Clock, log:
   if (peerToken === null) throw new CodedError('ERR_CONFIG', ['peerToken (--peer-token or OUTPOST_PEER_TOKEN): must be given with a peer'])
   // Nothing is wrapped for a region: it has the keys to what it lost.
   return new LinkClient({ url: linkUrl(peerUrl), token: peerToken, popId: `${hostname()}-${port}`, publicKey: makePopKeys().publicKey, role: 'region', clock, random: systemRandom, log: log.child('peer') })
-}
-
-function connectCoordination({ natsUrl }: RegionConfig): Coordination | null {
-  if (natsUrl !== null) throw new CodedError('ERR_CONFIG', ['natsUrl (--nats or OUTPOST_NATS_URL): there is no driver for it'])
-  return null
 }
 
 function saltOptionsOf({ copiesBy: by, copies, copiesEpochHours, copiesZones, copiesZone }: RegionConfig): SaltOptions {

@@ -26,6 +26,11 @@ const addresses = z
 const regionUrls = z
   .preprocess((value) => (typeof value === 'string' ? value.split(',').filter((part) => part !== '') : value), z.array(z.url({ protocol: /^https?$/ })).min(1).max(REGIONS_MAX).refine((urls) => new Set(urls).size === urls.length, 'a region is named twice'))
 
+/** Looked at more closely by shared/coordination/nats-address.ts; its message never shows a password. */
+const natsUrl = () => z.string().regex(/^(nats|tls):\/\/[^/]+\/?$/, 'an address is like nats://host:4222').nullable().default(null)
+const natsFile = () => z.string().min(1).nullable().default(null)
+const natsReplicas = () => z.int().min(1).max(5).default(1)
+
 export const regionSchema = z.strictObject({
   /** Port of API, web endpoints and POP links; 0 takes a free one. */
   port: port.default(8788).register(sources, { option: '--port', env: 'OUTPOST_REGION_PORT' }),
@@ -61,9 +66,15 @@ export const regionSchema = z.strictObject({
   /** What regions, and nodes of one region, show each other; null: none is let in. */
   peerToken: z.string().min(1).nullable().default(null).register(sources, { option: '--peer-token', env: 'OUTPOST_PEER_TOKEN' }),
   /** A NATS server with JetStream, `nats://host:port`: what the nodes of all regions agree on is kept there. Null: this process is the whole region. */
-  natsUrl: z.url({ protocol: /^(nats|tls)$/ }).nullable().default(null).register(sources, { option: '--nats', env: 'OUTPOST_NATS_URL' }),
-  /** Which region this is a node of. */
-  regionName: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$/, 'a name has 1 to 24 lower case letters, digits and hyphens').default('region-1').register(sources, { option: '--region-name', env: 'OUTPOST_REGION_NAME' }),
+  natsUrl: natsUrl().register(sources, { option: '--nats', env: 'OUTPOST_NATS_URL' }),
+  /** NATS credentials file (`.creds`); null: none, or what the URL says. */
+  natsCredentialsFile: natsFile().register(sources, { option: '--nats-credentials', env: 'OUTPOST_NATS_CREDENTIALS' }),
+  /** PEM file of the authorities that NATS servers' certificates are signed by, and that TLS is wanted; null: the system's, for a URL with `tls:`. */
+  natsCaFile: natsFile().register(sources, { option: '--nats-ca', env: 'OUTPOST_NATS_CA' }),
+  /** NATS servers that keep what is written there, of what is made from now on: 3 of a cluster of 3 or more lose nothing with one of them. */
+  natsReplicas: natsReplicas().register(sources, { option: '--nats-replicas', env: 'OUTPOST_NATS_REPLICAS' }),
+  /** Which region this is a node of; also the region in the names (ARNs) of functions that are published here. */
+  regionName: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$/, 'a name has 1 to 24 lower case letters, digits and hyphens').default('us-east-1').register(sources, { option: '--region-name', env: 'OUTPOST_REGION_NAME' }),
   /** Where other nodes reach this one's links, `host:port`. Null: `host` and `port`. */
   advertise: z.string().regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'an address is like 10.0.0.5:8788').nullable().default(null).register(sources, { option: '--advertise', env: 'OUTPOST_REGION_ADVERTISE' }),
   /** MiB that sandboxes, images and caches may hold together. */
@@ -89,6 +100,13 @@ export const popSchema = z.strictObject({
   /** Addresses of the regions, http or https; they share one registry. What nothing else decides goes to the first. By environment separated by commas. */
   regionUrls: regionUrls.register(sources, { option: '--region', env: 'OUTPOST_POP_REGION' }),
   token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
+  /** A NATS server with JetStream: what the hosts of one site agree on is kept there. Null: this host is the whole site. */
+  natsUrl: natsUrl().register(sources, { option: '--nats', env: 'OUTPOST_NATS_URL' }),
+  natsCredentialsFile: natsFile().register(sources, { option: '--nats-credentials', env: 'OUTPOST_NATS_CREDENTIALS' }),
+  natsCaFile: natsFile().register(sources, { option: '--nats-ca', env: 'OUTPOST_NATS_CA' }),
+  natsReplicas: natsReplicas().register(sources, { option: '--nats-replicas', env: 'OUTPOST_NATS_REPLICAS' }),
+  /** With NATS: the site that this host belongs to. */
+  site: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$/, 'a name has 1 to 24 lower case letters, digits and hyphens').default('site-1').register(sources, { option: '--site', env: 'OUTPOST_POP_SITE' }),
   memoryMib: z.int().min(64).max(1_048_576).default(512).register(sources, { option: '--memory', env: 'OUTPOST_POP_MEMORY_MIB' }),
   workers: z.int().min(1).max(256).nullable().default(null).register(sources, { option: '--workers', env: 'OUTPOST_POP_WORKERS' }),
   egressAllow: addresses.register(sources, { option: '--egress-allow', env: 'OUTPOST_EGRESS_ALLOW' }),

@@ -23,9 +23,9 @@ const SERVER = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?$/
 export function connectOptions({ url, credentialsFile, caFile }: NatsAddress): NodeConnectionOptions {
   const [, scheme, login, hosts = ''] = URL_SHAPE.exec(url) ?? []
   const servers = hosts.split(',')
-  if (scheme === undefined || !servers.every((server) => SERVER.test(server))) throw new CodedError('ERR_CONFIG', ['natsUrl (--nats or OUTPOST_NATS): must be like nats://host:4222 or tls://user:password@host1,host2'])
-  const tls = scheme === 'tls' || caFile !== null ? { tls: caFile === null ? {} : { ca: read('natsCa (--nats-ca or OUTPOST_NATS_CA)', caFile).toString() } } : {}
-  const creds = credentialsFile === null ? {} : { authenticator: credsAuthenticator(read('natsCredentials (--nats-credentials or OUTPOST_NATS_CREDENTIALS)', credentialsFile)) }
+  if (scheme === undefined || !servers.every((server) => SERVER.test(server))) throw new CodedError('ERR_CONFIG', ['natsUrl (--nats or OUTPOST_NATS_URL): must be like nats://host:4222 or tls://user:password@host1,host2'])
+  const tls = scheme === 'tls' || caFile !== null ? { tls: caFile === null ? {} : { ca: read('natsCaFile (--nats-ca or OUTPOST_NATS_CA)', caFile).toString() } } : {}
+  const creds = credentialsFile === null ? {} : { authenticator: credsAuthenticator(read('natsCredentialsFile (--nats-credentials or OUTPOST_NATS_CREDENTIALS)', credentialsFile)) }
   return { servers, ...loginOf(login), ...tls, ...creds }
 }
 
@@ -39,7 +39,7 @@ function decode(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {
-    throw new CodedError('ERR_CONFIG', ['natsUrl (--nats or OUTPOST_NATS): what stands before the @ is not percent-encoded'])
+    throw new CodedError('ERR_CONFIG', ['natsUrl (--nats or OUTPOST_NATS_URL): what stands before the @ is not percent-encoded'])
   }
 }
 

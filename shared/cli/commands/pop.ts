@@ -13,6 +13,11 @@ interface PopOptions {
   readonly data?: string
   readonly adminPort?: number
   readonly token?: string
+  readonly nats?: string
+  readonly natsCredentials?: string
+  readonly natsCa?: string
+  readonly natsReplicas?: number
+  readonly site?: string
   readonly memory?: number
   readonly workers?: number
   readonly hotMinRequests?: number
@@ -33,6 +38,11 @@ export function addPop(program: Command, context: CliContext): void {
     .option('--data <dir>', 'keep images over a restart (OUTPOST_POP_DATA; in memory only)')
     .option('--admin-port <port>', 'port of health and metrics (OUTPOST_POP_ADMIN_PORT; none)', portNumber)
     .option('--token <token>', 'what is shown to the region (OUTPOST_LINK_TOKEN; dev)')
+    .option('--nats <url>', 'NATS server by which the hosts of a site know each other (OUTPOST_NATS_URL; none: one host is the site)')
+    .option('--nats-credentials <file>', 'credentials file for NATS (OUTPOST_NATS_CREDENTIALS; none)')
+    .option('--nats-ca <file>', 'PEM file of the authority behind the NATS servers\' certificates (OUTPOST_NATS_CA; the system\'s)')
+    .option('--nats-replicas <count>', 'NATS servers that keep what is written (OUTPOST_NATS_REPLICAS; 1)', wholeNumber(1, 5))
+    .option('--site <name>', 'with --nats: the site that this host belongs to (OUTPOST_POP_SITE; site-1)')
     .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_POP_MEMORY_MIB; 512)', wholeNumber(64, 1_048_576))
     .option('--workers <count>', 'threads that run functions (OUTPOST_POP_WORKERS; cores less one, 2 to 4)', wholeNumber(1, 256))
     .option('--hot-min-requests <count>', 'requests in five minutes that make a function hot (OUTPOST_POP_HOT_MIN_REQUESTS; 3)', wholeNumber(0, 1_000_000))
@@ -45,8 +55,8 @@ export function addPop(program: Command, context: CliContext): void {
 }
 
 async function runPop(context: CliContext, options: PopOptions): Promise<void> {
-  const { region: regionUrls, data: dataDir, memory: memoryMib, staleMax: staleMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
-  const settings = resolveConfig(popSchema, configInput({ ...same, regionUrls, dataDir, memoryMib, staleMaxMs, drainTimeoutMs }, config, context))
+  const { region: regionUrls, data: dataDir, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, staleMax: staleMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(popSchema, configInput({ ...same, regionUrls, dataDir, natsUrl, natsCredentialsFile, natsCaFile, memoryMib, staleMaxMs, drainTimeoutMs }, config, context))
   // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
   const { startPop } = await import('../../../pop/start.ts')
   await runTier(context, 'pop', settings, startPop)

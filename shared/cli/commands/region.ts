@@ -23,6 +23,9 @@ interface RegionOptions {
   readonly peer?: string
   readonly peerToken?: string
   readonly nats?: string
+  readonly natsCredentials?: string
+  readonly natsCa?: string
+  readonly natsReplicas?: number
   readonly regionName?: string
   readonly advertise?: string
   readonly memory?: number
@@ -53,7 +56,10 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--peer <url>', 'another region, asked for blocks that are damaged here (OUTPOST_REGION_PEER; none)')
     .option('--peer-token <token>', 'what regions, and nodes of one, show each other (OUTPOST_PEER_TOKEN; none)')
     .option('--nats <url>', 'NATS server by which nodes and regions share what they know (OUTPOST_NATS_URL; none: one process is the region)')
-    .option('--region-name <name>', 'with --nats: the region that this is a node of (OUTPOST_REGION_NAME; region-1)')
+    .option('--nats-credentials <file>', 'credentials file for NATS (OUTPOST_NATS_CREDENTIALS; none)')
+    .option('--nats-ca <file>', 'PEM file of the authority behind the NATS servers\' certificates (OUTPOST_NATS_CA; the system\'s)')
+    .option('--nats-replicas <count>', 'NATS servers that keep what is written (OUTPOST_NATS_REPLICAS; 1)', wholeNumber(1, 5))
+    .option('--region-name <name>', 'the region that this is, or is a node of (OUTPOST_REGION_NAME; us-east-1)')
     .option('--advertise <host:port>', 'with --nats: where other nodes reach this one (OUTPOST_REGION_ADVERTISE; --host and --port)')
     .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_REGION_MEMORY_MIB; 1024)', wholeNumber(64, 1_048_576))
     .option('--workers <count>', 'threads that run functions (OUTPOST_REGION_WORKERS; cores less one, 2 to 4)', wholeNumber(1, 256))
@@ -65,8 +71,8 @@ export function addRegion(program: Command, context: CliContext): void {
 }
 
 async function runRegion(context: CliContext, options: RegionOptions): Promise<void> {
-  const { data: dataDir, keys: keysFile, keyring: keyringFile, peer: peerUrl, nats: natsUrl, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
-  const settings = resolveConfig(regionSchema, configInput({ ...same, peerUrl, natsUrl, dataDir, keysFile, keyringFile, memoryMib, drainTimeoutMs }, config, context))
+  const { data: dataDir, keys: keysFile, keyring: keyringFile, peer: peerUrl, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(regionSchema, configInput({ ...same, peerUrl, natsUrl, natsCredentialsFile, natsCaFile, dataDir, keysFile, keyringFile, memoryMib, drainTimeoutMs }, config, context))
   // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
   const { startRegion } = await import('../../../region/start.ts')
   await runTier(context, 'region', settings, startRegion)
