@@ -10,7 +10,7 @@ import { CodedError, ERRORS } from '../shared/errors.ts'
 import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeCall } from '../shared/http/types.ts'
 import type { Log } from '../shared/log.ts'
 import type { HotSet } from '../shared/place/hot-set.ts'
-import { FORWARD_REASONS, place, type ForwardReason, type PlaceDecision, type PlacePolicy } from '../shared/place/place.ts'
+import { FORWARD_REASONS, place, type ForwardReason, type PlaceDecision, type PlaceFacts, type PlacePolicy } from '../shared/place/place.ts'
 import type { InvocationResult, SandboxHost } from '../shared/worker/types.ts'
 import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
 import { LocalRun, type LocalRunObserver } from './local-run.ts'
@@ -40,6 +40,8 @@ export interface PopDispatcherOptions {
 /** A function at the edge of capacity changes place with every call. */
 const DECISION_LOG_PERIOD_MS = 1_000
 
+/** Of the calls of a function that is faster elsewhere, one in so many runs here to see whether it still is. */
+const TRIAL_EVERY = 64
 const ONCE: OpenOptions = { idempotent: false }
 const IDEMPOTENT: OpenOptions = { idempotent: true }
 const DONE: Answer = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
@@ -50,12 +52,18 @@ export class PopDispatcher implements Dispatcher {
   #inFlight = 0
   #localInFlight = 0
   #hostReady = false
+  /** Written for each call, so that a decision makes no object. */
+  readonly #facts: PlaceFacts
   readonly counts = { admissionRefused: 0, shedToRegion: 0 }
   readonly forwards: Readonly<Record<ForwardReason, { count: number }>>
 
   constructor(options: PopDispatcherOptions) {
     this.#options = options
     this.#log = options.log.child('dispatcher')
+    this.#facts = {
+      hot: false, versionKnown: false, imageHere: false, capable: true, declaredCpuMs: 0, learnedCpuUs: 0, localUs: 0, regionUs: 0, trial: false,
+      sensitivity: 'normal', inFlight: 0, inFlightMax: options.localInFlightMax, regionInReach: false,
+    }
     this.forwards = Object.fromEntries(FORWARD_REASONS.map((reason) => [reason, { count: 0 }])) as Record<ForwardReason, { count: number }>
   }
 
@@ -88,17 +96,20 @@ export class PopDispatcher implements Dispatcher {
     entry.account.inFlight++
     const known = versions.resolve(entry, call.qualifier)
     if (known !== null && (earned || entry.hot.member)) residency.consider(entry, known)
-    const decision = place({
-      hot: entry.hot.member,
-      versionKnown: known !== null,
-      imageHere: known !== null && host.hasImage(known.build.imageId),
-      capable: known?.capable ?? true,
-      declaredCpuMs: known?.build.limits.cpuMs ?? 0,
-      learnedCpuUs: entry.cpu.value,
-      inFlight: this.#localInFlight,
-      inFlightMax: this.#options.localInFlightMax,
-      regionInReach: link.state.kind === 'open',
-    }, policy)
+    const facts = this.#facts
+    facts.hot = entry.hot.member
+    facts.versionKnown = known !== null
+    facts.imageHere = known !== null && host.hasImage(known.build.imageId)
+    facts.capable = known?.capable ?? true
+    facts.declaredCpuMs = known?.build.limits.cpuMs ?? 0
+    facts.learnedCpuUs = entry.cpu.value
+    facts.localUs = entry.localTime.value
+    facts.regionUs = entry.regionTime.value
+    facts.trial = entry.counts.arrivals % TRIAL_EVERY === 0
+    facts.sensitivity = entry.traits.latencySensitivity
+    facts.inFlight = this.#localInFlight
+    facts.regionInReach = link.state.kind === 'open'
+    const decision = place(facts, policy)
     if (decision !== entry.lastDecision) this.#logDecision(entry, decision, call.requestId)
     if (decision.kind === 'local' && known !== null) return this.#runHere(call, sink, entry, known)
     return this.#forward(call, sink, entry, decision.kind === 'forward' ? decision.reason : 'version-unknown')
@@ -135,6 +146,9 @@ export class PopDispatcher implements Dispatcher {
       onOver: (result) => {
         this.#localInFlight--
         entry.counts.local++
+        entry.counts.localUs += result.wallUs
+        // What never ran says nothing of how long it takes.
+        if (result.outcome === 'ok') entry.localTime.record(result.wallUs)
         this.#over(entry, result)
       },
     }
@@ -143,15 +157,20 @@ export class PopDispatcher implements Dispatcher {
 
   #forward(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, reason: ForwardReason): Answer {
     this.forwards[reason].count++
+    const { clock } = this.#options
+    const sentAtMs = clock.monotonicMs()
     const observer: RelayObserver = {
       onHead: () => this.#options.versions.learn(entry, call.qualifier),
       onOver: (result) => {
         if (result !== null) this.#options.versions.learn(entry, call.qualifier)
         entry.counts.forwarded++
+        const tookUs = Math.round((clock.monotonicMs() - sentAtMs) * 1000)
+        entry.counts.forwardedUs += tookUs
+        if (result?.outcome === 'ok') entry.regionTime.record(tookUs)
         this.#over(entry, result)
       },
     }
-    return new Relay(this.#options.link, call, sink, reason, this.#options.clock.nowMs(), observer, entry.traits.idempotent ? IDEMPOTENT : ONCE)
+    return new Relay(this.#options.link, call, sink, reason, clock.nowMs(), observer, entry.traits.idempotent ? IDEMPOTENT : ONCE)
   }
 
   /** D1. */

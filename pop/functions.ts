@@ -9,7 +9,8 @@ import type { BuildKey } from '../shared/brand.ts'
 import type { Placement } from '../shared/http/types.ts'
 import { START_KINDS, type StartKind } from '../shared/outcome.ts'
 import type { HotEntry, HotSet } from '../shared/place/hot-set.ts'
-import { QuantileEstimate, type PlaceDecision } from '../shared/place/place.ts'
+import type { DayProfile } from '../shared/place/day-profile.ts'
+import { MeanEstimate, QuantileEstimate, type PlaceDecision } from '../shared/place/place.ts'
 import { DEFAULT_FUNCTION_TRAITS, type BuildSpec, type FunctionTraits } from '../shared/worker/types.ts'
 
 export interface AccountEntry {
@@ -48,13 +49,16 @@ export interface Resolution {
   readonly routes: readonly { readonly weight: number; readonly known: KnownBuild }[]
 }
 
-/** Since the last report to the region. */
+/** Since the entry was made. */
 export interface Counts {
   arrivals: number
   local: number
   forwarded: number
   failed: number
   cpuUs: number
+  /** Of runs here, and of forwarded ones with the trip. */
+  localUs: number
+  forwardedUs: number
 }
 
 export class FunctionEntry {
@@ -62,13 +66,25 @@ export class FunctionEntry {
   readonly name: string
   readonly hot: HotEntry
   readonly cpu = new QuantileEstimate()
+  /** Time of a run here, and of one in a region with the trip, us. */
+  readonly localTime = new MeanEstimate()
+  readonly regionTime = new MeanEstimate()
+  /** When it is asked for; only of functions that have or had a place. */
+  profile: DayProfile | null = null
+  /** Arrivals that the profile has. */
+  profiledArrivals = 0
+  /** A region recommends to hold it until then, monotonic. */
+  advisedUntilMs = Number.NEGATIVE_INFINITY
   /** By qualifier; '' for none. */
   readonly resolutions = new Map<string, Resolution>()
   /** Every build known, so that two qualifiers for one build share it. */
   readonly builds = new Map<BuildKey, KnownBuild>()
   /** Builds whose images are here, or on their way; their bytes are the hot entry's. */
   readonly resident = new Map<BuildKey, { readonly build: BuildSpec; readonly bytes: number }>()
-  readonly counts: Counts = { arrivals: 0, local: 0, forwarded: 0, failed: 0, cpuUs: 0 }
+  readonly counts: Counts = { arrivals: 0, local: 0, forwarded: 0, failed: 0, cpuUs: 0, localUs: 0, forwardedUs: 0 }
+  /** Reports: events counted when it was last looked at, and the number of the report that found a change. */
+  reportedEvents = 0
+  changedInReport = 0
   /** As its newest description says; until there is one, what every function is. */
   traits: FunctionTraits = DEFAULT_FUNCTION_TRAITS
   /** The latest change that was heard of: a description from before it says nothing. */

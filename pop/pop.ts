@@ -9,6 +9,7 @@
  * Host, disk and links are made by the caller, who decides about processes, folders and addresses; the POP starts and
  * stops them.
  */
+import { randomUUID } from 'node:crypto'
 import { Registry } from 'prom-client'
 import type { Clock } from '../shared/clock.ts'
 import { FrontDoor, type FrontDoorOptions } from '../shared/http/front-door.ts'
@@ -24,7 +25,6 @@ import { PopDispatcher } from './dispatcher.ts'
 import { FunctionTable } from './functions.ts'
 import { ImageCache, type ImageDisk } from './image-cache.ts'
 import { registerPopMetrics } from './metrics.ts'
-import type { OwnedLink } from './region-link.ts'
 import { RegionSet, type RegionSetOptions } from './region-set.ts'
 import { Reporter } from './reporter.ts'
 import { imageRates, Residency } from './residency.ts'
@@ -45,6 +45,10 @@ export interface PopOptions {
   readonly http: Omit<FrontDoorOptions, 'tier' | 'dispatcher' | 'clock' | 'log' | 'registry'>
   /** Puts something before the dispatcher that answers some calls itself. */
   readonly wrapDispatcher?: (inner: Dispatcher) => Dispatcher
+  /** Where it stands: POPs of one area are likely to be asked for the same functions. Default: ''. */
+  readonly area?: string
+  /** What an hour of the day is worth for a place here, in place of each function's own habits. */
+  readonly hourWeight?: (nowMs: number) => number
   /** Arrivals within 5 minutes that earn a function a place. Default 3; 1 in development shows it at once. */
   readonly admitCount?: number
   /** Bytes of images of hot functions in memory, what they share included. Default 128 MiB. */
@@ -74,7 +78,7 @@ export class Pop {
   readonly hotSet: HotSet
   readonly images: ImageCache
   readonly #options: PopOptions
-  readonly #link: OwnedLink
+  readonly #link: RegionSet
   readonly #versions: Versions
   readonly #residency: Residency
   readonly #reporter: Reporter
@@ -92,14 +96,14 @@ export class Pop {
     const link = new RegionSet({ names: options.regions, connect: options.connect, holds: () => this.#versions.holds(), clock, log })
     this.#link = link
     this.images = new ImageCache({ host, disk, link, keys: options.keys, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 4096 * MIB, rates: () => imageRates(this.hotSet, table) })
-    this.#residency = new Residency({ hotSet: this.hotSet, table, images: this.images, clock, log })
+    this.#residency = new Residency({ hotSet: this.hotSet, table, images: this.images, clock, log, ...(options.hourWeight === undefined ? {} : { hourWeight: options.hourWeight }) })
     this.#versions = new Versions({
       link, table, clock, random, log,
       staleMaxMs: options.staleMaxMs ?? DEFAULT_STALE_MAX_MS,
       onGone: (entry, builds, fate) => this.#residency.gone(entry, builds, fate),
       onResolved: (entry, known) => this.#residency.resolved(entry, known),
     })
-    this.#reporter = new Reporter({ link, table, versions: this.#versions, host, clock, log })
+    this.#reporter = new Reporter({ regions: link, table, versions: this.#versions, residency: this.#residency, host, clock, log, epoch: randomUUID(), area: options.area ?? '' })
     this.dispatcher = new PopDispatcher({
       host, link, table, versions: this.#versions, hotSet: this.hotSet, residency: this.#residency, clock, log,
       policy: options.policy ?? DEFAULT_PLACE_POLICY,

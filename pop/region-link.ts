@@ -1,6 +1,6 @@
-/** What a POP needs of its link to the regions. `RegionSet` is one, and `LinkClient` for one region; tests bring others. */
+/** What the parts of a POP need of its regions. `RegionSet` is it. */
 import type { LinkClient } from '../shared/link/link-client.ts'
-import type { LinkStream, LinkStreamSink, OpenFrame } from '../shared/link/types.ts'
+import type { LinkStream, LinkStreamSink, OpenFrame, PopReport, RegionAdvice } from '../shared/link/types.ts'
 
 /** How an invocation may be dealt with when a region fails. */
 export interface OpenOptions {
@@ -13,13 +13,14 @@ export interface RegionStream extends LinkStream {
   readonly attempts?: number
 }
 
-export interface RegionLink extends Pick<LinkClient, 'state' | 'onState' | 'onVersions' | 'control' | 'getChain' | 'getBlocks' | 'describe' | 'snapshot' | 'report'> {
+export interface RegionLink extends Pick<LinkClient, 'state' | 'onState' | 'onVersions' | 'control' | 'getChain' | 'getBlocks' | 'describe'> {
   open(frame: OpenFrame, sink: LinkStreamSink, options?: OpenOptions): RegionStream
 }
 
-/** The link as the POP's owner of it. */
-export interface OwnedLink extends RegionLink {
-  start(): void
-  drain(timeoutMs: number): Promise<void>
-  close(): void
+/** For whoever has something to tell each of them, by its number from 0. */
+export interface EachRegion {
+  readonly regionCount: number
+  isOpen(region: number): boolean
+  /** Rejects with a CodedError. */
+  report(region: number, report: PopReport): Promise<RegionAdvice>
 }

@@ -16,17 +16,17 @@ import type { Clock } from '../shared/clock.ts'
 import { CodedError, toCodedError, type CodedErrorData } from '../shared/errors.ts'
 import type { ControlCall, ControlReply } from '../shared/http/types.ts'
 import type { WantedBlock } from '../shared/link/blocks.ts'
-import type { LinkClientStats, LinkState } from '../shared/link/link-client.ts'
-import type { FunctionDescription, FunctionRef, FunctionVersions, ImageChain, ImageRef, LinkStreamSink, OpenFrame, OpenInvocation, PopReport, RegionAdvice, VersionEvent } from '../shared/link/types.ts'
+import type { LinkClient, LinkClientStats, LinkState } from '../shared/link/link-client.ts'
+import type { FunctionDescription, FunctionRef, ImageChain, ImageRef, LinkStreamSink, OpenFrame, OpenInvocation, PopReport, RegionAdvice, VersionEvent } from '../shared/link/types.ts'
 import type { Log } from '../shared/log.ts'
 import { chooseRegion, DEFAULT_REGION_POLICY, LatencyEstimate, type ChosenBy, type NoneBecause, type RegionFacts, type RegionPolicy } from '../shared/place/regions.ts'
 import { ReplicaKnowledge } from '../shared/place/replicas.ts'
 import type { SealedBlockId } from '../shared/store/types.ts'
-import type { OpenOptions, OwnedLink, RegionStream } from './region-link.ts'
+import type { OpenOptions, RegionLink, RegionStream } from './region-link.ts'
 import { RegionRun, type RegionRunOwner } from './region-run.ts'
 
-/** A link to one region. `LinkClient` is one. */
-export interface RegionClient extends OwnedLink {
+/** A link to one region, as its owner has it. `LinkClient` is one. */
+export interface RegionClient extends Pick<LinkClient, 'state' | 'onState' | 'onVersions' | 'open' | 'control' | 'getChain' | 'getBlocks' | 'describe' | 'report' | 'start' | 'drain' | 'close'> {
   stats(): Pick<LinkClientStats, 'unansweredMs'>
 }
 
@@ -66,7 +66,7 @@ const FUNCTIONS_MAX = 10_000
 const CHOICES_LOGGED_MAX = 1_000
 const CHOICE_LOG_PERIOD_MS = 1_000
 
-export class RegionSet implements OwnedLink {
+export class RegionSet implements RegionLink {
   readonly counts = { failovers: 0, behind: 0 }
   readonly #options: RegionSetOptions
   readonly #policy: RegionPolicy
@@ -181,16 +181,20 @@ export class RegionSet implements OwnedLink {
     }
   }
 
-  /** Of the region that is known to be furthest; what is known better is left out. */
-  async snapshot(functions: readonly FunctionRef[]): Promise<readonly FunctionVersions[]> {
-    const open = this.#regions.flatMap(({ client }, index) => (client.state.kind === 'open' ? [index] : []))
-    const index = open.reduce((best, other) => (this.#knowledge.position(other) > this.#knowledge.position(best) ? other : best), open[0] ?? 0)
-    const answered = await this.#region(index).client.snapshot(functions)
-    return answered.filter((versions) => this.#knowledge.heard(index, versions))
+  get regionCount(): number {
+    return this.#regions.length
   }
 
-  async report(report: PopReport): Promise<RegionAdvice> {
-    return this.#nearest().client.report(report)
+  isOpen(region: number): boolean {
+    return this.#regions[region]?.client.state.kind === 'open'
+  }
+
+  /** `versions` of the answer: what is to be acted upon, functions that are gone among them. */
+  async report(region: number, report: PopReport): Promise<RegionAdvice> {
+    const one = this.#region(region)
+    const advice = await one.client.report(report)
+    one.load = advice.load
+    return { ...advice, versions: this.#knowledge.listed(region, advice.seq, report.held, advice.versions) }
   }
 
   async drain(timeoutMs: number): Promise<void> {

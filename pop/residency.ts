@@ -12,7 +12,8 @@ import type { BuildKey, ImageId } from '../shared/brand.ts'
 import type { Clock } from '../shared/clock.ts'
 import { toCodedError } from '../shared/errors.ts'
 import type { Log } from '../shared/log.ts'
-import type { HotEntry, HotSet } from '../shared/place/hot-set.ts'
+import { DayProfile } from '../shared/place/day-profile.ts'
+import { SENSITIVITY_WEIGHT, type HotEntry, type HotSet } from '../shared/place/hot-set.ts'
 import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
 import type { ImageCache, PullOutcome } from './image-cache.ts'
 
@@ -22,10 +23,14 @@ export interface ResidencyOptions {
   readonly images: ImageCache
   readonly clock: Clock
   readonly log: Log
+  /** What an hour of the day is worth, in place of each function's own habits; told the time since the epoch. */
+  readonly hourWeight?: (nowMs: number) => number
 }
 
 /** After a refusal or a failed pull: the rates of others have to change first, or the region to come back. */
 const RETRY_MS = 5_000
+/** How long what a region recommends is believed; it recommends again what it still thinks. */
+const ADVICE_MS = 600_000
 
 export class Residency {
   readonly #options: ResidencyOptions
@@ -52,9 +57,16 @@ export class Residency {
     })
   }
 
-  /** A build is known from now on: brings it if its function has a place, or has earned one. */
+  /** A build is known from now on: brings it if its function has a place, has earned one, or a region recommends it. */
   resolved(entry: FunctionEntry, known: KnownBuild): void {
-    if (entry.hot.member || this.#options.hotSet.hasEarned(entry.hot)) this.consider(entry, known)
+    this.#weigh(entry)
+    if (entry.hot.member || this.#options.hotSet.hasEarned(entry.hot) || this.#isAdvised(entry)) this.consider(entry, known)
+  }
+
+  /** A region recommends to hold a function, of which these builds are known: a hint, for room that nobody wants. */
+  advised(entry: FunctionEntry): void {
+    entry.advisedUntilMs = this.#options.clock.monotonicMs() + ADVICE_MS
+    for (const { routes } of entry.resolutions.values()) for (const { known } of routes) this.resolved(entry, known)
   }
 
   /** These builds stand for nothing any more. */
@@ -67,6 +79,7 @@ export class Residency {
   async sweep(): Promise<void> {
     const { hotSet, images, clock } = this.#options
     for (const idle of hotSet.sweep()) this.#sendAway(idle, 'idle')
+    for (const entry of this.#options.table.all()) if (entry.hot.member || entry.profile !== null) this.#weigh(entry)
     for (const [known, state] of this.#pending) if (state !== 'pending' && state < clock.monotonicMs()) this.#pending.delete(known)
     await images.sweep()
   }
@@ -113,8 +126,28 @@ export class Residency {
     return this.#options.table.ofHotEntry(hot)?.resident.has(known.build.key) ?? false
   }
 
+  #isAdvised(entry: FunctionEntry): boolean {
+    return this.#options.clock.monotonicMs() < entry.advisedUntilMs
+  }
+
+  /** What the function's owner says of it, and its habits by the time of day. */
+  #weigh(entry: FunctionEntry): void {
+    const nowMs = this.#options.clock.nowMs()
+    entry.profile ??= new DayProfile()
+    entry.profile.record(nowMs, entry.counts.arrivals - entry.profiledArrivals)
+    entry.profiledArrivals = entry.counts.arrivals
+    const { hourWeight } = this.#options
+    entry.hot.weight = SENSITIVITY_WEIGHT[entry.traits.latencySensitivity] * (hourWeight === undefined ? entry.profile.weightAt(nowMs) : hourWeight(nowMs))
+  }
+
   #admit(entry: FunctionEntry, bytes: number): boolean {
-    const verdict = this.#options.hotSet.admit(entry.hot, residentBytes(entry) + bytes)
+    const { hotSet } = this.#options
+    if (!entry.hot.member && !hotSet.hasEarned(entry.hot) && this.#isAdvised(entry)) {
+      const verdict = hotSet.admitSpare(entry.hot, bytes, entry.advisedUntilMs - this.#options.clock.monotonicMs())
+      this.#log.info(verdict === 'admitted' ? 'place given on advice' : 'no place', { function: entry.hot.key, why: 'advice', bytes })
+      return verdict === 'admitted'
+    }
+    const verdict = hotSet.admit(entry.hot, residentBytes(entry) + bytes)
     if (verdict.kind === 'refused') {
       this.#log.info('no place', { function: entry.hot.key, why: verdict.why, bytes })
       // A member that outgrew its place has lost it.

@@ -4,16 +4,29 @@ import { counter, gauge } from '../shared/http/metrics.ts'
 import type { ObjectStore } from '../shared/store/object-store.ts'
 import type { Scrubber } from '../shared/store/repair.ts'
 import type { Collector } from '../shared/store/roots.ts'
+import type { PopReports } from './pop-reports.ts'
 
 export interface RegionParts {
   readonly store: ObjectStore
   readonly collector: Collector
   readonly scrubber: Scrubber
+  readonly popReports: Pick<PopReports, 'counts' | 'popCount'>
 }
 
 /** Once per registry. */
-export function registerRegionMetrics(registry: Registry, { store, collector, scrubber }: RegionParts): void {
+export function registerRegionMetrics(registry: Registry, { store, collector, scrubber, popReports }: RegionParts): void {
   const registers = [registry]
+  gauge(registers, 'region_pops_reporting_count', 'POPs that have reported lately', () => popReports.popCount)
+  counter(registers, 'region_pops_reports_total', 'Reports of POPs, by whether they had come before', ['kind'], (add) => {
+    add({ kind: 'new' }, popReports.counts.reports)
+    add({ kind: 'replayed' }, popReports.counts.replays)
+  })
+  counter(registers, 'region_pops_invocations_total', 'What POPs say became of the calls they got', ['fate'], (add) => {
+    add({ fate: 'local' }, popReports.counts.local)
+    add({ fate: 'forwarded' }, popReports.counts.forwarded)
+    add({ fate: 'failed' }, popReports.counts.failed)
+  })
+  counter(registers, 'region_pops_advised_total', 'Functions that POPs were advised to hold', [], (add) => add({}, popReports.counts.advised))
   gauge(registers, 'region_store_objects_count', 'Images, zips and modules that are stored', () => store.counts().objects)
   gauge(registers, 'region_store_blocks_count', 'Sealed blocks', () => store.counts().blocks)
   gauge(registers, 'region_store_block_bytes', 'Sealed blocks, bytes', () => store.counts().blockBytes)

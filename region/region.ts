@@ -28,6 +28,7 @@ import type { Content } from './content.ts'
 import { controlInvoke, invokeTarget } from './control-invoke.ts'
 import { ImageResidency } from './image-residency.ts'
 import { ImageSupply } from './image-supply.ts'
+import { loadOf, PopReports } from './pop-reports.ts'
 import { Publisher } from './publish.ts'
 import type { FunctionChange, Registry } from './registry.ts'
 import type { NodeRouter } from './node-router.ts'
@@ -82,6 +83,8 @@ export class Region implements Dispatcher {
   readonly #residency: ImageResidency
   readonly #runDeps: RunDeps
   readonly #grants: PopGrants
+  /** What POPs tell of themselves. */
+  readonly popReports: PopReports
   /** By version: a repair that did not help is not tried again before. */
   readonly #repairNotBeforeMs = new Map<string, number>()
   #state: RegionState = 'new'
@@ -94,6 +97,13 @@ export class Region implements Dispatcher {
     this.#runDeps = { host: deps.host, residency: this.#residency, repair: (build) => this.#repair(build) }
     this.#grants = deps.grants ?? ALL_GRANTED
     this.topics = deps.topics ?? new TopicTable()
+    this.popReports = new PopReports({
+      clock: deps.clock,
+      seq: () => deps.registry.seq(),
+      load: () => loadOf(deps.host.stats()),
+      versions: (popId, functions) => this.#versionsOf(popId, functions),
+      mayHold: (popId, account, functionName) => this.#grants.allows(popId, account, functionName) && deps.registry.liveBuilds(account, functionName).keys.length > 0,
+    })
     this.links = this.#makeLinkHandler()
   }
 
@@ -222,7 +232,7 @@ export class Region implements Dispatcher {
       },
       describe: (popId, account, functionName, qualifier) => this.#describe(popId, account, functionName, qualifier),
       snapshot: (popId, functions) => this.#snapshot(popId, functions),
-      report: () => ({ pull: [] }),
+      report: (popId, report) => this.popReports.take(popId, report),
       ask: (peer, topic, payload) => this.topics.answer(peer, topic, payload),
     }
   }
@@ -266,6 +276,17 @@ export class Region implements Dispatcher {
       if (code === 'ERR_FUNCTION_NOT_FOUND' || code === 'ERR_RESOURCE_NOT_FOUND') return null
       throw error
     }
+  }
+
+  /** Of all of them: what one part of a report names fits an answer. */
+  #versionsOf(popId: string, functions: readonly FunctionRef[]): FunctionVersions[] {
+    const versions: FunctionVersions[] = []
+    for (let at = 0; at < functions.length;) {
+      const { functions: known, answered } = this.#snapshot(popId, functions.slice(at))
+      versions.push(...known)
+      at += answered
+    }
+    return versions
   }
 
   #snapshot(popId: string, functions: readonly FunctionRef[]): VersionSnapshot {

@@ -110,6 +110,8 @@ export const popSchema = z.strictObject({
   memoryMib: z.int().min(64).max(1_048_576).default(512).register(sources, { option: '--memory', env: 'OUTPOST_POP_MEMORY_MIB' }),
   workers: z.int().min(1).max(256).nullable().default(null).register(sources, { option: '--workers', env: 'OUTPOST_POP_WORKERS' }),
   egressAllow: addresses.register(sources, { option: '--egress-allow', env: 'OUTPOST_EGRESS_ALLOW' }),
+  /** Where it stands. A POP is advised to hold what others of its area are asked for. */
+  area: z.string().max(64).default('').register(sources, { option: '--area', env: 'OUTPOST_POP_AREA' }),
   /** Requests within five minutes that make a function hot here. 0: as soon as it is asked for. */
   hotMinRequests: z.int().min(0).max(1_000_000).default(3).register(sources, { option: '--hot-min-requests', env: 'OUTPOST_POP_HOT_MIN_REQUESTS' }),
   /** How long a POP that is cut off serves what it has, ms. */

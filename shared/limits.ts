@@ -155,6 +155,12 @@ export const LINK_PREDECESSORS_MAX = 16
 export const HOT_LIST_MAX = 10_000
 /** Links to other members of a group that one member keeps: each is a socket and a few KiB. Those beyond it are linked up when they are wanted. */
 export const PEER_LINKS_MAX = 128
+/** Parts of one report: LINK_FUNCTIONS_MAX functions with all the builds that a POP holds of them need some dozens. */
+export const LINK_REPORT_PARTS_MAX = 256
+/** Functions that one answer to a report recommends: as many as a POP can bring in ten seconds beside what it earns. */
+export const ADVICE_MAX = 16
+/** Functions of one POP of which a region remembers how often they are asked for; those asked for longest ago are forgotten. About 200 bytes each. */
+export const POP_ACTIVITY_FUNCTIONS_MAX = 1_000
 /** Links that a region accepts, and those of them that have not yet said who they are. */
 export const LINK_CONNECTIONS_MAX = 512
 export const LINK_HANDSHAKES_MAX = 64

@@ -285,13 +285,6 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     this.#events.onOpen(state.regionId)
   }
 
-  /** The state of functions now, all of them. Rejects with a CodedError or a MalformedError. */
-  async snapshot(refs: readonly FunctionRef[]): Promise<readonly FunctionVersions[]> {
-    const functions: FunctionVersions[] = []
-    for await (const { answer } of this.#snapshots(refs)) functions.push(...answer.functions)
-    return functions
-  }
-
   /** Asks in parts, once even if nothing is asked for; each answer comes with the functions that it is about. */
   async *#snapshots(refs: readonly FunctionRef[]): AsyncGenerator<{ readonly asked: readonly FunctionRef[]; readonly answer: VersionSnapshot }> {
     let at = 0

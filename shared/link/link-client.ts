@@ -30,7 +30,7 @@ import { AnswerCollector } from './collect.ts'
 import { dialWebSocket } from './dial.ts'
 import type { Dial } from './dial.ts'
 import { adviceSchema, chainSchema, decodeAs, descriptionSchema } from './values.ts'
-import type { FunctionDescription, FunctionRef, FunctionVersions, ImageChain, ImageRef, LinkRole, LinkStream, LinkStreamSink, OpenFrame, PopReport, RegionAdvice, VersionEvent } from './types.ts'
+import type { FunctionDescription, FunctionRef, ImageChain, ImageRef, LinkRole, LinkStream, LinkStreamSink, OpenFrame, PopReport, RegionAdvice, VersionEvent } from './types.ts'
 
 /** A question has this long; a region answers in milliseconds or not at all. */
 const QUERY_TIMEOUT_MS = 10_000
@@ -192,17 +192,6 @@ export class LinkClient implements BlockSource {
       throw error
     }
     return blocks[0] ?? null
-  }
-
-  /** The state of functions now; those missing are gone. Rejects with a CodedError. */
-  async snapshot(functions: readonly FunctionRef[]): Promise<readonly FunctionVersions[]> {
-    try {
-      return await this.#connection('versions').snapshot(functions)
-    } catch (error) {
-      return decode(() => {
-        throw error
-      })
-    }
   }
 
   /** What a qualifier stands for now (L4), or null. Rejects with a CodedError. */

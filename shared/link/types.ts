@@ -190,12 +190,16 @@ export interface FunctionDescription {
   readonly routes: readonly { readonly weight: number; readonly build: BuildSpec }[]
 }
 
+/** Since the POP's `epoch` began, or since it last forgot the function: totals, so that a report that comes twice or not at all changes nothing. */
 export interface FunctionCounts extends FunctionRef {
   readonly arrivals: number
   readonly local: number
   readonly forwarded: number
   readonly failed: number
   readonly cpuUs: number
+  /** Time of all runs at the POP, and of all forwarded ones with the trip. */
+  readonly localUs: number
+  readonly forwardedUs: number
 }
 
 /** A function of which a POP has images. */
@@ -203,22 +207,40 @@ export interface HeldFunction extends FunctionRef {
   readonly builds: readonly BuildKey[]
 }
 
-/** What a POP tells its region every 10 s; counters cover the time since the report before. What does not fit one goes into further parts. */
+/** What a POP tells each of its regions every 10 s. What does not fit one goes into further parts. */
 export interface PopReport {
-  /** Grows by one per report, the same for all its parts; a gap says that one was lost. */
+  /** Of this life of the POP's process: counts begin anew with another one. */
+  readonly epoch: string
+  /** Where it stands, as its operator says; POPs of one area are asked for the same things. */
+  readonly area: string
+  /** Grows by one per report, the same for all its parts. */
   readonly sequence: number
   /** From 0, below `parts`. Functions and what is held are divided among the parts, the rest is in each. */
   readonly part: number
   readonly parts: number
   readonly periodMs: number
+  /** Those of which something changed since the last report that this region has answered. */
   readonly functions: readonly FunctionCounts[]
+  /** All that it holds, in the parts together. */
   readonly held: readonly HeldFunction[]
   readonly host: HostStats
 }
 
+/** A region's answer to one part of a report. */
 export interface RegionAdvice {
-  /** Worth pulling ahead of demand. */
-  readonly pull: readonly FunctionRef[]
+  /** Number of the latest change that the region has. */
+  readonly seq: number
+  /** Part of its capacity that is in use, 0 to 1. */
+  readonly load: number
+  /** State of all functions that the part says are held, as in a snapshot: one that is missing is gone, as of `seq`. */
+  readonly versions: readonly FunctionVersions[]
+  /** Worth holding ahead of demand: other POPs of the area are asked for it. Only hints. */
+  readonly pull: readonly AdvisedFunction[]
+}
+
+export interface AdvisedFunction extends FunctionRef {
+  /** What a run takes elsewhere, us: whether it is heavy need not be found out again. */
+  readonly cpuUs: number
 }
 
 /** A POP; a member of the group that the receiver is in; another region that asks for what it lost. */

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import type { BuildKey, ImageId } from '../brand.ts'
-import { IMAGE_CHAIN_MAX, LINK_TOPIC_MAX_CHARS, LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX, LINK_KNOWN_IMAGES_MAX, LINK_PEER_BLOCKS_MAX } from '../limits.ts'
+import { ADVICE_MAX, IMAGE_CHAIN_MAX, LINK_TOPIC_MAX_CHARS, LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX, LINK_KNOWN_IMAGES_MAX, LINK_PEER_BLOCKS_MAX, LINK_REPORT_PARTS_MAX } from '../limits.ts'
 import type { SealedBlockId } from '../store/types.ts'
 import { LATENCY_SENSITIVITIES, type BuildSpec } from '../worker/types.ts'
 import { decodeValue, encodeValue, MalformedError } from './codec.ts'
@@ -50,15 +50,22 @@ export const blocksRequestSchema = z.object({ image: imageRef, wanted: z.array(b
 const sealedBlockId = z.custom<SealedBlockId>((value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
 export const peerBlocksRequestSchema = z.array(sealedBlockId).max(LINK_PEER_BLOCKS_MAX)
 export const reportSchema: z.ZodType<PopReport> = z.object({
+  epoch: z.string().max(64),
+  area: z.string().max(64),
   sequence: count,
-  part: count,
-  parts: count,
+  part: count.max(LINK_REPORT_PARTS_MAX - 1),
+  parts: count.min(1).max(LINK_REPORT_PARTS_MAX),
   periodMs: count,
-  functions: z.array(functionRef.extend({ arrivals: count, local: count, forwarded: count, failed: count, cpuUs: count })).max(LINK_FUNCTIONS_MAX),
+  functions: z.array(functionRef.extend({ arrivals: count, local: count, forwarded: count, failed: count, cpuUs: count, localUs: count, forwardedUs: count })).max(LINK_FUNCTIONS_MAX),
   held: z.array(functionRef.extend({ builds: z.array(buildKey) })).max(LINK_FUNCTIONS_MAX),
   host: hostStats,
 })
-export const adviceSchema: z.ZodType<RegionAdvice> = z.object({ pull: z.array(functionRef).max(LINK_FUNCTIONS_MAX) })
+export const adviceSchema: z.ZodType<RegionAdvice> = z.object({
+  seq: count,
+  load: z.number().min(0).max(1),
+  versions: z.array(functionVersions).max(LINK_FUNCTIONS_MAX),
+  pull: z.array(functionRef.extend({ cpuUs: count })).max(ADVICE_MAX),
+})
 /** Topic and payload; of the payload only that it is one plain value. */
 export const askSchema: z.ZodType<readonly [string, unknown]> = z.tuple([z.string().min(1).max(LINK_TOPIC_MAX_CHARS), z.unknown()])
 

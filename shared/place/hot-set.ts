@@ -11,6 +11,7 @@
  * Entries of functions that are no members belong to the caller, who bounds how many there are.
  */
 import type { Clock } from '../clock.ts'
+import type { LatencySensitivity } from '../worker/types.ts'
 
 export interface HotSetOptions {
   readonly clock: Clock
@@ -36,6 +37,8 @@ export interface HotEntry {
   readonly arrivalsAtMs: number[]
   nextArrival: number
   weight: number
+  /** A member that was taken in ahead of demand is not idle before then, monotonic. */
+  spareUntilMs: number
   /** Bytes that its images take; 0 while not a member. */
   bytes: number
   member: boolean
@@ -49,6 +52,11 @@ export type Admission =
 /** A member leaves when its rate has fallen to this part of the least that admits: five half-lives after it. */
 const IDLE_FRACTION = 1 / 32
 const ADMIT_COUNT_MAX = 100
+/** Of the budget, what may be taken by functions that have not earned it: the rest is for those that do next. */
+const SPARE_SHARE = 0.75
+
+/** What a place here is worth to a function against others with as many arrivals per byte. */
+export const SENSITIVITY_WEIGHT: Readonly<Record<LatencySensitivity, number>> = { low: 0.5, normal: 1, high: 2 }
 
 export class HotSet {
   readonly #clock: Clock
@@ -85,7 +93,7 @@ export class HotSet {
 
   /** The entry of a function that has none yet. `key` is for logs and tests. */
   newEntry(key: string): HotEntry {
-    return { key, rate: 0, asOfMs: this.#clock.monotonicMs(), arrivalsAtMs: [], nextArrival: 0, weight: 1, bytes: 0, member: false }
+    return { key, rate: 0, asOfMs: this.#clock.monotonicMs(), arrivalsAtMs: [], nextArrival: 0, weight: 1, spareUntilMs: Number.NEGATIVE_INFINITY, bytes: 0, member: false }
   }
 
   /** Counts one arrival. True if the function may ask for a place: enough arrivals, and none yet. */
@@ -130,6 +138,21 @@ export class HotSet {
     return { kind: 'admitted', evicted }
   }
 
+  /**
+   * Takes a function in that has not earned its place, for `forMs`: only into room that nobody wants (SPARE_SHARE of the
+   * budget), and never in another's place. It is the first to go when somebody earns one.
+   */
+  admitSpare(entry: HotEntry, bytes: number, forMs: number): 'admitted' | 'refused' {
+    if (entry.member) return 'admitted'
+    if (this.#usedBytes + this.#sharedBytes() + bytes > this.#budgetBytes * SPARE_SHARE) return 'refused'
+    entry.spareUntilMs = this.#clock.monotonicMs() + forMs
+    this.#usedBytes += bytes
+    entry.bytes = bytes
+    entry.member = true
+    this.#members.add(entry)
+    return 'admitted'
+  }
+
   /** Takes a member's place away. Idempotent. */
   evict(entry: HotEntry): void {
     if (!entry.member) return
@@ -137,6 +160,7 @@ export class HotSet {
     this.#usedBytes -= entry.bytes
     entry.bytes = 0
     entry.member = false
+    entry.spareUntilMs = Number.NEGATIVE_INFINITY
   }
 
   /** The member with the lowest score among those that `eligible` accepts, or null. */
@@ -149,7 +173,7 @@ export class HotSet {
     const nowMs = this.#clock.monotonicMs()
     const idle = [...this.#members].filter((entry) => {
       this.#decay(entry, nowMs)
-      return entry.rate < this.#admitCount * IDLE_FRACTION
+      return entry.rate < this.#admitCount * IDLE_FRACTION && nowMs >= entry.spareUntilMs
     })
     for (const entry of idle) this.evict(entry)
     return idle

@@ -8,35 +8,46 @@
  *   not-hot          not asked for often enough to keep here
  *   version-unknown  what the qualifier stands for is not known, or was too long ago
  *   no-image         hot, but its image is not complete here yet
- *   capacity         nothing free here
+ *   slow             seen to take longer here than in a region with the trip to it
+ *   capacity         nothing free here, or too little for one whose users do not mind the trip
  *
- * With no region in reach, whatever can run here does: late is better than never.
+ * With no region in reach, whatever can run here does: late is better than never. How often a function is asked for, at
+ * what time of day, and what a place here is worth to it are weighed before, by the hot set (`hot`).
  */
-export const FORWARD_REASONS = ['capability', 'heavy', 'not-hot', 'version-unknown', 'no-image', 'capacity'] as const
+import type { LatencySensitivity } from '../worker/types.ts'
+
+export const FORWARD_REASONS = ['capability', 'heavy', 'not-hot', 'version-unknown', 'no-image', 'slow', 'capacity'] as const
 export type ForwardReason = (typeof FORWARD_REASONS)[number]
 
 export type PlaceDecision =
   | { readonly kind: 'local' }
   | { readonly kind: 'forward'; readonly reason: ForwardReason }
 
+/** A caller may keep one object and write into it: nothing of it is kept. */
 export interface PlaceFacts {
   /** In this POP's hot set. */
-  readonly hot: boolean
+  hot: boolean
   /** What the qualifier stands for is known, and not for longer than may be believed. */
-  readonly versionKnown: boolean
+  versionKnown: boolean
   /** The build's image is complete and applied. Only if `versionKnown`. */
-  readonly imageHere: boolean
+  imageHere: boolean
   /** False: this POP has found that it cannot run the build. */
-  readonly capable: boolean
+  capable: boolean
   /** CPU limit that the function declares, ms. */
-  readonly declaredCpuMs: number
+  declaredCpuMs: number
   /** Estimate of the CPU time that 95 of 100 invocations stay below, us; 0 before there is one. */
-  readonly learnedCpuUs: number
+  learnedCpuUs: number
+  /** What an invocation takes here, and in a region with the trip, us; 0 while too little was seen. */
+  localUs: number
+  regionUs: number
+  /** This call may find out anew how long it takes here. */
+  trial: boolean
+  sensitivity: LatencySensitivity
   /** Invocations that run or wait here, and how many may. */
-  readonly inFlight: number
-  readonly inFlightMax: number
+  inFlight: number
+  inFlightMax: number
   /** A region can be reached. */
-  readonly regionInReach: boolean
+  regionInReach: boolean
 }
 
 export interface PlacePolicy {
@@ -44,9 +55,21 @@ export interface PlacePolicy {
   readonly declaredCpuMaxMs: number
   /** One that is seen to take more is, us. */
   readonly learnedCpuMaxUs: number
+  /** How many times as long as in a region it may take here, and by how much longer at least it has to take to be forwarded, us. */
+  readonly slowFactor: Readonly<Record<LatencySensitivity, number>>
+  readonly slowMinUs: number
+  /** Part of the room here that such functions may fill: the rest is kept for those that mind the trip. */
+  readonly roomShare: Readonly<Record<LatencySensitivity, number>>
 }
 
-export const DEFAULT_PLACE_POLICY: PlacePolicy = { declaredCpuMaxMs: 1000, learnedCpuMaxUs: 20_000 }
+export const DEFAULT_PLACE_POLICY: PlacePolicy = {
+  declaredCpuMaxMs: 1000,
+  learnedCpuMaxUs: 20_000,
+  // Whoever minds latency most goes where it is lowest; for whoever does not, a run here saves the region one.
+  slowFactor: { low: 4, normal: 1.5, high: 1.1 },
+  slowMinUs: 10_000,
+  roomShare: { low: 0.5, normal: 1, high: 1 },
+}
 
 export const LOCAL: PlaceDecision = { kind: 'local' }
 const FORWARD: Readonly<Record<ForwardReason, PlaceDecision>> = {
@@ -55,6 +78,7 @@ const FORWARD: Readonly<Record<ForwardReason, PlaceDecision>> = {
   'not-hot': { kind: 'forward', reason: 'not-hot' },
   'version-unknown': { kind: 'forward', reason: 'version-unknown' },
   'no-image': { kind: 'forward', reason: 'no-image' },
+  slow: { kind: 'forward', reason: 'slow' },
   capacity: { kind: 'forward', reason: 'capacity' },
 }
 
@@ -66,7 +90,12 @@ export function place(facts: PlaceFacts, policy: PlacePolicy): PlaceDecision {
   if (!facts.hot) return FORWARD['not-hot']
   if (!facts.versionKnown) return FORWARD['version-unknown']
   if (!facts.imageHere) return FORWARD['no-image']
-  return facts.inFlight < facts.inFlightMax ? LOCAL : FORWARD.capacity
+  if (isSlow(facts, policy) && !facts.trial) return FORWARD.slow
+  return facts.inFlight < facts.inFlightMax * policy.roomShare[facts.sensitivity] ? LOCAL : FORWARD.capacity
+}
+
+function isSlow({ localUs, regionUs, sensitivity }: PlaceFacts, policy: PlacePolicy): boolean {
+  return regionUs > 0 && localUs > regionUs + policy.slowMinUs && localUs > regionUs * policy.slowFactor[sensitivity]
 }
 
 function isHeavy(facts: PlaceFacts, policy: PlacePolicy): boolean {
@@ -94,5 +123,22 @@ export class QuantileEstimate {
   }
 }
 
+/** A mean that follows the latest samples; 0 until enough of them say something. */
+export class MeanEstimate {
+  value = 0
+  #mean = 0
+  #samples = 0
+
+  /** `sample`: any unit, not negative. */
+  record(sample: number): void {
+    if (this.#samples < MEAN_SAMPLES_MIN) this.#samples++
+    this.#mean += (sample - this.#mean) / (this.#samples < MEAN_SAMPLES_MIN ? this.#samples : MEAN_WINDOW)
+    if (this.#samples === MEAN_SAMPLES_MIN) this.value = this.#mean
+  }
+}
+
+/** Fewer are mostly first runs, which are slower than what follows. */
+const MEAN_SAMPLES_MIN = 8
+const MEAN_WINDOW = 16
 const WARM_UP_SAMPLES = 20
 const STEP = 0.1

@@ -103,7 +103,12 @@ export class ReplicaKnowledge {
   opened(region: number, seq: number, asked: readonly FunctionRef[], present: readonly FunctionVersions[]): FunctionVersions[] {
     if (seq > this.#highest) this.#floor = seq
     this.#positions[region] = seq
-    this.#highest = Math.max(this.#highest, seq)
+    return this.listed(region, seq, asked, present)
+  }
+
+  /** The same over a link that was open all the time. */
+  listed(region: number, seq: number, asked: readonly FunctionRef[], present: readonly FunctionVersions[]): FunctionVersions[] {
+    this.reached(region, seq)
     const answered = new Set(present.map(({ account, functionName }) => keyOf(account, functionName)))
     const gone = asked.filter(({ account, functionName }) => !answered.has(keyOf(account, functionName)))
       .filter(({ account, functionName }) => !this.#isComparable || seq >= this.#touch(account, functionName).asOfSeq)

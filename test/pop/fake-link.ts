@@ -65,11 +65,11 @@ export class FakeLink implements RegionClient {
   readonly refused = new Set<string>()
   /** Images that the last question said are known. */
   known: readonly ImageId[] = []
-  /** State of functions as `snapshot` answers it. */
-  snapshotAnswer: readonly FunctionVersions[] = []
   /** Makes every question fail. */
   failure: CodedError | null = null
-  advice: RegionAdvice = { pull: [] }
+  /** Functions that answers to reports do not list. */
+  readonly gone = new Set<string>()
+  advice: Partial<RegionAdvice> = {}
   /** Questions wait until the test lets them go. */
   held: (() => void)[] | null = null
   onOpen: (stream: FakeStream) => void = (stream) => queueMicrotask(() => stream.reply('region'))
@@ -177,15 +177,10 @@ export class FakeLink implements RegionClient {
     return this.descriptions.get(name) ?? null
   }
 
-  async snapshot(_functions: readonly FunctionRef[]): Promise<readonly FunctionVersions[]> {
-    await this.#question()
-    return this.snapshotAnswer
-  }
-
   async report(report: PopReport): Promise<RegionAdvice> {
     await this.#question()
     this.reports.push(report)
-    return this.advice
+    return { seq: 0, load: 0, versions: report.held.flatMap(({ account, functionName, builds }) => (this.gone.has(functionName) ? [] : [{ account, functionName, seq: 0, builds }])), pull: [], ...this.advice }
   }
 
   stats(): { unansweredMs: number } {

@@ -118,7 +118,7 @@ class TestRegion {
       snapshot: (_pop, functions) => ({ seq: this.seq, functions: functions.filter(({ functionName }) => this.builds.has(functionName)).map(({ functionName }) => this.#versions(functionName)), answered: functions.length }),
       report: (_pop, report) => {
         this.reports.push(report)
-        return { pull: [] }
+        return { seq: this.seq, load: 0, versions: report.held.flatMap(({ functionName }) => (this.builds.has(functionName) ? [this.#versions(functionName)] : [])), pull: [] }
       },
       ask: () => null,
     }

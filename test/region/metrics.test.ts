@@ -13,7 +13,7 @@ t.test('counts of what is stored, shared, read and collected', async (t) => {
   const collector = new Collector({ store, live: () => [], clock: systemClock, log: silentLog, graceMs: 0 })
   const scrubber = new Scrubber({ store, clock: systemClock, log: silentLog, bytesPerSecond: 1, pauseMs: 1 })
   const registry = new Registry()
-  registerRegionMetrics(registry, { store, collector, scrubber })
+  registerRegionMetrics(registry, { store, collector, scrubber, popReports: { popCount: 3, counts: { reports: 5, replays: 1, arrivals: 9, local: 6, forwarded: 3, failed: 1, advised: 2 } } })
   const first = objectOf(['a', 'b'], '1')
   await store.put(ALICE, first)
   await store.put(ALICE, objectOf(['a', 'c'], '2'))

@@ -500,7 +500,7 @@ await t.test('a POP: every change is told, in order, with the builds that are le
   const { links } = made.region
   t.match(await links.snapshot('pop-1', [{ account: ACCOUNT, functionName: 'f' }, { account: ACCOUNT, functionName: 'none' }]), { seq: 4, answered: 2, functions: [{ functionName: 'f', seq: 4, builds: [second] }] })
   const host = made.host.stats()
-  t.same(await links.report('pop-1', { sequence: 1, part: 0, parts: 1, periodMs: 1, functions: [], held: [{ account: ACCOUNT, functionName: 'f', builds: [first] }], host }), { pull: [] })
+  t.same(await links.report('pop-1', { epoch: 'e', area: '', sequence: 1, part: 0, parts: 1, periodMs: 1, functions: [], held: [{ account: ACCOUNT, functionName: 'f', builds: [first] }], host }), { seq: 4, load: 0, versions: [{ account: ACCOUNT, functionName: 'f', seq: 4, builds: [second] }], pull: [] })
   await control(made, 'DELETE', '/f')
   stop()
   await deploy(made, 'f')

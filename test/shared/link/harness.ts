@@ -145,7 +145,7 @@ export class TestHandler implements LinkHandler {
   peerBlocks: LinkHandler['peerBlocks'] = () => () => null
   describe: LinkHandler['describe'] = () => null
   snapshot: LinkHandler['snapshot'] = ({}, functions) => ({ seq: 10, functions: functions.map((ref) => ({ ...ref, seq: 1, builds: [] })), answered: functions.length })
-  report: LinkHandler['report'] = () => ({ pull: [] })
+  report: LinkHandler['report'] = () => ({ seq: 0, load: 0, versions: [], pull: [] })
   readonly topics = new TopicTable()
   ask: LinkHandler['ask'] = (peer, topic, payload) => this.topics.answer(peer, topic, payload)
 }

@@ -331,16 +331,16 @@ t.test('a report and its advice travel', async (t) => {
     region.close()
   })
   const report = {
-    sequence: 3, part: 0, parts: 1, periodMs: 10_000, functions: [{ account: 'a', functionName: 'f', arrivals: 5, local: 3, forwarded: 1, failed: 1, cpuUs: 100 }],
+    epoch: 'e', area: 'berlin', sequence: 3, part: 0, parts: 1, periodMs: 10_000, functions: [{ account: 'a', functionName: 'f', arrivals: 5, local: 3, forwarded: 1, failed: 1, cpuUs: 100, localUs: 7, forwardedUs: 8 }],
     held: [{ account: 'a', functionName: 'f', builds: ['a/f@1' as BuildKey] }],
     host: { workers: 1, slots: 2, slotsUsed: 1, queued: 0, running: 1, parked: 0, residentBytes: 1, budgetBytes: 2, images: 1 },
   }
   let heard: unknown
   region.handler.report = (popId, value) => {
     heard = [popId, value]
-    return { pull: [{ account: 'a', functionName: 'g' }] }
+    return { seq: 3, load: 0.5, versions: [{ account: 'a', functionName: 'f', seq: 2, builds: ['a/f@1' as BuildKey] }], pull: [{ account: 'a', functionName: 'g', cpuUs: 9 }] }
   }
-  t.match(await client.report(report), { pull: [{ functionName: 'g' }] })
+  t.match(await client.report(report), { seq: 3, load: 0.5, versions: [{ functionName: 'f', seq: 2 }], pull: [{ functionName: 'g', cpuUs: 9 }] })
   t.strictSame(heard, ['pop-1', report])
 })
 

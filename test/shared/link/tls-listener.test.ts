@@ -114,13 +114,13 @@ t.test('a POP is who its key was registered for, whatever it claims', async (t) 
   const names: string[] = []
   handler.report = (popId) => {
     names.push(popId)
-    return { pull: [] }
+    return { seq: 0, load: 0, versions: [], pull: [] }
   }
   const { client } = await connectedClient(url, { ...as(directory.add('berlin')), popId: 'paris' })
   t.teardown(() => client.close())
   t.same(server.pops().map(({ popId }) => popId), ['berlin'])
   const host = { workers: 0, slots: 0, slotsUsed: 0, queued: 0, running: 0, parked: 0, residentBytes: 0, budgetBytes: 0, images: 0 }
-  await client.report({ sequence: 1, part: 0, parts: 1, periodMs: 1, functions: [], held: [], host })
+  await client.report({ epoch: 'e', area: '', sequence: 1, part: 0, parts: 1, periodMs: 1, functions: [], held: [], host })
   t.same(names, ['berlin'])
 })
 

@@ -1,8 +1,9 @@
 import t from 'tap'
-import { DEFAULT_PLACE_POLICY, LOCAL, QuantileEstimate, place, type PlaceFacts } from '../../../shared/place/place.ts'
+import { DEFAULT_PLACE_POLICY, LOCAL, MeanEstimate, QuantileEstimate, place, type PlaceFacts } from '../../../shared/place/place.ts'
 
 const READY: PlaceFacts = {
-  hot: true, versionKnown: true, imageHere: true, capable: true, declaredCpuMs: 50, learnedCpuUs: 0, inFlight: 0, inFlightMax: 10, regionInReach: true,
+  hot: true, versionKnown: true, imageHere: true, capable: true, declaredCpuMs: 50, learnedCpuUs: 0, localUs: 0, regionUs: 0, trial: false, sensitivity: 'normal', inFlight: 0, inFlightMax: 10,
+  regionInReach: true,
 }
 
 function reasonFor(change: Partial<PlaceFacts>): string {
@@ -20,6 +21,35 @@ t.test('each missing condition has its reason, and the first in order wins', asy
   t.equal(reasonFor({ learnedCpuUs: 20_001 }), 'heavy')
   t.equal(reasonFor({ declaredCpuMs: 1001, hot: false }), 'heavy')
   t.equal(reasonFor({ capable: false, learnedCpuUs: 20_001, hot: false }), 'capability')
+})
+
+t.test('what takes longer here than in a region goes there, the sooner the more its users mind', async (t) => {
+  const times = { localUs: 50_000, regionUs: 36_000 }
+  t.equal(reasonFor({ ...times, sensitivity: 'low' }), 'local')
+  t.equal(reasonFor(times), 'local')
+  t.equal(reasonFor({ ...times, sensitivity: 'high' }), 'slow')
+  t.equal(reasonFor({ localUs: 50_000, regionUs: 30_000 }), 'slow')
+  t.equal(reasonFor({ localUs: 50_000, regionUs: 12_000, sensitivity: 'low' }), 'slow')
+  t.equal(reasonFor({ localUs: 50_000, regionUs: 0 }), 'local', 'nothing is known of the region')
+  t.equal(reasonFor({ localUs: 10_500, regionUs: 1_000 }), 'local', 'too little to mind')
+  t.equal(reasonFor({ localUs: 50_000, regionUs: 30_000, trial: true }), 'local')
+  t.equal(reasonFor({ localUs: 50_000, regionUs: 30_000, regionInReach: false }), 'local')
+})
+
+t.test('the last room is kept for those that mind the trip', async (t) => {
+  t.equal(reasonFor({ sensitivity: 'low', inFlight: 4 }), 'local')
+  t.equal(reasonFor({ sensitivity: 'low', inFlight: 5 }), 'capacity')
+  t.equal(reasonFor({ inFlight: 9 }), 'local')
+})
+
+t.test('a mean says nothing until there are enough samples, then follows', async (t) => {
+  const mean = new MeanEstimate()
+  for (let sample = 0; sample < 7; sample++) mean.record(100)
+  t.equal(mean.value, 0)
+  mean.record(100)
+  t.equal(mean.value, 100)
+  for (let sample = 0; sample < 100; sample++) mean.record(1_000)
+  t.ok(mean.value > 990 && mean.value <= 1_000)
 })
 
 t.test('without a region, whatever can run here does', async (t) => {
@@ -40,7 +70,7 @@ t.test('for every combination of facts: local only if it can run, forward only w
         if (regionInReach) t.ok(hot && inFlight === 0 && learnedCpuUs === 0, JSON.stringify(facts))
       } else {
         const holds = {
-          capability: !capable, heavy: learnedCpuUs > 0, 'not-hot': !hot, 'version-unknown': !versionKnown, 'no-image': !imageHere, capacity: inFlight === 10,
+          capability: !capable, heavy: learnedCpuUs > 0, 'not-hot': !hot, 'version-unknown': !versionKnown, 'no-image': !imageHere, slow: false, capacity: inFlight === 10,
         }
         t.ok(holds[decision.reason], `${decision.reason} ${JSON.stringify(facts)}`)
       }
