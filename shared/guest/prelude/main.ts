@@ -12,21 +12,24 @@ import { installConsole } from './console.ts'
 import { installCrypto } from './crypto.ts'
 import { dispatch, load } from './dispatch.ts'
 import { installEncoding } from './encoding.ts'
+import { installErrorEvents, tellRejection } from './error-events.ts'
 import { CustomEvent, Event, EventTarget } from './events.ts'
 import { installFetch } from './fetch.ts'
 import { FormData } from './form-data.ts'
 import { Headers } from './headers.ts'
 import { bindHost, type Host } from './host.ts'
 import { abortBody, follow, renew, settled } from './invocation.ts'
+import { installMessages } from './messages.ts'
 import { settle } from './operations.ts'
 import { installRepairs } from './repairs.ts'
-import { reportUncaught } from './report.ts'
+import { logUncaught, reportUncaught } from './report.ts'
 import { abortIncoming, Request } from './request.ts'
 import { Response } from './response.ts'
 import { installShow } from './show.ts'
 import { installStreams } from './streams.ts'
 import { installTimers } from './timers.ts'
 import { installUrl } from './url.ts'
+import { installUrlPattern } from './url-pattern.ts'
 import { expose, nameAs, publish, tag } from './webidl.ts'
 
 class Navigator {
@@ -48,8 +51,13 @@ function installGlobals(): void {
   nameAs(Navigator, 'Navigator')
   publish('navigator', new Navigator())
   publish('reportError', function reportError(error: unknown): void {
+    if (arguments.length === 0) throw new TypeError('reportError needs an error')
     reportUncaught(error)
   })
+}
+
+function unhandled(reason: unknown): void {
+  if (!tellRejection(reason)) logUncaught(reason, 'Uncaught (in promise)')
 }
 
 function abort(): void {
@@ -69,6 +77,9 @@ export function install(host: Host): object {
   installCrypto()
   installTimers()
   installFetch()
+  installUrlPattern()
+  installErrorEvents()
+  installMessages()
   installGlobals()
-  return { configure, load, dispatch, settled, follow, settle, abort, renew, unhandled: (reason: unknown) => reportUncaught(reason, 'Uncaught (in promise)') }
+  return { configure, load, dispatch, settled, follow, settle, abort, renew, unhandled }
 }

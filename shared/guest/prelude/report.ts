@@ -44,6 +44,17 @@ function trimEnd(text: string): string {
   return text.endsWith('\n') ? text.slice(0, -1) : text
 }
 
+/** Told of each error before it is logged; true keeps it out of the log. */
+let tell: ((error: unknown) => boolean) | null = null
+
+export function onUncaught(listener: (error: unknown) => boolean): void {
+  tell = listener
+}
+
 export function reportUncaught(error: unknown, note = 'Uncaught'): void {
+  if (tell?.(error) !== true) logUncaught(error, note)
+}
+
+export function logUncaught(error: unknown, note: string): void {
   hostLog(LEVEL_ERROR, `${note} ${stackText(describeThrown(error))}`)
 }
