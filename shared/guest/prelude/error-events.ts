@@ -12,8 +12,9 @@ import { expose, publish, toText } from './webidl.ts'
 interface ErrorEventInit extends EventInit {
   readonly message?: string
   readonly filename?: string
-  readonly lineno?: number
-  readonly colno?: number
+  /** Whatever a caller gives; made a number. */
+  readonly lineno?: unknown
+  readonly colno?: unknown
   readonly error?: unknown
 }
 

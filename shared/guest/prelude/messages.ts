@@ -194,7 +194,7 @@ function clone(value: unknown, transfer: readonly unknown[]): Posted {
     const isPort = item instanceof MessagePort
     if (!isPort && !(item instanceof NativeArrayBuffer)) throw new NativeDOMException('This value cannot be transferred', 'DataCloneError')
     if (ArrayIndexOf(transfer, item) !== at) throw new NativeDOMException('A value is in the transfer list twice', 'DataCloneError')
-    if (isPort ? stateOf(item) === null : isDetached(item as ArrayBuffer)) throw new NativeDOMException('A value was transferred before', 'DataCloneError')
+    if (isPort ? stateOf(item) === null : isDetached(item)) throw new NativeDOMException('A value was transferred before', 'DataCloneError')
     if (isPort) ArrayPush(sent, item)
   }
   const holes = portsIn(value)
@@ -203,7 +203,7 @@ function clone(value: unknown, transfer: readonly unknown[]): Posted {
   const ports = movedPorts(sent)
   for (let at = 0; at < holes.length; at++) {
     const [key, port] = holes[at] ?? ['', null]
-    ;(copy as Record<string, unknown>)[key] = ports[ArrayIndexOf(sent as unknown[], port)]
+    ;(copy as Record<string, unknown>)[key] = ports[ArrayIndexOf<MessagePort | null>(sent, port)]
   }
   for (let at = 0; at < transfer.length; at++) {
     const item = transfer[at]
@@ -266,8 +266,8 @@ export function installMessages(): void {
   expose('MessageEvent', MessageEvent, 1)
   expose('MessagePort', MessagePort)
   expose('MessageChannel', MessageChannel, 0)
-  publish('structuredClone', function structuredClone(value: unknown, options?: { readonly transfer?: Iterable<unknown> }): unknown {
+  publish('structuredClone', function structuredClone(value: unknown, options?: { readonly transfer?: unknown } | null): unknown {
     if (arguments.length === 0) throw new TypeError('structuredClone needs a value')
-    return clone(value, options === undefined || options === null ? [] : transferList({ transfer: (options as { readonly transfer?: unknown }).transfer })).data
+    return clone(value, transferList({ transfer: options?.transfer })).data
   })
 }

@@ -22,7 +22,7 @@ void test('reportError tells the listeners, and logs unless one of them cancels'
   const cancelled = machine.invoke({ url: 'http://localhost/cancel' })
   t.same(cancelled.logs, [])
   const handled = machine.invoke({ url: 'http://localhost/handler' })
-  t.same(JSON.parse(handled.text)[0], ['string', 'string', 'number', 'number', 'object'])
+  t.same((JSON.parse(handled.text) as unknown[])[0], ['string', 'string', 'number', 'number', 'object'])
   t.same(handled.logs, [])
 })
 
