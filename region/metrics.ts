@@ -1,9 +1,11 @@
 /** What a region counts besides its front door: read from the parts when somebody scrapes. */
 import type { Registry } from 'prom-client'
 import { counter, gauge } from '../shared/http/metrics.ts'
+import type { Ring } from '../shared/place/ring.ts'
 import type { ObjectStore } from '../shared/store/object-store.ts'
 import type { Scrubber } from '../shared/store/repair.ts'
 import type { Collector } from '../shared/store/roots.ts'
+import type { RegionNodes } from './nodes.ts'
 import type { PopReports } from './pop-reports.ts'
 
 export interface RegionParts {
@@ -11,11 +13,14 @@ export interface RegionParts {
   readonly collector: Collector
   readonly scrubber: Scrubber
   readonly popReports: Pick<PopReports, 'counts' | 'popCount'>
+  /** Null: this process is the whole region. */
+  readonly nodes?: RegionNodes | null
 }
 
 /** Once per registry. */
-export function registerRegionMetrics(registry: Registry, { store, collector, scrubber, popReports }: RegionParts): void {
+export function registerRegionMetrics(registry: Registry, { store, collector, scrubber, popReports, nodes = null }: RegionParts): void {
   const registers = [registry]
+  if (nodes !== null) registerNodes(registry, nodes)
   gauge(registers, 'region_pops_reporting_count', 'POPs that have reported lately', () => popReports.popCount)
   counter(registers, 'region_pops_reports_total', 'Reports of POPs, by whether they had come before', ['kind'], (add) => {
     add({ kind: 'new' }, popReports.counts.reports)
@@ -50,4 +55,17 @@ export function registerRegionMetrics(registry: Registry, { store, collector, sc
   counter(registers, 'region_store_gc_missing_total', 'Objects that a record names and that are not there', [], (add) => add({}, collector.events.liveMissing))
   counter(registers, 'region_store_scrub_bytes_total', 'Blocks read by the scrub, bytes', [], (add) => add({}, scrubber.events.bytes))
   counter(registers, 'region_store_scrub_passes_total', 'Passes of the scrub over all blocks', [], (add) => add({}, scrubber.events.passes))
+}
+
+function registerNodes(registry: Registry, nodes: RegionNodes): void {
+  const registers = [registry]
+  const ring = (): Ring | null => nodes.cluster?.ring ?? null
+  gauge(registers, 'region_ring_version', 'Version of the ring that this node has; 0 before it has one', () => ring()?.version ?? 0)
+  gauge(registers, 'region_ring_members_count', 'Nodes in that ring', () => ring()?.document.members.length ?? 0)
+  gauge(registers, 'region_ring_previous_count', 'Older versions that state may still lie by', () => ring()?.document.previous.length ?? 0)
+  gauge(registers, 'region_peers_reachable_count', 'Other nodes that are linked up and answer', () => nodes.peers.members().filter(({ memberId }) => nodes.peers.reachable(memberId)).length)
+  gauge(registers, 'region_hand_off_items_count', 'Things with one owner that this node holds', () => nodes.cluster?.handOff?.itemCount ?? 0)
+  counter(registers, 'region_node_calls_total', 'Calls by where they ran: here at home, at another node, here though at home elsewhere, here for another node', ['kind'], (add) => {
+    for (const [kind, count] of Object.entries(nodes.router.counts)) add({ kind }, count)
+  })
 }

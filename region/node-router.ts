@@ -20,7 +20,7 @@ import { OwnerRun } from './owner-run.ts'
 import type { FunctionChange } from './registry.ts'
 import type { RegionRun, RunRequest, RunSink } from './run.ts'
 
-type RouterCluster = Pick<Cluster, 'self' | 'ring' | 'peers' | 'refreshRing'>
+type RouterCluster = Pick<Cluster, 'self' | 'state' | 'ring' | 'peers' | 'refreshRing'>
 
 export interface NodeRouterOptions {
   /** Null as long as this node has not joined. */
@@ -55,6 +55,11 @@ export class NodeRouter {
     this.#options = options
     this.#log = options.log.child('nodes')
     options.onChange((change) => this.#noteChange(change))
+  }
+
+  /** Calls are better sent here than elsewhere. */
+  get ready(): boolean {
+    return this.#options.cluster()?.state === 'serving'
   }
 
   /** A call that came to this node first. */

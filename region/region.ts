@@ -125,7 +125,9 @@ export class Region implements Dispatcher {
   }
 
   readiness(): { readonly ready: boolean; readonly checks: Readonly<Record<string, boolean>> } {
-    return { ready: this.#state === 'ready', checks: { sandboxes: this.#state === 'ready' } }
+    const sandboxes = this.#state === 'ready'
+    const { nodes = null } = this.#deps
+    return nodes === null ? { ready: sandboxes, checks: { sandboxes } } : { ready: sandboxes && nodes.ready, checks: { sandboxes, nodes: nodes.ready } }
   }
 
   invoke(call: InvokeCall, sink: AnswerSink): Answer {

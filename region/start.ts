@@ -87,7 +87,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
     awsRegion: regionName, attach: (app) => links.attach(app),
     invokeAuth: config.dev ? { kind: 'any' } : { kind: 'verify', verify: (call) => accountOf(region, call) },
   })
-  registerRegionMetrics(door.registry, { store, collector, scrubber, popReports: region.popReports })
+  registerRegionMetrics(door.registry, { store, collector, scrubber, popReports: region.popReports, nodes })
   const { port, adminPort } = await door.listen()
   await nodes?.start(region, addressOf(config, port))
   return {

@@ -104,6 +104,10 @@ export class Cluster {
     return this.#store.ring
   }
 
+  get state(): 'joining' | 'serving' | 'draining' | 'left' {
+    return this.#state
+  }
+
   /** This member may act in its own name. */
   get holds(): boolean {
     return this.#group?.holds() ?? false

@@ -19,6 +19,11 @@ export interface Tier {
   start(): Promise<void>
 }
 
+/** With the address of health and metrics. */
+export interface AdminTier extends Tier {
+  readonly adminUrl: string
+}
+
 export interface Site {
   readonly region: Tier
   readonly pop: Tier
@@ -27,6 +32,12 @@ export interface Site {
   deploy(name: string, source: string, members?: ConfigurationMembers): Promise<void>
   /** Calls until the POP itself answers. */
   untilHot(name: string): Promise<void>
+}
+
+/** Keys of the account that tests deploy to, as a file, and a client that signs with them. */
+export function writeKeys(file: string): (url: string) => ApiClient {
+  writeFileSync(file, JSON.stringify({ keys: [{ accessKeyId: KEY.accessKeyId, secret: KEY.secretAccessKey, account: '000000000000' }] }))
+  return (url) => new ApiClient(new URL(url), KEY)
 }
 
 export async function startSite(t: Test, options: { readonly pop?: readonly string[]; readonly region?: readonly string[] } = {}): Promise<Site> {
@@ -70,7 +81,7 @@ export function freePort(): Promise<number> {
   })
 }
 
-async function tier(t: Test, name: 'region' | 'pop', port: number, argv: readonly string[]): Promise<Tier> {
+export async function tier(t: Test, name: 'region' | 'pop', port: number, argv: readonly string[]): Promise<AdminTier> {
   const adminPort = await freePort()
   let running: StartedProcess | null = null
   const url = `http://127.0.0.1:${port}`
@@ -78,8 +89,9 @@ async function tier(t: Test, name: 'region' | 'pop', port: number, argv: readonl
     if (running === null) throw new Error(`the ${name} does not run`)
     return running
   }
-  const made: Tier = {
+  const made: AdminTier = {
     url,
+    adminUrl: `http://127.0.0.1:${adminPort}`,
     process: current,
     async kill(signal) {
       current().child.kill(signal)

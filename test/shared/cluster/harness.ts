@@ -62,7 +62,9 @@ export async function startItemNode(t: Test, coordination: MemoryCoordination, n
       items.set(key, [...(state as string[])])
       return true
     },
-    forget: (key) => void items.delete(key),
+    forget(key) {
+      items.delete(key)
+    },
   }
   const node = await startNode(t, coordination, name, { makeHandOff: (self, leases) => new HandOff({ self, ring: null, store, leases }) })
   let requests = 0
@@ -70,7 +72,10 @@ export async function startItemNode(t: Test, coordination: MemoryCoordination, n
     const { handOff, ring } = node.cluster
     requests += 1
     const requestId = `${name}-${requests}`
-    if (handOff === null) return void reject(new Error('no hand-off'))
+    if (handOff === null) {
+      reject(new Error('no hand-off'))
+      return
+    }
     handOff.request({ requestId, key, kind: 'single', ring: { version: ring?.version ?? 0, predecessors: [] }, fresh: false, deadlineMs: systemClock.monotonicMs() + 10_000 }, {
       serve(itemId, state) {
         items.set(itemId, [...(items.get(itemId) ?? []), name])
