@@ -330,6 +330,10 @@ export class RegionSet implements RegionLink {
       if (this.#knowledge.heard(index, event.versions)) this.#pass(event)
       return
     }
+    if (event.kind === 'revoked') {
+      this.#log.error('The key of this POP was revoked: everything it holds is dropped', { region: this.#region(index).name })
+      return this.#pass(event)
+    }
     const region = this.#region(index)
     for (const versions of this.#knowledge.opened(index, event.seq, region.asked, event.functions)) this.#pass({ kind: 'changed', versions })
     region.asked = []

@@ -4,10 +4,13 @@ import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../shared/clock.ts'
 import type { PopConfig } from '../shared/config.ts'
+import { CodedError } from '../shared/errors.ts'
+import { LINK_KEY_FILE, loadLinkKeyPair, type LinkKeyPair } from '../shared/identity/key-pair.ts'
 import { openNats } from '../shared/coordination/open.ts'
 import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
 import { LinkClient } from '../shared/link/link-client.ts'
 import { linkUrl } from '../shared/link/link-url.ts'
+import { regionDial } from '../shared/link/region-dial.ts'
 import { MIB } from '../shared/limits.ts'
 import type { Log } from '../shared/log.ts'
 import { systemRandom } from '../shared/random.ts'
@@ -32,6 +35,7 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
   const folder = config.dataDir ?? temporary ?? ''
   const keys = loadPopKeys(join(folder, 'pop-key.json'))
   const coordination = openNats(config, { clock, log })
+  const dials = config.regionUrls.map((url) => regionDial({ url, fingerprints: config.regionFingerprints, caFile: config.regionCaFile, token: config.token, keys: () => linkKeys(config) }))
   const disk = await DiskCache.open({ path: join(folder, 'cache'), clock, log })
   const logLines = new FunctionLogLines({ tier: 'pop', clock, log })
   const host = await createSandboxHost({
@@ -43,7 +47,7 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
   const pop = new Pop({
     host, disk, keys, clock, random: systemRandom, log,
     regions: config.regionUrls.map((url) => new URL(url).host),
-    connect: (index, { holds, onRtt }) => new LinkClient({ url: linkUrl(config.regionUrls[index] ?? ''), token: config.token, popId: `${hostname()}-${config.port}`, publicKey: keys.publicKey, clock, random: systemRandom, log, holds, onRtt }),
+    connect: (index, { holds, onRtt }) => new LinkClient({ url: linkUrl(config.regionUrls[index] ?? ''), token: '', ...dials[index], popId: `${hostname()}-${config.port}`, publicKey: keys.publicKey, clock, random: systemRandom, log, holds, onRtt }),
     http: { mode: config.dev ? 'dev' : 'production', host: config.host, port: config.port, adminPort: config.adminPort },
     wrapDispatcher: (inner) => logLines.atPop(inner),
     accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,
@@ -62,4 +66,9 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
       if (temporary !== null) rmSync(temporary, { recursive: true, force: true })
     },
   }
+}
+
+function linkKeys({ dataDir }: PopConfig): LinkKeyPair {
+  if (dataDir === null) throw new CodedError('ERR_CONFIG', ['dataDir (--data or OUTPOST_POP_DATA): must be given with an https: region, which knows this POP by the key that is kept there'])
+  return loadLinkKeyPair(join(dataDir, LINK_KEY_FILE))
 }

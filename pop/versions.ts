@@ -153,6 +153,10 @@ export class Versions {
 
   #apply(event: VersionEvent): void {
     if (event.kind === 'changed') return this.#changed(event.versions)
+    if (event.kind === 'revoked') {
+      for (const entry of this.#options.table.all()) if (holdsAnything(entry)) this.#changed({ account: entry.account.account, functionName: entry.name, seq: entry.changedAtSeq, builds: [] })
+      return
+    }
     const present = new Set(event.functions.map(({ account, functionName }) => `${account}/${functionName}`))
     for (const versions of event.functions) this.#changed(versions)
     for (const entry of this.#options.table.all()) {

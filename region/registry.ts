@@ -227,6 +227,14 @@ export class Registry {
     return { kind: 'changes', changes, more: entries.length > limit }
   }
 
+  /** Every function as its last change left it; those that are deleted are not among them. Reads the whole registry. */
+  *functions(): Generator<FunctionChange> {
+    for (const { key: [account, functionName] } of this.#tables.functions.getRange()) {
+      const stored = this.#tables.changeOf.getBinary([account, functionName])
+      if (stored !== undefined) yield this.#changeAt(decode<number>(stored), account, functionName)
+    }
+  }
+
   /** Builds that a function's versions name now, and the number of its last change; empty and 0 if there is none. */
   liveBuilds(account: string, functionName: string): { readonly seq: number; readonly keys: readonly BuildKey[] } {
     const stored = this.#tables.changeOf.getBinary([account, functionName])

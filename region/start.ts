@@ -14,14 +14,17 @@ import { GC_GRACE_MS, GC_PERIOD_MS, SCRUB_BYTES_PER_SECOND, SCRUB_PAUSE_MS } fro
 import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
 import { FrontDoor } from '../shared/http/front-door.ts'
 import type { ControlCall } from '../shared/http/types.ts'
-import { TokenIdentity } from '../shared/link/identity.ts'
+import { dialTls, dialWebSocket } from '../shared/link/dial.ts'
 import { LinkClient } from '../shared/link/link-client.ts'
-import { LinkServer } from '../shared/link/link-server.ts'
 import { TopicTable } from '../shared/link/topics.ts'
 import { linkUrl } from '../shared/link/link-url.ts'
+import { regionDial } from '../shared/link/region-dial.ts'
 import type { Log } from '../shared/log.ts'
 import { ProcessImageBuilder } from '../shared/microvm/process-builder.ts'
 import { systemRandom } from '../shared/random.ts'
+import { parseFingerprint } from '../shared/identity/fingerprint.ts'
+import { LINK_KEY_FILE, loadLinkKeyPair, type LinkKeyPair } from '../shared/identity/key-pair.ts'
+import { POPS_BUCKET } from '../shared/identity/pop-records.ts'
 import { Keyring } from '../shared/store/keyring.ts'
 import { LmdbEnvironment } from '../shared/store/lmdb-environment.ts'
 import { ObjectStore } from '../shared/store/object-store.ts'
@@ -32,8 +35,10 @@ import { type SaltOptions, SaltPolicy } from '../shared/store/salts.ts'
 import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
 import { Content } from './content.ts'
 import { Housekeeping } from './housekeeping.ts'
+import { acceptsToken, loadRegionKeys, openRegionLinks } from './links.ts'
 import { registerRegionMetrics } from './metrics.ts'
 import { RegionNodes, type RegionNodesOptions } from './nodes.ts'
+import { PopDirectory } from './pop-directory.ts'
 import { Region } from './region.ts'
 import { Registry } from './registry.ts'
 
@@ -48,6 +53,7 @@ const HOUR_MS = 3_600_000
 export async function startRegion(config: RegionConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedRegion> {
   const { regionName } = config
   const authenticator = makeAuthenticator(config, clock)
+  const keys = loadRegionKeys(config)
   const peer = makePeer(config, clock, log)
   const coordination = await openCoordination(config, { clock, log })
   const environment = LmdbEnvironment.open({ path: join(config.dataDir, 'store') })
@@ -70,26 +76,26 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
     onException: (build, requestId, exception) => logLines.addException(build, requestId, exception),
   })
   const topics = new TopicTable()
-  const nodes = coordination.kind === 'embedded' ? null : makeNodes(config, coordination, { topics, registry, clock, log })
-  const region = new Region({ nodes: nodes?.router ?? null, topics, content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild })
+  const nodes = coordination.kind === 'embedded' ? null : makeNodes(config, keys, coordination, { topics, registry, clock, log })
+  const directory = await PopDirectory.open({ documents: await coordination.documents(POPS_BUCKET), unregisteredMayHaveAll: acceptsToken(config), log })
+  const region = new Region({ grants: directory, nodes: nodes?.router ?? null, topics, content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild })
   await region.start()
   peer?.start()
   housekeeping.start()
   const dispatcher = logLines.atRegion(region, { authenticate: (call) => region.authenticate(call), exists: (account, name) => registry.read(account, name).function() !== null })
-  const tokens = new TokenIdentity(config.token, config.peerToken)
-  const links = new LinkServer({
-    regionId: regionName, memberId: () => nodes?.peers.self ?? regionName, identity: nodes?.identity(tokens) ?? tokens,
+  const links = await openRegionLinks({
+    config, keys, regionId: regionName, memberId: () => nodes?.peers.self ?? regionName, directory, registry, region,
     handler: { ...region.links, control: (_popId, call) => dispatcher.control(call) }, clock, log,
+    ...(nodes === null ? {} : { wrapIdentity: (identity) => nodes.identity(identity) }),
   })
-  region.onVersions((versions) => links.pushVersions(versions))
   const door = new FrontDoor({
     tier: 'region', mode: config.dev ? 'dev' : 'production', dispatcher, clock, log, host: config.host, port: config.port, adminPort: config.adminPort,
-    awsRegion: regionName, attach: (app) => links.attach(app),
+    awsRegion: regionName, attach: (app) => links.server.attach(app),
     invokeAuth: config.dev ? { kind: 'any' } : { kind: 'verify', verify: (call) => accountOf(region, call) },
   })
   registerRegionMetrics(door.registry, { store, collector, scrubber, popReports: region.popReports, nodes })
   const { port, adminPort } = await door.listen()
-  await nodes?.start(region, addressOf(config, port))
+  await nodes?.start(region, addressOf(config, links.linkPort ?? port))
   return {
     port, adminPort,
     async stop(drainTimeoutMs) {
@@ -98,6 +104,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
       await Promise.all([door.drain(drainTimeoutMs), links.drain(drainTimeoutMs)])
       await region.drain(drainTimeoutMs)
       links.close()
+      directory.close()
       await door.close()
       await nodes?.leave()
       await coordination.close()
@@ -108,18 +115,26 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
   }
 }
 
-/** The other nodes of this region, by what the group knows of them. */
-function makeNodes({ regionName, peerToken, port }: RegionConfig, coordination: Coordination, parts: Pick<RegionNodesOptions, 'topics' | 'registry' | 'clock' | 'log'>): RegionNodes {
-  if (peerToken === null) throw new CodedError('ERR_CONFIG', ['peerToken (--peer-token or OUTPOST_PEER_TOKEN): nodes of one region show it to each other'])
+/** The other nodes of this region, by what the group knows of them: its key and the address of its link port, if it has one. */
+function makeNodes({ regionName, peerToken, port }: RegionConfig, keys: LinkKeyPair | null, coordination: Coordination, parts: Pick<RegionNodesOptions, 'topics' | 'registry' | 'clock' | 'log'>): RegionNodes {
+  if (peerToken === null && keys === null) throw new CodedError('ERR_CONFIG', ['linkPort (--link-port) or peerToken (--peer-token or OUTPOST_PEER_TOKEN): nodes of one region know each other by their keys, or on loopback by the token'])
   const { clock, log } = parts
   const { publicKey } = makePopKeys()
   return new RegionNodes({
-    ...parts, coordination, regionName, capacity: DEFAULT_SLOTS, fingerprint: null,
+    ...parts, coordination, regionName, capacity: DEFAULT_SLOTS, fingerprint: keys?.fingerprint ?? null,
     newName: () => `${hostname()}-${port}-${randomBytes(4).toString('hex')}`.replaceAll(/[^A-Za-z0-9._-]/g, '-').slice(-64),
-    makeLink: ({ memberId, info }, self) => new LinkClient({ url: linkUrl(`http://${info.address}`), token: peerToken, popId: self, publicKey, role: 'node', expects: memberId, clock, random: systemRandom, log }),
+    makeLink({ memberId, info }, self) {
+      const key = info.fingerprint === null ? null : parseFingerprint(info.fingerprint)
+      const tls = keys === null || key === null ? null : dialTls({ keys, trust: { kind: 'pinned', fingerprints: [key] } })
+      return new LinkClient({
+        url: linkUrl(`${tls === null ? 'http' : 'https'}://${info.address}`), token: tls === null ? (peerToken ?? '') : '', dial: tls ?? dialWebSocket,
+        popId: self, publicKey, role: 'node', expects: memberId, clock, random: systemRandom, log,
+      })
+    },
   })
 }
 
+/** Of this node's links. */
 function addressOf({ advertise, host }: RegionConfig, port: number): string {
   if (advertise !== null) return advertise
   if (host === '0.0.0.0' || host === '::') throw new CodedError('ERR_CONFIG', ['advertise (--advertise or OUTPOST_REGION_ADVERTISE): must say where other nodes reach this one, which listens everywhere'])
@@ -127,11 +142,11 @@ function addressOf({ advertise, host }: RegionConfig, port: number): string {
 }
 
 /** The link to another region, asked for what is damaged here. */
-function makePeer({ peerUrl, peerToken, port }: RegionConfig, clock: Clock, log: Log): LinkClient | null {
+function makePeer({ peerUrl, peerToken, peerFingerprints, dataDir, port }: RegionConfig, clock: Clock, log: Log): LinkClient | null {
   if (peerUrl === null) return null
-  if (peerToken === null) throw new CodedError('ERR_CONFIG', ['peerToken (--peer-token or OUTPOST_PEER_TOKEN): must be given with a peer'])
+  const way = regionDial({ url: peerUrl, fingerprints: peerFingerprints, caFile: null, token: peerToken, keys: () => loadLinkKeyPair(join(dataDir, LINK_KEY_FILE)) })
   // Nothing is wrapped for a region: it has the keys to what it lost.
-  return new LinkClient({ url: linkUrl(peerUrl), token: peerToken, popId: `${hostname()}-${port}`, publicKey: makePopKeys().publicKey, role: 'region', clock, random: systemRandom, log: log.child('peer') })
+  return new LinkClient({ url: linkUrl(peerUrl), ...way, popId: `${hostname()}-${port}`, publicKey: makePopKeys().publicKey, role: 'region', clock, random: systemRandom, log: log.child('peer') })
 }
 
 function saltOptionsOf({ copiesBy: by, copies, copiesEpochHours, copiesZones, copiesZone }: RegionConfig): SaltOptions {

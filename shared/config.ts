@@ -5,6 +5,7 @@
  */
 import { z } from 'zod'
 import { CodedError } from './errors.ts'
+import { parseFingerprint, type Fingerprint } from './identity/fingerprint.ts'
 import { REGIONS_MAX } from './limits.ts'
 
 /** Where one value may come from. */
@@ -31,10 +32,21 @@ const natsUrl = () => z.string().regex(/^(nats|tls):\/\/[^/]+\/?$/, 'an address 
 const natsFile = () => z.string().min(1).nullable().default(null)
 const natsReplicas = () => z.int().min(1).max(5).default(1)
 
+const fingerprints = z
+  .preprocess(
+    (value) => (typeof value === 'string' ? value.split(',').filter((part) => part.trim() !== '') : value),
+    z.array(z.string().transform((text, context): Fingerprint => {
+      const parsed = parseFingerprint(text)
+      if (parsed === null) context.addIssue('a fingerprint is 64 hex digits, as `outpost pop key` and `outpost region key` print it')
+      return parsed ?? ('' as Fingerprint)
+    })).max(100),
+  )
+  .default([])
+
 export const regionSchema = z.strictObject({
   /** Port of API, web endpoints and POP links; 0 takes a free one. */
   port: port.default(8788).register(sources, { option: '--port', env: 'OUTPOST_REGION_PORT' }),
-  /** Address to listen on. Anything but loopback needs `keysFile` and `token`. */
+  /** Address to listen on. Anything but loopback needs `keysFile`; POPs then link up by `linkPort` only. */
   host: z.string().min(1).default('127.0.0.1').register(sources, { option: '--host', env: 'OUTPOST_REGION_HOST' }),
   /** Functions, images and secrets; made if it is not there. */
   dataDir: z.string().min(1).default('.outpost/region').register(sources, { option: '--data', env: 'OUTPOST_REGION_DATA' }),
@@ -59,7 +71,12 @@ export const regionSchema = z.strictObject({
   copiesZone: z.string().min(1).nullable().default(null).register(sources, { option: '--copies-zone', env: 'OUTPOST_REGION_COPIES_ZONE' }),
   /** Accounts share no stored block, and so cannot tell what others have. Costs a copy per account. */
   isolateAccounts: z.boolean().default(false).register(sources, { option: '--isolate-accounts', env: 'OUTPOST_REGION_ISOLATE_ACCOUNTS' }),
-  /** What POPs show to link up. */
+  /** Port where registered POPs link up by mutual TLS (`outpost region pop add`), on `host`; null for none, 0 takes a free one. */
+  linkPort: port.nullable().default(null).register(sources, { option: '--link-port', env: 'OUTPOST_REGION_LINK_PORT' }),
+  /** PEM: shown at `linkPort` instead of the region's own key, for POPs that trust an authority and not a fingerprint. Both or none. */
+  linkCertFile: z.string().min(1).nullable().default(null).register(sources, { option: '--link-cert', env: 'OUTPOST_REGION_LINK_CERT' }),
+  linkKeyFile: z.string().min(1).nullable().default(null).register(sources, { option: '--link-key', env: 'OUTPOST_REGION_LINK_KEY' }),
+  /** What POPs show that are not registered; accepted only while `host` is a loopback address. */
   token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
   /** Another region's `http:` or `https:` URL: it is asked for blocks that are damaged here and have no other copy. */
   peerUrl: z.url({ protocol: /^https?$/ }).nullable().default(null).register(sources, { option: '--peer', env: 'OUTPOST_REGION_PEER' }),
@@ -77,6 +94,8 @@ export const regionSchema = z.strictObject({
   regionName: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$/, 'a name has 1 to 24 lower case letters, digits and hyphens').default('us-east-1').register(sources, { option: '--region-name', env: 'OUTPOST_REGION_NAME' }),
   /** Where other nodes reach this one's links, `host:port`. Null: `host` and `port`. */
   advertise: z.string().regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'an address is like 10.0.0.5:8788').nullable().default(null).register(sources, { option: '--advertise', env: 'OUTPOST_REGION_ADVERTISE' }),
+  /** With an `https:` peer: fingerprints of its keys, by commas. This region is to be registered there: `outpost region pop add --role region`. */
+  peerFingerprints: fingerprints.register(sources, { option: '--peer-fingerprint', env: 'OUTPOST_REGION_PEER_FINGERPRINT' }),
   /** MiB that sandboxes, images and caches may hold together. */
   memoryMib: z.int().min(64).max(1_048_576).default(1024).register(sources, { option: '--memory', env: 'OUTPOST_REGION_MEMORY_MIB' }),
   /** Threads that run functions; null: one per core beside the front door's, one to four. */
@@ -99,7 +118,12 @@ export const popSchema = z.strictObject({
   adminPort: port.nullable().default(null).register(sources, { option: '--admin-port', env: 'OUTPOST_POP_ADMIN_PORT' }),
   /** Addresses of the regions, http or https; they share one registry. What nothing else decides goes to the first. By environment separated by commas. */
   regionUrls: regionUrls.register(sources, { option: '--region', env: 'OUTPOST_POP_REGION' }),
+  /** For a region on this host that does not know this POP's key; never shown to an `https:` region. */
   token: z.string().min(1).default('dev').register(sources, { option: '--token', env: 'OUTPOST_LINK_TOKEN' }),
+  /** With an `https:` region: the fingerprints of its keys, one for each node, by commas. Empty: its certificate must come from an authority. */
+  regionFingerprints: fingerprints.register(sources, { option: '--region-fingerprint', env: 'OUTPOST_POP_REGION_FINGERPRINT' }),
+  /** PEM file of the authorities that may have made the region's certificate; null: those that Node knows. */
+  regionCaFile: z.string().min(1).nullable().default(null).register(sources, { option: '--region-ca', env: 'OUTPOST_POP_REGION_CA' }),
   /** A NATS server with JetStream: what the hosts of one site agree on is kept there. Null: this host is the whole site. */
   natsUrl: natsUrl().register(sources, { option: '--nats', env: 'OUTPOST_NATS_URL' }),
   natsCredentialsFile: natsFile().register(sources, { option: '--nats-credentials', env: 'OUTPOST_NATS_CREDENTIALS' }),

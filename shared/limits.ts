@@ -205,6 +205,14 @@ export const HAND_OFF_OFFERS_MAX = 32
 /** Reservations of sandboxes that a manager holds or remembers; beyond it a question is answered with "none". 100 bytes each. */
 export const RESERVATIONS_MAX = 10_000
 
+// Registered POPs.
+/** Names that a region registers; those whose key was revoked count. Twenty times the links that one region accepts. */
+export const POPS_MAX = 10_000
+/** Grants of one POP, 90 bytes each: more than a hundred functions are usually granted as a whole account. */
+export const POP_GRANTS_MAX = 2_000
+/** Keys of one name that are remembered as revoked; one that is forgotten is a stranger's, and is refused all the same. */
+export const REVOKED_KEYS_MAX = 64
+
 // Running invocations of accounts.
 /** Running invocations of an account that nothing else is said of: Lambda's. */
 export const ACCOUNT_CONCURRENCY_DEFAULT = 1_000

@@ -1,4 +1,11 @@
-/** The text of a peer's address as uWS gives it: 4 or 16 bytes. IPv4 inside IPv6 is written as IPv4. Pure. */
+/** What front doors know of addresses. Pure. */
+
+/** Addresses that only this machine can reach, as operators write them. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}
+
+/** The text of a peer's address as uWS gives it: 4 or 16 bytes. IPv4 inside IPv6 is written as IPv4. */
 export function addressText(bytes: Uint8Array): string {
   if (bytes.byteLength === 4) return bytes.join('.')
   if (bytes.byteLength !== 16) return ''

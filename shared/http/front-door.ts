@@ -20,7 +20,7 @@ import { CodedError, toCodedError } from '../errors.ts'
 import { CONTROL_BODY_MAX_BYTES, EXCHANGES_MAX, REQUEST_BODY_MAX_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { randomUuid } from '../uuid.ts'
-import { addressText } from './address.ts'
+import { addressText, isLoopback } from './address.ts'
 import { adminReply } from './admin.ts'
 import { errorAnswer } from './error-answer.ts'
 import { ExchangeList, type Door } from './exchange.ts'
@@ -80,7 +80,6 @@ export interface FrontDoorOptions {
   readonly attach?: (app: TemplatedApp) => void
 }
 
-const LOOPBACK_ADDRESSES: ReadonlySet<string> = new Set(['127.0.0.1', '::1', 'localhost'])
 /** What a request may take beyond its deadline before the front door stops believing in an answer. */
 const GIVE_UP_GRACE_MS = 10_000
 const SWEEP_PERIOD_MS = 5_000
@@ -116,12 +115,12 @@ export class FrontDoor {
   /** Throws ERR_CONFIG. */
   constructor(options: FrontDoorOptions) {
     const host = options.host ?? '127.0.0.1'
-    if (options.mode === 'dev' && !LOOPBACK_ADDRESSES.has(host)) {
+    if (options.mode === 'dev' && !isLoopback(host)) {
       throw new CodedError('ERR_CONFIG', [`a development front door listens on loopback only, not on ${host}`])
     }
     this.#options = options
     this.#invokeAuth = options.invokeAuth ?? { kind: options.mode === 'dev' ? 'any' : 'relay' }
-    this.#peerIsLoopback = LOOPBACK_ADDRESSES.has(host)
+    this.#peerIsLoopback = isLoopback(host)
     this.#exchangesMax = options.exchangesMax ?? EXCHANGES_MAX
     this.#routes = new Routes({ webDomains: options.webDomains ?? ['localhost'] })
     this.#head = new RequestHead({ trustForwarded: options.trustForwarded ?? false })

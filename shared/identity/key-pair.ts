@@ -20,6 +20,8 @@ export interface LinkKeyPair {
   readonly certificate: string
 }
 
+/** In the data folder of a tier. */
+export const LINK_KEY_FILE = 'link-key.json'
 const ED25519 = sequence(objectId('1.3.101.112'))
 const COMMON_NAME = objectId('2.5.4.3')
 const BASIC_CONSTRAINTS = objectId('2.5.29.19')

@@ -280,7 +280,9 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
     this.#state = { kind: 'open', sinceMs: this.#deps.clock.monotonicMs(), regionId: state.regionId }
     this.#events.onVersions({ kind: 'snapshot', seq, functions })
     for (const versions of state.held) {
-      if (versions.seq > (knownSeq.get(keyOf(versions)) ?? seq)) this.#events.onVersions({ kind: 'changed', versions })
+      // A function that is taken away without a change of its own has the number of the change before.
+      const known = knownSeq.get(keyOf(versions)) ?? seq
+      if (versions.seq > known || (versions.seq === known && versions.builds.length === 0)) this.#events.onVersions({ kind: 'changed', versions })
     }
     this.#events.onOpen(state.regionId)
   }

@@ -9,7 +9,7 @@
  *     deletion that happened while the link was down is known before the first stream.
  * L3  After a goaway the old connection lives until its streams have ended; new streams go to the next connection.
  * L4  A description is never older than a change that the listeners have heard of already.
- * L5  A region that says that this POP's key is revoked has taken everything away: the listeners hear an empty snapshot.
+ * L5  A region that says that this POP's key is revoked has taken everything away: the listeners hear so.
  */
 import type { ImageId } from '../brand.ts'
 import type { Clock } from '../clock.ts'
@@ -317,7 +317,7 @@ export class LinkClient implements BlockSource {
   #onVersions(connection: ClientConnection, event: VersionEvent): void {
     // A connection that goes away hears changes late; the next one begins with a snapshot.
     if (!this.#isCurrent(connection)) return
-    for (const versions of event.kind === 'changed' ? [event.versions] : event.functions) {
+    for (const versions of event.kind === 'changed' ? [event.versions] : event.kind === 'snapshot' ? event.functions : []) {
       const entry = this.#describing.get(`${versions.account}\n${versions.functionName}`)
       if (entry !== undefined) entry.changedAtSeq = Math.max(entry.changedAtSeq, versions.seq)
     }
@@ -326,8 +326,8 @@ export class LinkClient implements BlockSource {
 
   #onClosed(connection: ClientConnection, failure: LinkFailure, uptimeMs: number): void {
     this.#retiring.delete(connection)
-    // L5. Whatever number a change has: there is none before it any more.
-    if (failure.code === 'ERR_LINK_REVOKED') for (const listener of this.#versionListeners) this.#tell(() => listener({ kind: 'snapshot', seq: 0, functions: [] }))
+    // L5.
+    if (failure.code === 'ERR_LINK_REVOKED') for (const listener of this.#versionListeners) this.#tell(() => listener({ kind: 'revoked' }))
     if (this.#isCurrent(connection)) {
       const delayMs = this.#backoff.next(uptimeMs, this.#deps.clock.monotonicMs())
       const nowMs = this.#deps.clock.nowMs()

@@ -34,8 +34,6 @@ const GOODBYE_MS = 1_000
 export interface TlsListenerDeps {
   readonly server: LinkServer
   readonly keys: LinkKeyPair
-  /** PEM: what is shown instead of the certificate of `keys`, for POPs that trust an authority. */
-  readonly certificate?: { readonly certificate: string; readonly privateKey: string }
   readonly host: string
   /** 0: any free one. */
   readonly port: number
@@ -63,7 +61,7 @@ export class TlsLinkListener {
     this.#clock = deps.clock
     this.#log = deps.log.child('link')
     this.#handshakeTimeoutMs = deps.handshakeTimeoutMs ?? LINK_HANDSHAKE_TIMEOUT_MS
-    const options = serverTlsOptions({ ...deps.keys, ...deps.certificate })
+    const options = serverTlsOptions(deps.keys)
     this.#https = createHttpsServer({ ...options, handshakeTimeout: this.#handshakeTimeoutMs, maxHeaderSize: HEADERS_MAX_BYTES, keepAlive: false })
     this.#https.on('tlsClientError', (error, socket) => {
       this.#log.debug('A TLS handshake failed', { reason: error.message })

@@ -175,6 +175,8 @@ export type VersionEvent =
   | { readonly kind: 'changed'; readonly versions: FunctionVersions }
   /** After each connect, before `open` works: the state of every function in `holds()`. Any of them missing here is gone. */
   | { readonly kind: 'snapshot'; readonly seq: number; readonly functions: readonly FunctionVersions[] }
+  /** The region has taken this POP's key out of use, and with it every function. */
+  | { readonly kind: 'revoked' }
 
 export interface VersionSnapshot {
   readonly seq: number

@@ -1,6 +1,6 @@
 /**
  * Regions and POPs as real processes with production settings, each at a host of its own, with a network between them that
- * a test can make slow or break (wan.ts). The client is the test itself, the host `here`.
+ * a test can make slow or break (wan.ts). They know each other by their keys. The client is the test itself, the host `here`.
  *
  *   here --- pop --- region         (any host can talk to any other; every line can be set by itself)
  */
@@ -13,16 +13,18 @@ import { zipSync } from 'fflate'
 import type { Test } from 'tap'
 import { ApiClient, type ConfigurationMembers } from '../../shared/cli/api-client.ts'
 import { deployFunction } from '../../shared/cli/deployment.ts'
-import { BIN, start, type StartedProcess } from './cli.ts'
+import { BIN, runHere, start, type StartedProcess } from './cli.ts'
 import { eventually } from './dev-server.ts'
-import { call, type Called, type Tier } from './site.ts'
+import { LINK_KEY_FILE, loadLinkKeyPair } from '../../shared/identity/key-pair.ts'
+import { call, registerPop, type Called, type Tier } from './site.ts'
 import { findTool } from './tools.ts'
 import { needWan, type Wan } from './wan.ts'
 
 const KEY = { accessKeyId: 'network-test', secretAccessKey: 'a secret of the network test' }
 const PORTS = { pop: 8787, region: 8788 } as const
+/** A region's link port is this much above its own. */
+const LINK_PORT_ABOVE = 10_000
 const ADMIN_PORT = 9787
-const TOKEN = 'network'
 
 export interface NetTier extends Tier {
   readonly host: string
@@ -61,17 +63,33 @@ export async function startNet(t: Test, hosts: readonly string[]): Promise<Net |
   const path = (name: string): string => join(folder, name)
   const keysFile = path('keys.json')
   writeFileSync(keysFile, JSON.stringify({ keys: [{ accessKeyId: KEY.accessKeyId, secret: KEY.secretAccessKey, account: '000000000000' }] }))
+  const folderOf = (kind: 'region' | 'pop', host: string, options: TierOptions): string => path(`${kind}-${host}-${options.port ?? ''}`)
+  /** Data folders by address: a POP is registered at the region that it is told of. */
+  const regions = new Map<string, string>()
   const tier = async (kind: 'region' | 'pop', host: string, argv: readonly string[], options: TierOptions): Promise<NetTier> => {
-    const data = path(`${kind}-${host}-${options.port ?? ''}`)
-    mkdirSync(data)
+    const data = folderOf(kind, host, options)
+    mkdirSync(data, { recursive: true })
     const port = options.port ?? PORTS[kind]
     const command = [process.execPath, BIN, kind, '--host', wan.address(host), '--port', String(port), '--admin-port', String(ADMIN_PORT + port - PORTS[kind]), '--data', data, ...argv, ...(options.argv ?? [])]
     return startTier(t, { wan, kind, host, command, port, env: options.clockShiftS === undefined ? {} : shiftedClock(folder, options.clockShiftS) })
   }
   return {
     wan, path,
-    region: (host, options = {}) => tier('region', host, ['--keys', keysFile, '--token', TOKEN], options),
-    pop: (host, region, options = {}) => tier('pop', host, ['--region', region.url, '--token', TOKEN], options),
+    async region(host, options = {}) {
+      const region = await tier('region', host, ['--keys', keysFile, '--link-port', String((options.port ?? PORTS.region) + LINK_PORT_ABOVE)], options)
+      regions.set(region.url, folderOf('region', host, options))
+      return region
+    },
+    async pop(host, region, options = {}) {
+      const [data, regionData] = [folderOf('pop', host, options), regions.get(region.url)]
+      if (regionData === undefined) throw new Error(`${region.url} is no region of this network`)
+      mkdirSync(data)
+      await registerPop((...argv) => runHere(['region', 'pop', ...argv, '--data', regionData]), `${host}-${options.port ?? PORTS.pop}`, data)
+      const link = new URL(region.url)
+      link.protocol = 'https:'
+      link.port = String(Number(link.port) + LINK_PORT_ABOVE)
+      return tier('pop', host, ['--region', link.href, '--region-fingerprint', loadLinkKeyPair(join(regionData, LINK_KEY_FILE)).fingerprint], options)
+    },
     process(host, command, env = {}) {
       const [file, ...argv] = wan.at(host, command)
       const started = start(file, argv, { env })

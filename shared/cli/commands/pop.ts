@@ -4,6 +4,7 @@ import { popSchema, resolveConfig } from '../../config.ts'
 import type { CliContext } from '../context.ts'
 import { collect, portNumber, wholeNumber } from '../options.ts'
 import { runTier } from '../tier.ts'
+import { addLinkKey } from './link-key.ts'
 import { configInput, trueOrFalse } from '../tier-options.ts'
 
 interface PopOptions {
@@ -12,6 +13,8 @@ interface PopOptions {
   readonly region?: readonly string[]
   readonly data?: string
   readonly adminPort?: number
+  readonly regionFingerprint?: string
+  readonly regionCa?: string
   readonly token?: string
   readonly nats?: string
   readonly natsCredentials?: string
@@ -30,15 +33,17 @@ interface PopOptions {
 }
 
 export function addPop(program: Command, context: CliContext): void {
-  program
+  const pop = program
     .command('pop')
     .description('run a POP: the front door clients talk to, with the hot functions')
     .option('--port <port>', 'port clients talk to (OUTPOST_POP_PORT; 8787)', portNumber)
     .option('--host <address>', 'address to listen on (OUTPOST_POP_HOST; 127.0.0.1)')
-    .option('--region <url>', 'address of a region, may be given several times (OUTPOST_POP_REGION, by commas)', collect)
+    .option('--region <url>', 'address of a region, https for its link port; may be given several times (OUTPOST_POP_REGION, by commas)', collect)
+    .option('--region-fingerprint <list>', "the region's keys, as `outpost region key` prints them, by commas (OUTPOST_POP_REGION_FINGERPRINT; none)")
+    .option('--region-ca <file>', "PEM, authorities of the region's certificate (OUTPOST_POP_REGION_CA; those of Node)")
     .option('--data <dir>', 'keep images over a restart (OUTPOST_POP_DATA; in memory only)')
     .option('--admin-port <port>', 'port of health and metrics (OUTPOST_POP_ADMIN_PORT; none)', portNumber)
-    .option('--token <token>', 'what is shown to the region (OUTPOST_LINK_TOKEN; dev)')
+    .option('--token <token>', 'what is shown to an http region on this host (OUTPOST_LINK_TOKEN; dev)')
     .option('--nats <url>', 'NATS server by which the hosts of a site know each other (OUTPOST_NATS_URL; none: one host is the site)')
     .option('--nats-credentials <file>', 'credentials file for NATS (OUTPOST_NATS_CREDENTIALS; none)')
     .option('--nats-ca <file>', 'PEM file of the authority behind the NATS servers\' certificates (OUTPOST_NATS_CA; the system\'s)')
@@ -54,11 +59,12 @@ export function addPop(program: Command, context: CliContext): void {
     .option('--dev [boolean]', 'development server: health and metrics on the main port too (OUTPOST_POP_DEV; false)', trueOrFalse)
     .option('--config <file>', 'JSON file of settings; options and environment go before it')
     .action((options: PopOptions) => runPop(context, options))
+  addLinkKey(pop, context, (data) => data ?? context.env.OUTPOST_POP_DATA ?? null, (fingerprint) => `at the region: outpost region pop add NAME --fingerprint ${fingerprint}`)
 }
 
 async function runPop(context: CliContext, options: PopOptions): Promise<void> {
-  const { region: regionUrls, data: dataDir, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, staleMax: staleMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
-  const settings = resolveConfig(popSchema, configInput({ ...same, regionUrls, dataDir, natsUrl, natsCredentialsFile, natsCaFile, memoryMib, staleMaxMs, drainTimeoutMs }, config, context))
+  const { region: regionUrls, regionFingerprint: regionFingerprints, regionCa: regionCaFile, data: dataDir, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, staleMax: staleMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(popSchema, configInput({ ...same, regionUrls, regionFingerprints, regionCaFile, dataDir, natsUrl, natsCredentialsFile, natsCaFile, memoryMib, staleMaxMs, drainTimeoutMs }, config, context))
   // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
   const { startPop } = await import('../../../pop/start.ts')
   await runTier(context, 'pop', settings, startPop)

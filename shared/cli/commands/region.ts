@@ -4,6 +4,8 @@ import { regionSchema, resolveConfig } from '../../config.ts'
 import type { CliContext } from '../context.ts'
 import { portNumber, wholeNumber } from '../options.ts'
 import { runTier } from '../tier.ts'
+import { addLinkKey } from './link-key.ts'
+import { regionPopCommand } from './region-pop.ts'
 import { configInput, trueOrFalse } from '../tier-options.ts'
 
 interface RegionOptions {
@@ -19,8 +21,12 @@ interface RegionOptions {
   readonly copiesZones?: string
   readonly copiesZone?: string
   readonly isolateAccounts?: boolean
+  readonly linkPort?: number
+  readonly linkCert?: string
+  readonly linkKey?: string
   readonly token?: string
   readonly peer?: string
+  readonly peerFingerprint?: string
   readonly peerToken?: string
   readonly nats?: string
   readonly natsCredentials?: string
@@ -37,7 +43,7 @@ interface RegionOptions {
 }
 
 export function addRegion(program: Command, context: CliContext): void {
-  program
+  const region = program
     .command('region')
     .description('run a region: registry, image builder, store, and what POPs do not run themselves')
     .option('--port <port>', 'port of API, web endpoints and POP links (OUTPOST_REGION_PORT; 8788)', portNumber)
@@ -52,8 +58,12 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--copies-zones <list>', 'with location: all zones, by commas, always in the same order (OUTPOST_REGION_COPIES_ZONES; none)')
     .option('--copies-zone <name>', 'with location: the one that this region is in (OUTPOST_REGION_COPIES_ZONE; none)')
     .option('--isolate-accounts [boolean]', 'accounts share no stored block (OUTPOST_REGION_ISOLATE_ACCOUNTS; false)', trueOrFalse)
-    .option('--token <token>', 'what POPs show to link up (OUTPOST_LINK_TOKEN; dev)')
+    .option('--link-port <port>', 'port where registered POPs link up by mutual TLS (OUTPOST_REGION_LINK_PORT; none)', portNumber)
+    .option('--link-cert <file>', "PEM, shown there instead of the region's own key (OUTPOST_REGION_LINK_CERT; none)")
+    .option('--link-key <file>', 'PEM, the private key of --link-cert (OUTPOST_REGION_LINK_KEY; none)')
+    .option('--token <token>', 'what POPs show that are not registered, on loopback only (OUTPOST_LINK_TOKEN; dev)')
     .option('--peer <url>', 'another region, asked for blocks that are damaged here (OUTPOST_REGION_PEER; none)')
+    .option('--peer-fingerprint <list>', "with an https peer: its keys, as `outpost region key` prints them (OUTPOST_REGION_PEER_FINGERPRINT; none)")
     .option('--peer-token <token>', 'what regions, and nodes of one, show each other (OUTPOST_PEER_TOKEN; none)')
     .option('--nats <url>', 'NATS server by which nodes and regions share what they know (OUTPOST_NATS_URL; none: one process is the region)')
     .option('--nats-credentials <file>', 'credentials file for NATS (OUTPOST_NATS_CREDENTIALS; none)')
@@ -68,11 +78,13 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--dev [boolean]', 'development server: loopback host names only on control paths (OUTPOST_REGION_DEV; false)', trueOrFalse)
     .option('--config <file>', 'JSON file of settings; options and environment go before it')
     .action((options: RegionOptions) => runRegion(context, options))
+  region.addCommand(regionPopCommand(context))
+  addLinkKey(region, context, (data) => resolveConfig(regionSchema, configInput({ dataDir: data }, undefined, context)).dataDir, (fingerprint) => `at each POP: outpost pop --region https://HOST:LINK_PORT --region-fingerprint ${fingerprint}`)
 }
 
 async function runRegion(context: CliContext, options: RegionOptions): Promise<void> {
-  const { data: dataDir, keys: keysFile, keyring: keyringFile, peer: peerUrl, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
-  const settings = resolveConfig(regionSchema, configInput({ ...same, peerUrl, natsUrl, natsCredentialsFile, natsCaFile, dataDir, keysFile, keyringFile, memoryMib, drainTimeoutMs }, config, context))
+  const { data: dataDir, keys: keysFile, keyring: keyringFile, linkCert: linkCertFile, linkKey: linkKeyFile, peer: peerUrl, peerFingerprint: peerFingerprints, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(regionSchema, configInput({ ...same, peerUrl, peerFingerprints, linkCertFile, linkKeyFile, natsUrl, natsCredentialsFile, natsCaFile, dataDir, keysFile, keyringFile, memoryMib, drainTimeoutMs }, config, context))
   // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
   const { startRegion } = await import('../../../region/start.ts')
   await runTier(context, 'region', settings, startRegion)

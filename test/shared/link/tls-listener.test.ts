@@ -251,7 +251,7 @@ t.test('a key that is taken out of use ends its links at once, with their stream
   t.equal(sink.errorCode, 'ERR_REGION_LOST')
   await until(() => client.state.kind === 'backoff')
   t.match(client.state, { code: 'ERR_LINK_REVOKED' })
-  t.match(events, [{ kind: 'snapshot', functions: [] }], 'what the POP held is gone')
+  t.match(events, [{ kind: 'revoked' }], 'what the POP held is gone')
   await until(() => client.state.kind === 'connecting' || (client.state.kind === 'backoff' && client.state.failures > 1))
   await until(() => client.state.kind === 'backoff' && client.state.failures > 1)
   t.match(client.state, { code: 'ERR_LINK_REVOKED' }, 'it does not come back')
