@@ -10,7 +10,7 @@ import { CodedError, ERRORS } from '../shared/errors.ts'
 import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeCall } from '../shared/http/types.ts'
 import type { Log } from '../shared/log.ts'
 import type { HotSet } from '../shared/place/hot-set.ts'
-import { FORWARD_REASONS, place, type ForwardReason, type PlaceDecision, type PlaceFacts, type PlacePolicy } from '../shared/place/place.ts'
+import { FORWARD_REASONS, place, queueWaitMs, type ForwardReason, type PlaceDecision, type PlaceFacts, type PlacePolicy } from '../shared/place/place.ts'
 import type { InvocationResult, SandboxHost } from '../shared/worker/types.ts'
 import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
 import { LocalRun, type LocalRunObserver } from './local-run.ts'
@@ -18,6 +18,7 @@ import type { OpenOptions, RegionLink } from './region-link.ts'
 import { Relay, type RelayObserver } from './relay.ts'
 import type { Residency } from './residency.ts'
 import type { Versions } from './versions.ts'
+import { WaitingRoom } from './waiting-room.ts'
 
 export interface PopDispatcherOptions {
   readonly host: SandboxHost
@@ -33,6 +34,10 @@ export interface PopDispatcherOptions {
   readonly inFlightMax: number
   /** Of those, running or waiting on its own sandboxes; beyond it calls are forwarded. */
   readonly localInFlightMax: number
+  /** Of those, waiting for a sandbox; beyond it calls are forwarded. 0: none waits if a region is in reach. */
+  readonly waitingMax: number
+  /** How long one waits for a sandbox before a region is asked, ms, if the trip there takes as long. */
+  readonly queueWaitMaxMs: number
   /** Invocations of one account under way. ERR_ACCOUNT_LIMIT beyond. */
   readonly accountInFlightMax: number
 }
@@ -54,7 +59,8 @@ export class PopDispatcher implements Dispatcher {
   #hostReady = false
   /** Written for each call, so that a decision makes no object. */
   readonly #facts: PlaceFacts
-  readonly counts = { admissionRefused: 0, shedToRegion: 0 }
+  readonly #waitingRoom: WaitingRoom
+  readonly counts = { admissionRefused: 0, shedToRegion: 0, shed: 0 }
   readonly forwards: Readonly<Record<ForwardReason, { count: number }>>
 
   constructor(options: PopDispatcherOptions) {
@@ -63,7 +69,9 @@ export class PopDispatcher implements Dispatcher {
     this.#facts = {
       hot: false, versionKnown: false, imageHere: false, capable: true, declaredCpuMs: 0, learnedCpuUs: 0, localUs: 0, regionUs: 0, trial: false,
       sensitivity: 'normal', inFlight: 0, inFlightMax: options.localInFlightMax, regionInReach: false,
+      waiting: 0, waitingMax: options.waitingMax,
     }
+    this.#waitingRoom = new WaitingRoom({ clock: options.clock, waitMs: () => queueWaitMs(options.link.tripMs, options.queueWaitMaxMs), regionInReach: () => options.link.state.kind === 'open' })
     this.forwards = Object.fromEntries(FORWARD_REASONS.map((reason) => [reason, { count: 0 }])) as Record<ForwardReason, { count: number }>
   }
 
@@ -73,6 +81,15 @@ export class PopDispatcher implements Dispatcher {
 
   get localInFlight(): number {
     return this.#localInFlight
+  }
+
+  /** Calls that had to wait for a sandbox, and those of them whose wait was ended. */
+  get waits(): Readonly<WaitingRoom['counts']> {
+    return this.#waitingRoom.counts
+  }
+
+  close(): void {
+    this.#waitingRoom.close()
   }
 
   /** The sandboxes are warmed up. */
@@ -109,6 +126,7 @@ export class PopDispatcher implements Dispatcher {
     facts.sensitivity = entry.traits.latencySensitivity
     facts.inFlight = this.#localInFlight
     facts.regionInReach = link.state.kind === 'open'
+    facts.waiting = host.queued
     const decision = place(facts, policy)
     if (decision !== entry.lastDecision) this.#logDecision(entry, decision, call.requestId)
     if (decision.kind === 'local' && known !== null) return this.#runHere(call, sink, entry, known)
@@ -138,7 +156,10 @@ export class PopDispatcher implements Dispatcher {
     this.#localInFlight++
     const observer: LocalRunObserver = {
       onShed: (error) => {
-        if (this.#options.link.state.kind !== 'open') return null
+        if (this.#options.link.state.kind !== 'open') {
+          this.counts.shed++
+          return null
+        }
         this.counts.shedToRegion++
         this.#localInFlight--
         return this.#forward(call, sink, entry, error.code === 'ERR_INTERNAL' ? 'no-image' : 'capacity')
@@ -152,7 +173,12 @@ export class PopDispatcher implements Dispatcher {
         this.#over(entry, result)
       },
     }
-    return new LocalRun(call, sink, known, this.#options.versions.cutOff ? 'stale' : 'current', observer).start(this.#options.host)
+    const { host, versions } = this.#options
+    const run = new LocalRun(call, sink, known, versions.cutOff ? 'stale' : 'current', observer)
+    const answer = run.start(host)
+    // Something waits in the host's queue, so this does, being the last.
+    if (host.queued > 0 && answer === run) this.#waitingRoom.watch(run)
+    return answer
   }
 
   #forward(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, reason: ForwardReason): Answer {

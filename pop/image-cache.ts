@@ -35,7 +35,7 @@ export type ImageDisk = Pick<DiskCache, 'image' | 'block' | 'put' | 'restore' | 
 export interface ImageCacheOptions {
   readonly host: SandboxHost
   readonly disk: ImageDisk
-  readonly link: RegionLink
+  readonly link: Pick<RegionLink, 'getChain' | 'getBlocks'>
   /** What the region wraps keys for. */
   readonly keys: PopKeys
   readonly clock: Clock

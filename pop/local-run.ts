@@ -73,6 +73,11 @@ export class LocalRun implements InvocationSink, Answer {
     else this.#run?.cancel()
   }
 
+  /** Takes it back if the host has not begun with it and the whole request is at hand; it goes on elsewhere, or is refused. */
+  withdraw(): boolean {
+    return !this.#call.bodyMore && this.#elsewhere === null && this.#run?.withdraw() === true
+  }
+
   head(status: number, headers: string, startKind: StartKind, body: Uint8Array | null, last: boolean): void {
     this.#placement = this.#known.placement(startKind, this.#freshness)
     this.#sink.head(status, headers, this.#placement, body, last)

@@ -1,13 +1,13 @@
 /** What a POP counts besides its front door: read from the parts when somebody scrapes, never written on a request's path. */
 import type { Registry } from 'prom-client'
-import { counter, gauge } from '../shared/http/metrics.ts'
+import { counter, gauge, labelledGauge } from '../shared/http/metrics.ts'
 import type { HotSet } from '../shared/place/hot-set.ts'
 import { FORWARD_REASONS } from '../shared/place/place.ts'
 import type { SandboxHost } from '../shared/worker/types.ts'
 import type { PopDispatcher } from './dispatcher.ts'
 import type { FunctionTable } from './functions.ts'
 import type { ImageCache } from './image-cache.ts'
-import type { RegionLink } from './region-link.ts'
+import type { RegionSet } from './region-set.ts'
 
 export interface PopParts {
   readonly dispatcher: PopDispatcher
@@ -15,7 +15,7 @@ export interface PopParts {
   readonly hotSet: HotSet
   readonly images: ImageCache
   readonly host: SandboxHost
-  readonly link: RegionLink
+  readonly link: RegionSet
 }
 
 /** Once per registry. */
@@ -25,6 +25,11 @@ export function registerPopMetrics(registry: Registry, { dispatcher, table, hotS
   gauge(registers, 'pop_dispatcher_local_in_flight_count', 'Invocations that run or wait on own sandboxes', () => dispatcher.localInFlight)
   counter(registers, 'pop_dispatcher_refused_total', 'Invocations refused by admission', [], (add) => add({}, dispatcher.counts.admissionRefused))
   counter(registers, 'pop_dispatcher_shed_to_region_total', 'Invocations that the host refused and a region took', [], (add) => add({}, dispatcher.counts.shedToRegion))
+  counter(registers, 'pop_dispatcher_waited_total', 'Invocations that had to wait for a sandbox, and what ended the wait of those that were taken back', ['fate'], (add) => {
+    add({ fate: 'here' }, dispatcher.waits.watched - dispatcher.waits.withdrawn)
+    add({ fate: 'elsewhere' }, dispatcher.waits.withdrawn - dispatcher.counts.shed)
+  })
+  counter(registers, 'pop_dispatcher_shed_total', 'Invocations that the host refused and no region could be asked for', [], (add) => add({}, dispatcher.counts.shed))
   counter(registers, 'pop_dispatcher_forwards_total', 'Invocations forwarded, by reason', ['reason'], (add) => {
     for (const reason of FORWARD_REASONS) add({ reason }, dispatcher.forwards[reason].count)
   })
@@ -45,5 +50,15 @@ export function registerPopMetrics(registry: Registry, { dispatcher, table, hotS
   gauge(registers, 'pop_host_slots_used_count', 'Sandboxes in use', () => host.stats().slotsUsed)
   gauge(registers, 'pop_host_slots_count', 'Sandboxes', () => host.stats().slots)
   gauge(registers, 'pop_host_resident_bytes', 'Images, slots and caches counted against the memory budget', () => host.stats().residentBytes)
+  labelledGauge(registers, 'pop_regions_open', 'Whether the link to a region is open: 1 or 0', 'region', () => link.status().map(({ name, open }) => [name, open ? 1 : 0]))
+  labelledGauge(registers, 'pop_regions_latency_ms', 'What a trip to a region is taken to cost, penalties for failures included', 'region', () => link.status().map(({ name, latencyMs }) => [name, latencyMs]))
+  counter(registers, 'pop_regions_attempts_total', 'Invocations given to a region, and those that failed on the way', ['region', 'fate'], (add) => {
+    for (const { name, chosen, failed } of link.status()) {
+      add({ region: name, fate: 'failed' }, failed)
+      add({ region: name, fate: 'passed' }, chosen - failed)
+    }
+  })
+  counter(registers, 'pop_regions_failovers_total', 'Invocations that were tried at another region', [], (add) => add({}, link.counts.failovers))
+  counter(registers, 'pop_regions_behind_total', 'Times that regions were in reach, but none with the current version', [], (add) => add({}, link.counts.behind))
   gauge(registers, 'pop_link_open', 'Whether a region is in reach: 1 or 0', () => (link.state.kind === 'open' ? 1 : 0))
 }

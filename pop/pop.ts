@@ -64,6 +64,10 @@ export interface PopOptions {
   readonly localInFlightMax?: number
   /** Invocations of one account under way. Default 1,000, Lambda's. */
   readonly accountInFlightMax?: number
+  /** How long a call waits for a sandbox before a region is asked, ms; less if the trip there is shorter. Default 20. */
+  readonly queueWaitMaxMs?: number
+  /** Calls that may wait so. Default 1,000. */
+  readonly waitingMax?: number
 }
 
 const SWEEP_PERIOD_MS = 10_000
@@ -109,6 +113,8 @@ export class Pop {
       policy: options.policy ?? DEFAULT_PLACE_POLICY,
       inFlightMax: options.inFlightMax ?? 10_000,
       localInFlightMax: options.localInFlightMax ?? 1_000,
+      waitingMax: options.waitingMax ?? 1_000,
+      queueWaitMaxMs: options.queueWaitMaxMs ?? 20,
       accountInFlightMax: options.accountInFlightMax ?? 1_000,
     })
     this.frontDoor = new FrontDoor({ ...options.http, tier: 'pop', dispatcher: options.wrapDispatcher?.(this.dispatcher) ?? this.dispatcher, clock, log, registry: this.registry })
@@ -157,6 +163,7 @@ export class Pop {
     await this.frontDoor.close()
     this.#link.close()
     this.#versions.close()
+    this.dispatcher.close()
     await this.#options.host.close()
     await this.#options.disk.close()
   }

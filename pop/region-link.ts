@@ -14,6 +14,8 @@ export interface RegionStream extends LinkStream {
 }
 
 export interface RegionLink extends Pick<LinkClient, 'state' | 'onState' | 'onVersions' | 'control' | 'getChain' | 'getBlocks' | 'describe'> {
+  /** What a trip to the nearest region in reach and back takes. */
+  readonly tripMs: number
   open(frame: OpenFrame, sink: LinkStreamSink, options?: OpenOptions): RegionStream
 }
 

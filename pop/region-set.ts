@@ -105,6 +105,12 @@ export class RegionSet implements RegionLink {
     return this.#state
   }
 
+  /** Of the nearest region in reach. */
+  get tripMs(): number {
+    const { client, latency } = this.#nearest()
+    return latency.valueAt(this.#options.clock.monotonicMs(), client.stats().unansweredMs)
+  }
+
   /** Of each region, for metrics; reading it costs a pass over the regions. */
   status(): { readonly name: string; readonly open: boolean; readonly latencyMs: number; readonly chosen: number; readonly failed: number }[] {
     const nowMs = this.#options.clock.monotonicMs()

@@ -108,6 +108,8 @@ export class Relay implements LinkStreamSink, Answer {
   }
 
   error(error: CodedErrorData): void {
+    // It was sent away for want of room, and there is none elsewhere: that is not the same as a function that is not here.
+    if (this.#reason === 'capacity' && error.code === 'ERR_REGION_UNREACHABLE') return this.error({ code: 'ERR_QUEUE_FULL', params: ['no region in reach'] })
     if (this.#settle(null)) this.#sink.fail(CodedError.fromData(error), { ...this.#placement, ...this.#attempts() })
   }
 

@@ -51,7 +51,7 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
     http: { mode: config.dev ? 'dev' : 'production', host: config.host, port: config.port, adminPort: config.adminPort },
     wrapDispatcher: (inner) => logLines.atPop(inner),
     accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,
-    area: config.area,
+    area: config.area, queueWaitMaxMs: config.queueWaitMaxMs,
     admitCount: config.hotMinRequests, staleMaxMs: config.staleMaxMs,
     // Images may take what the arena has: half of the budget.
     hotSetBytes: (config.memoryMib / 2) * MIB,

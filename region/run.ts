@@ -50,7 +50,7 @@ type RunState =
   | { readonly kind: 'running'; readonly invocation: Invocation }
   | { readonly kind: 'over' }
 
-const NO_INVOCATION: Invocation = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
+const NO_INVOCATION: Invocation = { write() {}, writeEnd() {}, resume() {}, cancel() {}, withdraw: () => false }
 
 export class Run implements RegionRun {
   readonly #deps: RunDeps

@@ -138,6 +138,8 @@ export const popSchema = z.strictObject({
   area: z.string().max(64).default('').register(sources, { option: '--area', env: 'OUTPOST_POP_AREA' }),
   /** Requests within five minutes that make a function hot here. 0: as soon as it is asked for. */
   hotMinRequests: z.int().min(0).max(1_000_000).default(3).register(sources, { option: '--hot-min-requests', env: 'OUTPOST_POP_HOT_MIN_REQUESTS' }),
+  /** How long a call waits for a sandbox here before a region is asked, ms; less if the trip there takes less. */
+  queueWaitMaxMs: z.int().min(0).max(10_000).default(20).register(sources, { option: '--queue-wait-max', env: 'OUTPOST_POP_QUEUE_WAIT_MAX_MS' }),
   /** How long a POP that is cut off serves what it has, ms. */
   staleMaxMs: z.int().min(0).max(604_800_000).default(3_600_000).register(sources, { option: '--stale-max', env: 'OUTPOST_POP_STALE_MAX_MS' }),
   drainTimeoutMs: z.int().min(0).max(3_600_000).default(30_000).register(sources, { option: '--drain-timeout', env: 'OUTPOST_POP_DRAIN_TIMEOUT_MS' }),

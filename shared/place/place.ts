@@ -48,6 +48,9 @@ export interface PlaceFacts {
   inFlightMax: number
   /** A region can be reached. */
   regionInReach: boolean
+  /** Invocations that wait for a sandbox here, and how many may. */
+  waiting: number
+  waitingMax: number
 }
 
 export interface PlacePolicy {
@@ -91,8 +94,22 @@ export function place(facts: PlaceFacts, policy: PlacePolicy): PlaceDecision {
   if (!facts.versionKnown) return FORWARD['version-unknown']
   if (!facts.imageHere) return FORWARD['no-image']
   if (isSlow(facts, policy) && !facts.trial) return FORWARD.slow
-  return facts.inFlight < facts.inFlightMax * policy.roomShare[facts.sensitivity] ? LOCAL : FORWARD.capacity
+  const share = policy.roomShare[facts.sensitivity]
+  // One more may wait if there is room to: how long is looked at while it waits (queueWaitMs).
+  const mayWait = facts.waiting === 0 || facts.waiting < facts.waitingMax * share
+  return facts.inFlight < facts.inFlightMax * share && mayWait ? LOCAL : FORWARD.capacity
 }
+
+/**
+ * How long an invocation waits here for a sandbox before a region is asked, ms: as long as the trip there takes, within
+ * `maxMs`. A trip that is shorter than WAIT_WORTH_MS does not count: forwarding costs this POP several times what
+ * running costs it, so with a region next door a POP that is merely busy would make itself busier.
+ */
+export function queueWaitMs(tripMs: number, maxMs: number): number {
+  return Math.min(maxMs, Math.max(WAIT_WORTH_MS, tripMs))
+}
+
+const WAIT_WORTH_MS = 5
 
 function isSlow({ localUs, regionUs, sensitivity }: PlaceFacts, policy: PlacePolicy): boolean {
   return regionUs > 0 && localUs > regionUs + policy.slowMinUs && localUs > regionUs * policy.slowFactor[sensitivity]

@@ -60,6 +60,7 @@ export interface RunControls {
   writeEnd(run: ActiveRun): void
   sinkResumed(run: ActiveRun): void
   cancel(run: ActiveRun): void
+  withdraw(run: ActiveRun): boolean
 }
 
 export class RunInvocation implements Invocation {
@@ -85,5 +86,9 @@ export class RunInvocation implements Invocation {
 
   cancel(): void {
     this.#host.cancel(this.#run)
+  }
+
+  withdraw(): boolean {
+    return this.#host.withdraw(this.#run)
   }
 }

@@ -8,16 +8,14 @@
  * H3  An image is freed only when every worker has said that no slot holds it.
  * H4  A worker that does not come back after a run's deadline is replaced.
  */
-import { MessageChannel, type MessagePort } from 'node:worker_threads'
+import { MessageChannel } from 'node:worker_threads'
 import { Piscina } from 'piscina'
 import type { ImageId } from '../brand.ts'
-import type { Clock } from '../clock.ts'
 import { CodedError, type CodedErrorData } from '../errors.ts'
 import { callNumber } from '../guest/abi.ts'
 import { warmUpPrelude } from '../guest/warm-up.ts'
 import { IdTable } from '../id-table.ts'
 import { MIB, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
-import type { Log } from '../log.ts'
 import { ImageArena, type ResidentImage } from '../microvm/arena.ts'
 import { loadEngine } from '../microvm/engine.ts'
 import type { BlockId, ImageManifest } from '../microvm/manifest.ts'
@@ -26,36 +24,10 @@ import { siblingModule } from '../module-url.ts'
 import { START_KINDS } from '../outcome.ts'
 import { RunInvocation, type ActiveRun, type IntroducedBuild, type WorkerHandle } from './active-run.ts'
 import { createChannelMemory, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
+import type { SandboxHostOptions } from './host-options.ts'
 import type { FromWorker, ToWorker, WorkerStats, WorkerTask } from './messages.ts'
 import { failedResult, keptMachine, readResult, takeState } from './results.ts'
 import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from './types.ts'
-
-export interface SandboxHostOptions {
-  readonly workers: number
-  /**
-   * Workers that are given invocations at the same time, besides those that are inside one guest for long: more threads
-   * than cores only take the front door's time. Default: all.
-   */
-  readonly workersAtOnce?: number
-  readonly slotsPerWorker: number
-  /** All slots, images and parked machines together, bytes. */
-  readonly memoryBudgetBytes: number
-  /** Invocations that may wait for a worker. */
-  readonly queueMax: number
-  readonly preludeSource: string
-  readonly clock: Clock
-  readonly log: Log
-  /** One port per worker to the thread that makes outbound requests. */
-  readonly egressPort: (workerIndex: number, control: Int32Array) => MessagePort
-  /** What a worker may take past a run's deadline before it counts as lost, ms. Default 2000. */
-  readonly watchdogGraceMs?: number
-  /** Called once, last, by `close`. */
-  readonly onClose?: () => Promise<void>
-  /** A line that a function logged. */
-  readonly onLogLine?: (build: BuildSpec, requestId: string, level: number, line: string) => void
-  /** What a function threw and did not catch. */
-  readonly onException?: (build: BuildSpec, requestId: string, exception: NonNullable<InvocationResult['exception']>) => void
-}
 
 const STACK_SIZE_MB = 8
 /** Builds that one worker is told of; at the bound it forgets those that it is not running. */
@@ -161,6 +133,10 @@ export class WorkerThreadHost implements SandboxHost {
     return new RunInvocation(this, run)
   }
 
+  get queued(): number {
+    return this.#queue.length
+  }
+
   stats(): HostStats {
     const slots = this.#lastStats.reduce((sum, each) => sum + each.slots, 0)
     const residentBytes = this.#arena.usedBytes + this.#lastStats.reduce((sum, each) => sum + each.residentBytes, 0)
@@ -227,13 +203,23 @@ export class WorkerThreadHost implements SandboxHost {
     if (this.#runs.get(run.id) === undefined || run.canceled) return
     run.canceled = true
     if (run.worker === null) {
-      const at = this.#queue.indexOf(run)
-      if (at !== -1) this.#queue.splice(at, 1)
-      this.#finish(run, failedResult('canceled', { code: 'ERR_CANCELED', params: [] }))
+      this.#leaveQueue(run, failedResult('canceled', { code: 'ERR_CANCELED', params: [] }))
       return
     }
     run.worker.channel.cancel(run.id)
     this.#post(run.worker, { kind: 'cancel', runId: run.id })
+  }
+
+  withdraw(run: ActiveRun): boolean {
+    if (this.#runs.get(run.id) === undefined || run.canceled || run.worker !== null) return false
+    this.#leaveQueue(run, failedResult('loadShed', { code: 'ERR_QUEUE_FULL', params: [this.#queue.length] }))
+    return true
+  }
+
+  #leaveQueue(run: ActiveRun, result: InvocationResult): void {
+    const at = this.#queue.indexOf(run)
+    if (at !== -1) this.#queue.splice(at, 1)
+    this.#finish(run, result)
   }
 
   // -- hand-over
@@ -569,8 +555,7 @@ export class WorkerThreadHost implements SandboxHost {
   #shedExpired(): void {
     const nowMs = this.#options.clock.nowMs()
     for (const run of this.#queue.filter((each) => each.input.deadlineAtMs <= nowMs)) {
-      this.#queue.splice(this.#queue.indexOf(run), 1)
-      this.#finish(run, failedResult('loadShed', { code: 'ERR_QUEUE_DEADLINE', params: [Math.round(this.#options.clock.monotonicMs() - run.enqueuedAtMs)] }))
+      this.#leaveQueue(run, failedResult('loadShed', { code: 'ERR_QUEUE_DEADLINE', params: [Math.round(this.#options.clock.monotonicMs() - run.enqueuedAtMs)] }))
     }
   }
 

@@ -123,6 +123,8 @@ export interface Invocation {
   resume(): void
   /** Nobody wants the answer: the run is stopped and `end` comes with `canceled`. Idempotent. */
   cancel(): void
+  /** Takes it back if no worker has it: then `end` comes with `loadShed` before this returns true. Else does nothing. */
+  withdraw(): boolean
 }
 
 export interface HostStats {
@@ -151,6 +153,8 @@ export interface SandboxHost {
   /** Forgets an image once no invocation uses it. Idempotent. */
   dropImage(imageId: ImageId): void
   invoke(input: InvocationInput, sink: InvocationSink): Invocation
+  /** Invocations that no worker has yet. */
+  readonly queued: number
   stats(): HostStats
   /** Stops taking invocations, waits for those in flight (waitUntil work included) until the deadline, then stops them. Idempotent. */
   drain(timeoutMs: number): Promise<void>

@@ -77,6 +77,7 @@ export class FakeLink implements RegionClient {
   /** What the POP says it holds, asked at each connect. */
   holds: () => readonly FunctionRef[] = () => []
   unansweredMs = 0
+  readonly tripMs = 0
   onRtt: (rttMs: number) => void = () => {}
   readonly #stateListeners = new Set<(state: LinkState) => void>()
   readonly #versionListeners = new Set<(event: VersionEvent) => void>()

@@ -205,6 +205,16 @@ export class HostRun implements Invocation {
     this.cancels++
   }
 
+  /** As if it were still in the host's queue. */
+  unstarted = false
+
+  withdraw(): boolean {
+    if (!this.unstarted) return false
+    this.unstarted = false
+    this.sink.end(refused('ERR_QUEUE_FULL'))
+    return true
+  }
+
   reply(body: string, result: InvocationResult = OK): void {
     this.sink.head(200, 'content-type\ntext/plain', result.startKind, Buffer.from(body), true)
     this.sink.bodyEnd()
@@ -218,6 +228,7 @@ export class FakeHost implements SandboxHost {
   /** Images that an invocation uses: `dropImage` does nothing for them. */
   readonly busy = new Set<ImageId>()
   imagesMax = Number.POSITIVE_INFINITY
+  queued = 0
   adds = 0
   started = false
   drained = false
@@ -357,7 +368,7 @@ export interface PopHarness {
   readonly begin: (functionName: string, change?: Partial<InvokeCall>) => { sink: FakeSink; answer: Answer }
 }
 
-export interface PopHarnessOptions extends Partial<Pick<PopDispatcherOptions, 'inFlightMax' | 'localInFlightMax' | 'accountInFlightMax'>> {
+export interface PopHarnessOptions extends Partial<Pick<PopDispatcherOptions, 'inFlightMax' | 'localInFlightMax' | 'accountInFlightMax' | 'waitingMax' | 'queueWaitMaxMs'>> {
   /** Default 1. */
   readonly regions?: number
   readonly admitCount?: number
@@ -399,6 +410,7 @@ export function makePop(options: PopHarnessOptions = {}): PopHarness {
   const dispatcher = new PopDispatcher({
     host, link: regions, table, versions, hotSet, residency, policy: DEFAULT_PLACE_POLICY, clock, log,
     inFlightMax: options.inFlightMax ?? 100, localInFlightMax: options.localInFlightMax ?? 50, accountInFlightMax: options.accountInFlightMax ?? 80,
+    waitingMax: options.waitingMax ?? 10, queueWaitMaxMs: options.queueWaitMaxMs ?? 20,
   })
   dispatcher.hostIsReady()
   const begin: PopHarness['begin'] = (functionName, change) => {

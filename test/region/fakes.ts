@@ -97,6 +97,7 @@ export const okResult: InvocationResult = {
 export class FakeHost implements SandboxHost {
   readonly images = new Map<ImageId, { readonly manifest: ImageManifest; readonly pages: ReadonlyMap<number, Uint8Array>; uses: number }>()
   readonly runs: FakeRun[] = []
+  readonly queued = 0
   readonly added: ImageId[] = []
   readonly dropped: ImageId[] = []
   engineBuild: string | null = null
@@ -154,6 +155,7 @@ export class FakeHost implements SandboxHost {
     this.runs.push(run)
     this.onInvoke(run)
     return {
+      withdraw: () => false,
       write: (chunk) => void run.written.push(chunk),
       writeEnd: () => {
         run.writeEnded = true

@@ -26,6 +26,7 @@ interface PopOptions {
   readonly workers?: number
   readonly hotMinRequests?: number
   readonly staleMax?: number
+  readonly queueWaitMax?: number
   readonly egressAllow?: string
   readonly drainTimeout?: number
   readonly dev?: boolean
@@ -54,6 +55,7 @@ export function addPop(program: Command, context: CliContext): void {
     .option('--workers <count>', 'threads that run functions (OUTPOST_POP_WORKERS; cores less one, 2 to 4)', wholeNumber(1, 256))
     .option('--hot-min-requests <count>', 'requests in five minutes that make a function hot (OUTPOST_POP_HOT_MIN_REQUESTS; 3)', wholeNumber(0, 1_000_000))
     .option('--stale-max <ms>', 'how long to serve what is here without a region (OUTPOST_POP_STALE_MAX_MS; 3600000)', wholeNumber(0, 604_800_000))
+    .option('--queue-wait-max <ms>', 'how long to wait for a sandbox before a region is asked (OUTPOST_POP_QUEUE_WAIT_MAX_MS; 20)', wholeNumber(0, 10_000))
     .option('--egress-allow <list>', 'private addresses that functions may fetch, host:port by commas (OUTPOST_EGRESS_ALLOW; none)')
     .option('--drain-timeout <ms>', 'time for invocations in flight after SIGTERM (OUTPOST_POP_DRAIN_TIMEOUT_MS; 30000)', wholeNumber(0, 3_600_000))
     .option('--dev [boolean]', 'development server: health and metrics on the main port too (OUTPOST_POP_DEV; false)', trueOrFalse)
@@ -63,8 +65,8 @@ export function addPop(program: Command, context: CliContext): void {
 }
 
 async function runPop(context: CliContext, options: PopOptions): Promise<void> {
-  const { region: regionUrls, regionFingerprint: regionFingerprints, regionCa: regionCaFile, data: dataDir, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, staleMax: staleMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
-  const settings = resolveConfig(popSchema, configInput({ ...same, regionUrls, regionFingerprints, regionCaFile, dataDir, natsUrl, natsCredentialsFile, natsCaFile, memoryMib, staleMaxMs, drainTimeoutMs }, config, context))
+  const { region: regionUrls, regionFingerprint: regionFingerprints, regionCa: regionCaFile, data: dataDir, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, staleMax: staleMaxMs, queueWaitMax: queueWaitMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(popSchema, configInput({ ...same, regionUrls, regionFingerprints, regionCaFile, dataDir, natsUrl, natsCredentialsFile, natsCaFile, memoryMib, staleMaxMs, queueWaitMaxMs, drainTimeoutMs }, config, context))
   // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
   const { startPop } = await import('../../../pop/start.ts')
   await runTier(context, 'pop', settings, startPop)

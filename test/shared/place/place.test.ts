@@ -1,9 +1,9 @@
 import t from 'tap'
-import { DEFAULT_PLACE_POLICY, LOCAL, MeanEstimate, QuantileEstimate, place, type PlaceFacts } from '../../../shared/place/place.ts'
+import { DEFAULT_PLACE_POLICY, LOCAL, MeanEstimate, QuantileEstimate, place, queueWaitMs, type PlaceFacts } from '../../../shared/place/place.ts'
 
 const READY: PlaceFacts = {
   hot: true, versionKnown: true, imageHere: true, capable: true, declaredCpuMs: 50, learnedCpuUs: 0, localUs: 0, regionUs: 0, trial: false, sensitivity: 'normal', inFlight: 0, inFlightMax: 10,
-  regionInReach: true,
+  regionInReach: true, waiting: 0, waitingMax: 10,
 }
 
 function reasonFor(change: Partial<PlaceFacts>): string {
@@ -40,6 +40,19 @@ t.test('the last room is kept for those that mind the trip', async (t) => {
   t.equal(reasonFor({ sensitivity: 'low', inFlight: 4 }), 'local')
   t.equal(reasonFor({ sensitivity: 'low', inFlight: 5 }), 'capacity')
   t.equal(reasonFor({ inFlight: 9 }), 'local')
+  t.equal(reasonFor({ waiting: 9 }), 'local')
+  t.equal(reasonFor({ waitingMax: 0 }), 'local')
+  t.equal(reasonFor({ waiting: 10 }), 'capacity')
+  t.equal(reasonFor({ sensitivity: 'low', waiting: 5 }), 'capacity')
+  t.equal(reasonFor({ waiting: 10, regionInReach: false }), 'local')
+  t.equal(reasonFor({ waiting: 1, waitingMax: 0 }), 'capacity', 'nobody may wait')
+})
+
+t.test('how long one waits here: as long as the trip takes, within bounds', async (t) => {
+  t.equal(queueWaitMs(12, 20), 12)
+  t.equal(queueWaitMs(300, 20), 20)
+  t.equal(queueWaitMs(0.5, 20), 5, 'a trip next door is not worth its work')
+  t.equal(queueWaitMs(300, 0), 0)
 })
 
 t.test('a mean says nothing until there are enough samples, then follows', async (t) => {

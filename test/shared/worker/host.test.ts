@@ -9,7 +9,8 @@ import { decodeManifest } from '../../../shared/microvm/manifest.ts'
 import { ProcessImageBuilder } from '../../../shared/microvm/process-builder.ts'
 import { blockOf } from '../../../shared/microvm/runtime.ts'
 import { UNSTARTED_MAX } from '../../../shared/worker/channel.ts'
-import { type SandboxHostOptions, WorkerThreadHost } from '../../../shared/worker/host.ts'
+import type { SandboxHostOptions } from '../../../shared/worker/host-options.ts'
+import { WorkerThreadHost } from '../../../shared/worker/host.ts'
 import { DEFAULT_FUNCTION_TRAITS, type BuildSpec, type Invocation, type InvocationInput, type InvocationResult } from '../../../shared/worker/types.ts'
 import { buildRequest } from '../../support/engine.ts'
 
@@ -98,6 +99,24 @@ await t.test('cancel reaches a busy thread, which then serves the next', async (
   setTimeout(() => invocation.cancel(), 50)
   t.equal((await answer).result.outcome, 'canceled')
   t.equal((await second.answer).body.toString(), 'quick')
+  await host.close()
+})
+
+await t.test('what no worker has yet can be taken back, once; what one has stays', async (t) => {
+  const host = await startHost({ workers: 1 })
+  const spin = await publish(host, 'export default { fetch: () => { for (;;); } }', { cpuMs: 60_000, wallMs: 60_000 })
+  const running = invoke(host, spin)
+  const waiting = Array.from({ length: 20 }, () => invoke(host, spin))
+  t.ok(host.queued > 0)
+  const last = waiting.at(-1)
+  const before = host.queued
+  t.equal(last?.invocation.withdraw(), true)
+  t.equal(host.queued, before - 1)
+  t.match((await last?.answer)?.result, { outcome: 'loadShed', error: { code: 'ERR_QUEUE_FULL' } })
+  t.equal(last?.invocation.withdraw(), false)
+  t.equal(running.invocation.withdraw(), false)
+  for (const { invocation } of [running, ...waiting]) invocation.cancel()
+  t.equal((await running.answer).result.outcome, 'canceled')
   await host.close()
 })
 
