@@ -245,6 +245,11 @@ export const EXCHANGES_MAX = 20_000
 /** Time until a front door's caller gives up on an answer, ms: the longest wall time a function can have, and a minute to get there and back. */
 export const REQUEST_DEADLINE_MS = FUNCTION_LIMIT_MAX.wallMs + 60_000
 
+// Compression streams of functions (shared/egress/zip-stream.ts): each holds up to 300 KiB outside the guest's memory.
+export const ZIPS_PER_RUN_MAX = 64
+/** Open at once in a process; one more fails with a TypeError. */
+export const ZIPS_MAX = 1_024
+
 // crypto.subtle of functions (shared/web-crypto).
 /** Under way at once: each takes a thread of libuv's four, which DNS look-ups need too. */
 export const CRYPTO_AT_ONCE_MAX = 2

@@ -114,6 +114,8 @@ export class LabExecutor {
         fetchRead: neverAsked,
         fetchAbort: neverAsked,
         subtle: neverAsked,
+        zip: neverAsked,
+        zipWrite: neverAsked,
       },
       isCanceled: () => false,
       nowMs: () => performance.now(),

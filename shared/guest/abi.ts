@@ -52,6 +52,9 @@ export const HOST_CALLS = {
   warn: 'x',
 } as const
 
+/** Of CompressionStream. */
+export const ZIP_FORMATS = ['gzip', 'deflate', 'deflate-raw'] as const
+
 /** Bits of `respond`'s first argument above the status. More: the body follows by `write` and `end`. */
 export const RESPOND_STATUS = 0x3ff
 export const RESPOND_MORE = 0x400
@@ -99,6 +102,13 @@ export const OPERATIONS = {
    * Uint8Array. Settles with an ArrayBuffer or with JSON text. Rejects with { name, message }, the name of a DOMException or TypeError.
    */
   SUBTLE: 6,
+  /**
+   * start(ZIP, format): a stream that the host compresses or unpacks; format one of ZIP_FORMATS, `-` before it to unpack. Its
+   * id is used like that of a fetch: READ gives its output, `cancel` ends it. Settles with null. Rejects with { name, message }.
+   */
+  ZIP: 7,
+  /** start(WRITE, zipId, chunk): settles with null once the chunk (ArrayBuffer | Uint8Array, null: the end) is taken. */
+  WRITE: 8,
 } as const
 
 /**

@@ -228,6 +228,8 @@ export class BuildMachine {
     fetchRead: () => undefined,
     fetchAbort: () => undefined,
     subtle: () => undefined,
+    zip: () => undefined,
+    zipWrite: () => undefined,
   }
 }
 

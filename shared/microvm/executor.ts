@@ -200,16 +200,13 @@ export class Executor {
     this.counts.lateSettles++
   }
 
-  /** An outbound request failed: rejects it, or the read of its body. `reason`: `name\nmessage\ncode`. */
+  /** An outbound request or a compression stream failed: rejects it, or what is read of it or written to it. `reason`: `name\nmessage\ncode`. */
   failFetch(runId: number, fetchId: number, reason: string): void {
     const run = this.#runs.get(runId)
     run?.forgetFetch(fetchId)
-    for (const [id, operation] of run?.operations ?? []) {
-      if (id !== fetchId && (operation.kind !== 'read' || operation.fetchId !== fetchId)) continue
-      this.settle(runId, id, false, (binding) => binding.newString(reason))
-      return
-    }
-    this.counts.lateSettles++
+    const failed = [...(run?.operations ?? [])].filter(([id, operation]) => id === fetchId || ((operation.kind === 'read' || operation.kind === 'write') && operation.fetchId === fetchId))
+    if (failed.length === 0) this.counts.lateSettles++
+    for (const [id] of failed) this.settle(runId, id, false, (binding) => binding.newString(reason))
   }
 
   /** A chunk of a streamed request body, or its end (null). */

@@ -6,7 +6,7 @@
 import { createHash, randomFillSync } from 'node:crypto'
 import { formatMessage, type ErrorCode, type ErrorParams } from '../errors.ts'
 import { HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../guest/abi.ts'
-import { MIB } from '../limits.ts'
+import { MIB, ZIPS_PER_RUN_MAX } from '../limits.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import type { Run, RunOutput } from './run.ts'
 
@@ -196,6 +196,18 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       run.begin(id, { kind: 'subtle' })
       output.subtle(run, id, binding.string(a), binding.bytes(b)?.slice() ?? new Uint8Array(0))
       break
+    case OPERATIONS.ZIP:
+      run.zips++
+      if (run.zips > ZIPS_PER_RUN_MAX) return fail(binding, 'ERR_PARAMETER', [`at most ${ZIPS_PER_RUN_MAX} compression streams in an invocation`])
+      run.begin(id, { kind: 'zip' })
+      output.zip(run, id, binding.string(a))
+      break
+    case OPERATIONS.WRITE: {
+      const fetchId = binding.number(a)
+      run.begin(id, { kind: 'write', fetchId })
+      output.zipWrite(run, fetchId, id, binding.isNullish(b) ? null : (binding.bytes(b)?.slice() ?? new Uint8Array(0)))
+      break
+    }
     case OPERATIONS.READ: {
       const fetchId = binding.number(a)
       run.begin(id, { kind: 'read', fetchId })

@@ -44,6 +44,9 @@ export type Operation =
   | { readonly kind: 'body' }
   | { readonly kind: 'drain' }
   | { readonly kind: 'subtle' }
+  /** As `fetch`: what is read and aborted by its id. */
+  | { readonly kind: 'zip' }
+  | { readonly kind: 'write'; readonly fetchId: number }
 
 /** Where the machine is: in a slot, or parked with what it wrote. */
 export type Residence =
@@ -95,6 +98,7 @@ export class Run {
   memoryBytes = 0
   responseBytes = 0
   subrequests = 0
+  zips = 0
   readonly startedAtMs: number
   /** What the guest's clock shows, ms since the epoch; moves only between turns. */
   clockMs = 0
@@ -121,7 +125,7 @@ export class Run {
   begin(id: number, operation: Operation): void {
     this.#operations ??= new Map<number, Operation>()
     this.#operations.set(id, operation)
-    if (operation.kind !== 'fetch') return
+    if (operation.kind !== 'fetch' && operation.kind !== 'zip') return
     this.#fetches ??= new Set<number>()
     this.#fetches.add(id)
   }
@@ -177,4 +181,7 @@ export interface RunOutput {
   fetchAbort(run: Run, fetchId: number): void
   /** `data` is the receiver's own. */
   subtle(run: Run, id: number, request: string, data: Uint8Array): void
+  zip(run: Run, id: number, format: string): void
+  /** `chunk` is the receiver's own; null: the end. */
+  zipWrite(run: Run, zipId: number, id: number, chunk: Uint8Array | null): void
 }

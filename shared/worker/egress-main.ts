@@ -6,6 +6,8 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../clock.ts'
 import { Egress, type EgressRequest } from '../egress/egress.ts'
+import { ZipStream } from '../egress/zip-stream.ts'
+import { ZIPS_MAX } from '../limits.ts'
 import { silentLog } from '../log.ts'
 import { CryptoQueue } from '../web-crypto/crypto-queue.ts'
 import { postedToWorker } from './channel.ts'
@@ -23,16 +25,23 @@ export interface ToEgressThread {
 
 const { allowed, ownPorts } = workerData as EgressThreadData
 const cryptoQueue = new CryptoQueue()
+/** Open ones of all workers. */
+const zips = new Set<ZipStream>()
 const egress = new Egress({ allowPrivate: false, allowedHosts: allowed, ownListeners: () => ownPorts.map((port) => ({ port })), clock: systemClock, log: silentLog })
 
 parentPort?.on('message', ({ port, control }: ToEgressThread) => serveWorker(port, control))
 
 function serveWorker(port: MessagePort, control: Int32Array): void {
-  const open = new Map<string, EgressRequest>()
+  const open = new Map<string, EgressRequest | ZipStream>()
   const send = (message: FromEgress): void => {
     port.postMessage(message)
     postedToWorker(control)
   }
+  // The worker was replaced: nobody waits for what it had begun.
+  port.on('close', () => {
+    for (const request of open.values()) end(request)
+    open.clear()
+  })
   port.on('message', (message: ToEgress) => {
     if (message.kind === 'subtle') {
       const { runId, id, account, request, data } = message
@@ -40,8 +49,18 @@ function serveWorker(port: MessagePort, control: Int32Array): void {
       cryptoQueue.start(account, request, data, (answer) => send({ kind: 'subtle', runId, id, answer }))
       return
     }
-    const key = `${message.runId} ${message.kind === 'fetch' ? message.id : message.fetchId}`
+    const key = `${message.runId} ${message.kind === 'fetch' || message.kind === 'zip' ? message.id : message.fetchId}`
     switch (message.kind) {
+      case 'zip':
+        startZip(open, key, message, send)
+        break
+      case 'zipWrite': {
+        const { runId, id, chunk } = message
+        const zip = open.get(key)
+        // One that has failed or was cancelled: the guest has heard of it.
+        if (zip instanceof ZipStream) zip.write(chunk, () => send({ kind: 'taken', runId, id }))
+        break
+      }
       case 'fetch':
         start(open, key, message, send)
         break
@@ -49,14 +68,41 @@ function serveWorker(port: MessagePort, control: Int32Array): void {
         open.get(key)?.read()
         break
       case 'abort':
-        open.get(key)?.abort()
+        end(open.get(key))
         open.delete(key)
         break
     }
   })
 }
 
-function start(open: Map<string, EgressRequest>, key: string, { runId, id, account, head, body }: Extract<ToEgress, { kind: 'fetch' }>, send: (message: FromEgress) => void): void {
+function end(request: EgressRequest | ZipStream | undefined): void {
+  request?.abort()
+  if (request instanceof ZipStream) zips.delete(request)
+}
+
+function startZip(open: Map<string, EgressRequest | ZipStream>, key: string, { runId, id, format }: Extract<ToEgress, { kind: 'zip' }>, send: (message: FromEgress) => void): void {
+  const fail = (message: string): void => send({ kind: 'failed', runId, fetchId: id, name: 'TypeError', message, code: '' })
+  if (zips.size >= ZIPS_MAX) return fail(`${ZIPS_MAX} compression streams are open already`)
+  const zip: ZipStream = new ZipStream(format, {
+    data: (chunk) => {
+      if (chunk === null) forget()
+      send({ kind: 'data', runId, fetchId: id, chunk })
+    },
+    fail: (reason) => {
+      forget()
+      fail(reason)
+    },
+  })
+  const forget = (): void => {
+    open.delete(key)
+    zips.delete(zip)
+  }
+  open.set(key, zip)
+  zips.add(zip)
+  send({ kind: 'taken', runId, id })
+}
+
+function start(open: Map<string, EgressRequest | ZipStream>, key: string, { runId, id, account, head, body }: Extract<ToEgress, { kind: 'fetch' }>, send: (message: FromEgress) => void): void {
   const [method = 'GET', url = '', redirect = 'follow', ...headers] = head.split('\n')
   const request = egress.start({ account, method, url, redirect: redirect === 'manual' || redirect === 'error' ? redirect : 'follow', headers: headers.join('\n'), body }, {
     head: (status, statusText, finalUrl, redirected, responseHeaders) => {

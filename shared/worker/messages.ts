@@ -51,10 +51,14 @@ export type ToEgress =
   | { readonly kind: 'fetch'; readonly runId: number; readonly id: number; readonly account: string; readonly head: string; readonly body: Uint8Array | null }
   | { readonly kind: 'read'; readonly runId: number; readonly fetchId: number }
   | { readonly kind: 'abort'; readonly runId: number; readonly fetchId: number }
+  | { readonly kind: 'zip'; readonly runId: number; readonly id: number; readonly format: string }
+  | { readonly kind: 'zipWrite'; readonly runId: number; readonly fetchId: number; readonly id: number; readonly chunk: Uint8Array | null }
   | { readonly kind: 'subtle'; readonly runId: number; readonly id: number; readonly account: string; readonly request: string; readonly data: Uint8Array }
 
 export type FromEgress =
   | { readonly kind: 'head'; readonly runId: number; readonly id: number; readonly head: string }
   | { readonly kind: 'data'; readonly runId: number; readonly fetchId: number; readonly chunk: Uint8Array | null }
   | { readonly kind: 'subtle'; readonly runId: number; readonly id: number; readonly answer: SubtleAnswer }
+  /** The stream is there, or has taken a chunk. */
+  | { readonly kind: 'taken'; readonly runId: number; readonly id: number }
   | { readonly kind: 'failed'; readonly runId: number; readonly fetchId: number; readonly name: string; readonly message: string; readonly code: string }

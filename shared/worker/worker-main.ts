@@ -189,6 +189,9 @@ class WorkerLoop {
         this.#turnOf(runId, () => this.#executor.settle(runId, id, answer.kind !== 'failed', made))
         break
       }
+      case 'taken':
+        this.#turnOf(message.runId, () => this.#executor.settle(message.runId, message.id, true, (binding) => binding.newNull()))
+        break
       case 'failed':
         this.#turnOf(message.runId, () => this.#executor.failFetch(message.runId, message.fetchId, `${message.name}\n${message.message}\n${message.code}`))
         break
@@ -253,6 +256,12 @@ class WorkerLoop {
       },
       subtle(run, id, request, data) {
         send({ kind: 'subtle', runId: run.spec.id, id, account: run.spec.account, request, data })
+      },
+      zip(run, id, format) {
+        send({ kind: 'zip', runId: run.spec.id, id, format })
+      },
+      zipWrite(run, zipId, id, chunk) {
+        send({ kind: 'zipWrite', runId: run.spec.id, fetchId: zipId, id, chunk })
       },
     }
   }

@@ -89,6 +89,8 @@ export function testExecutor(engine: TestEngine, { acceptsData = () => true, ...
     fetchRead: () => undefined,
     fetchAbort: () => undefined,
     subtle: () => undefined,
+    zip: () => undefined,
+    zipWrite: () => undefined,
   }
   let nextId = 1
   const executor = new Executor({

@@ -7,6 +7,7 @@
  */
 import { AbortController, AbortSignal } from './abort.ts'
 import { Blob, File } from './blob.ts'
+import { installCompression } from './compression.ts'
 import { configure, env, ENV_GLOBAL } from './configuration.ts'
 import { installConsole } from './console.ts'
 import { installCrypto } from './crypto.ts'
@@ -72,6 +73,7 @@ export function install(host: Host): object {
   installUrl()
   installStreams()
   installEncoding()
+  installCompression()
   installConsole()
   installShow()
   installCrypto()
