@@ -3,7 +3,7 @@ import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:
 import t from 'tap'
 import { startSandbox } from '../../support/sandbox.ts'
 
-const { publish, call } = await startSandbox(t)
+const sandbox = await startSandbox(t)
 
 const HELP = `
 const text = (stream) => new Response(stream).text()
@@ -16,7 +16,7 @@ const TEXT = 'the quick brown fox jumps over the lazy dog. '.repeat(5_000)
 
 /** What the body of an async function gives. */
 async function inGuest(code: string): Promise<unknown> {
-  const { text, result } = await call(await publish(`${HELP} export default { async fetch() { const run = async () => { ${code} }; return Response.json((await run()) ?? null) } }`, { limits: { cpuMs: 5_000 } }))
+  const { text, result } = await sandbox.call(await sandbox.publish(`${HELP} export default { async fetch() { const run = async () => { ${code} }; return Response.json((await run()) ?? null) } }`, { limits: { cpuMs: 5_000 } }))
   t.equal(result.outcome, 'ok', result.exception?.message ?? 'it ran')
   return JSON.parse(text)
 }
@@ -81,7 +81,7 @@ await t.test('output comes before the input has ended', async (t) => {
 })
 
 await t.test('streams of an invocation are bounded, and are gone with it', async (t) => {
-  const build = await publish(`export default { async fetch() { const made = []; try { for (let i = 0; i < 100; i++) made.push(new CompressionStream('gzip')) } catch (error) { return new Response(made.length + error.name) } return new Response('no bound') } }`)
+  const build = await sandbox.publish(`export default { async fetch() { const made = []; try { for (let i = 0; i < 100; i++) made.push(new CompressionStream('gzip')) } catch (error) { return new Response(made.length + error.name) } return new Response('no bound') } }`)
   // More of them in all than may be open at once.
-  for (let times = 0; times < 20; times++) t.equal((await call(build)).text, '64Error')
+  for (let times = 0; times < 20; times++) t.equal((await sandbox.call(build)).text, '64Error')
 })
