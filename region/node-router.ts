@@ -15,6 +15,7 @@ import type { OpenRing } from '../shared/link/types.ts'
 import type { Log } from '../shared/log.ts'
 import { chooseFromPool } from '../shared/place/bounded-load.ts'
 import { ringKey, type Ring } from '../shared/place/ring.ts'
+import type { Random } from '../shared/random.ts'
 import type { BuildSpec } from '../shared/worker/types.ts'
 import { OwnerRun } from './owner-run.ts'
 import type { FunctionChange } from './registry.ts'
@@ -31,6 +32,7 @@ export interface NodeRouterOptions {
   /** Slots of one node. */
   readonly capacity: number
   readonly clock: Clock
+  readonly random: Random
   readonly log: Log
 }
 
@@ -105,11 +107,17 @@ export class NodeRouter {
   }
 
   #ownerOf({ self, peers }: RouterCluster, ring: Ring, key: string): string | null {
-    const { capacity } = this.#options
-    // A hot function may fill half of its home from all nodes together before others are asked to help.
+    const { capacity, random } = this.#options
+    const usable = (member: string): boolean => member === self || peers.reachable(member)
+    const loadOf = (member: string): number => (this.#underWay.get(member) ?? 0) / Math.max(1, ring.weightOf(member))
+    const owners = ring.owners(key, 'pool').filter(usable)
+    const least = Math.min(...owners.map(loadOf))
+    const idlest = owners.filter((owner) => loadOf(owner) === least)
+    const best = idlest[Math.floor(random.next() * idlest.length)]
+    // A hot function may fill half of its homes, from all nodes together, before others are asked to help.
     const free = Math.max(4, capacity / (2 * Math.max(1, ring.document.members.length)))
-    const loadOf = (member: string): number => Math.max(0, (this.#underWay.get(member) ?? 0) - free)
-    return chooseFromPool(ring, key, loadOf, (member) => member === self || peers.reachable(member))?.member ?? null
+    if (best !== undefined && least < free) return best
+    return chooseFromPool(ring, key, (member) => Math.max(0, (this.#underWay.get(member) ?? 0) - free), usable)?.member ?? null
   }
 
   #openRing(ring: Ring, key: string, owner: string, { account, functionName }: BuildSpec): OpenRing {

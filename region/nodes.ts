@@ -12,6 +12,7 @@ import type { PeerMember } from '../shared/peers/types.ts'
 import type { TopicTable } from '../shared/link/topics.ts'
 import type { PopIdentity } from '../shared/link/types.ts'
 import type { Log } from '../shared/log.ts'
+import type { Random } from '../shared/random.ts'
 import { NodeRouter } from './node-router.ts'
 import type { Region } from './region.ts'
 import type { Registry } from './registry.ts'
@@ -29,6 +30,7 @@ export interface RegionNodesOptions {
   readonly capacity: number
   readonly fingerprint: string | null
   readonly clock: Clock
+  readonly random: Random
   readonly log: Log
 }
 
@@ -39,10 +41,10 @@ export class RegionNodes {
   #cluster: Cluster | null = null
 
   constructor(options: RegionNodesOptions) {
-    const { newName, makeLink, topics, registry, capacity, clock, log } = options
+    const { newName, makeLink, topics, registry, capacity, clock, random, log } = options
     this.#options = options
     this.peers = new PeerSet({ self: newName(), makeLink, topics, clock, log })
-    this.router = new NodeRouter({ cluster: () => this.#cluster, seq: () => registry.seq(), onChange: (listener) => registry.onChange(listener), capacity, clock, log })
+    this.router = new NodeRouter({ cluster: () => this.#cluster, seq: () => registry.seq(), onChange: (listener) => registry.onChange(listener), capacity, clock, random, log })
   }
 
   get cluster(): Cluster | null {

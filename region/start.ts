@@ -121,11 +121,12 @@ function makeNodes({ regionName, peerToken, port }: RegionConfig, keys: LinkKeyP
   const { clock, log } = parts
   const { publicKey } = makePopKeys()
   return new RegionNodes({
-    ...parts, coordination, regionName, capacity: DEFAULT_SLOTS, fingerprint: keys?.fingerprint ?? null,
+    ...parts, random: systemRandom, coordination, regionName, capacity: DEFAULT_SLOTS, fingerprint: keys?.fingerprint ?? null,
     newName: () => `${hostname()}-${port}-${randomBytes(4).toString('hex')}`.replaceAll(/[^A-Za-z0-9._-]/g, '-').slice(-64),
     makeLink({ memberId, info }, self) {
       const key = info.fingerprint === null ? null : parseFingerprint(info.fingerprint)
-      const tls = keys === null || key === null ? null : dialTls({ keys, trust: { kind: 'pinned', fingerprints: [key] } })
+      // A node with a key shows the token to nobody, whatever the group says of a member.
+      const tls = keys === null ? null : dialTls({ keys, trust: { kind: 'pinned', fingerprints: key === null ? [] : [key] } })
       return new LinkClient({
         url: linkUrl(`${tls === null ? 'http' : 'https'}://${info.address}`), token: tls === null ? (peerToken ?? '') : '', dial: tls ?? dialWebSocket,
         popId: self, publicKey, role: 'node', expects: memberId, clock, random: systemRandom, log,

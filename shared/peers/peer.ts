@@ -17,7 +17,7 @@ import type { PeerMember } from './types.ts'
 export type PeerLink = Pick<LinkClient, 'state' | 'onState' | 'start' | 'open' | 'ask' | 'drain' | 'close' | 'stats'>
 
 /** Answers come within a round trip; an invocation says `started` once its image is there. */
-const SILENT_MS = 300
+const SILENT_MS = 500
 /** Between two questions whether it is alive, and how long one of them may take. */
 const ALIVE_PERIOD_MS = 100
 const ALIVE_TIMEOUT_MS = 500

@@ -34,7 +34,7 @@ export async function startNode(t: Test, coordination: MemoryCoordination, name:
   const made = await startRegion({
     nodes: ({ registry }, topics) => {
       nodes = new RegionNodes({
-        coordination, regionName: 'test', newName: () => name, topics, registry, capacity: 64, fingerprint: null, clock: systemClock, log,
+        coordination, regionName: 'test', newName: () => name, topics, registry, capacity: 64, fingerprint: null, clock: systemClock, random: systemRandom, log,
         makeLink: ({ memberId, info }, self) => new LinkClient({
           url: `ws://${info.address}/link`, token: PEER_TOKEN, popId: self, publicKey: PUBLIC_KEY, role: 'node', expects: memberId, clock: systemClock, random: systemRandom, log,
         }),

@@ -46,9 +46,12 @@ export async function startRegionNodes(t: Test, count: number, argv: readonly st
   }
 }
 
-/** Until each of these nodes, and nobody else, is in the ring that each of them has. */
+/** Until each of these nodes, and nobody else, is in the ring that each of them has, and all are linked up. */
 export async function untilRing(nodes: readonly AdminTier[]): Promise<void> {
-  for (const node of nodes) await eventually(() => metric(node, 'region_ring_members_count'), (members) => members === nodes.length, 60_000)
+  for (const node of nodes) {
+    await eventually(() => metric(node, 'region_ring_members_count'), (members) => members === nodes.length, 60_000)
+    await eventually(() => metric(node, 'region_peers_reachable_count'), (peers) => peers === nodes.length - 1, 60_000)
+  }
 }
 
 /** Of a series without labels, or with these. */

@@ -7,6 +7,7 @@ import { runTier } from '../tier.ts'
 import { addLinkKey } from './link-key.ts'
 import { regionPopCommand } from './region-pop.ts'
 import { configInput, trueOrFalse } from '../tier-options.ts'
+import { regionRingCommand } from './region-ring.ts'
 
 interface RegionOptions {
   readonly port?: number
@@ -79,6 +80,7 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--config <file>', 'JSON file of settings; options and environment go before it')
     .action((options: RegionOptions) => runRegion(context, options))
   region.addCommand(regionPopCommand(context))
+  region.addCommand(regionRingCommand(context))
   addLinkKey(region, context, (data) => resolveConfig(regionSchema, configInput({ dataDir: data }, undefined, context)).dataDir, (fingerprint) => `at each POP: outpost pop --region https://HOST:LINK_PORT --region-fingerprint ${fingerprint}`)
 }
 
