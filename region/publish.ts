@@ -29,6 +29,8 @@ import type { Content } from './content.ts'
 import type { CommitPurpose, NewSecrets, Registry } from './registry.ts'
 import { BoundedTurns, SingleTurns } from './turns.ts'
 
+export type BringContent = (account: string, named: { readonly images: readonly ImageId[]; readonly bundles: readonly string[] }) => Promise<boolean>
+
 export interface PublisherDeps {
   readonly registry: Registry
   readonly content: Content
@@ -41,6 +43,8 @@ export interface PublisherDeps {
   readonly engineBuild: () => string | null
   /** A function does not run this image any more. */
   readonly onImageDropped?: (imageId: ImageId) => void
+  /** Fetches what is not here from the other nodes. */
+  readonly bring?: BringContent
   readonly buildsRunningMax?: number
   readonly buildsWaitingMax?: number
 }
@@ -188,6 +192,7 @@ export class Publisher implements ControlBackend {
 
   async #prepareCode({ account, code, settings, handlerGiven }: PublishOrder, inseparable: ReadonlySet<string> = new Set()): Promise<PreparedCode> {
     const { content, clock } = this.#deps
+    if (code.kind === 'stored') await this.#deps.bring?.(account, { images: [], bundles: [code.code.moduleId, code.code.zipId] })
     if (code.kind === 'stored' && code.code.handler === settings.handler && inseparable.size === 0) {
       return { code: code.code, bundle: decodeBundle(content.readBundle(account, code.code.moduleId)), sources: new Map() }
     }

@@ -29,7 +29,7 @@ import { controlInvoke, invokeTarget } from './control-invoke.ts'
 import { ImageResidency } from './image-residency.ts'
 import { ImageSupply } from './image-supply.ts'
 import { loadOf, PopReports } from './pop-reports.ts'
-import { Publisher } from './publish.ts'
+import { Publisher, type BringContent } from './publish.ts'
 import type { FunctionChange, Registry } from './registry.ts'
 import type { NodeRouter } from './node-router.ts'
 import { Run, type RegionRun, type RunDeps, type RunRequest, type RunSink } from './run.ts'
@@ -46,6 +46,10 @@ export interface RegionDeps {
   readonly regionName: string
   /** Engine that `builder` and `host` run; null while it is not known: then every publish builds. */
   readonly engineBuild: () => string | null
+  /** Fetches objects that are not here from the other nodes; true if all of them are here then. */
+  readonly bring?: BringContent
+  /** What readiness says beside that of the sandboxes. */
+  readonly checks?: () => { readonly ready: boolean; readonly checks: Readonly<Record<string, boolean>> }
   /** Which functions a POP may have. Default: all. */
   readonly grants?: PopGrants
   /** The other nodes of this region; null: there are none. */
@@ -182,6 +186,9 @@ export class Region implements Dispatcher {
     const key = `${account}/${functionName}:${version}`
     const current = this.#currentOf(build)
     if (current === null || current.imageId !== build.imageId) return current
+    const images = this.#deps.registry.versionOfImage(account, functionName, build.imageId)?.build.imageIds ?? []
+    const isMissing = images.some((imageId) => !this.#deps.content.hasImage(account, imageId))
+    if (isMissing && (await this.#deps.bring?.(account, { images, bundles: [] })) === true) return current
     if (this.#deps.clock.monotonicMs() < (this.#repairNotBeforeMs.get(key) ?? 0)) return null
     this.#log.warn('an image is not usable and is built again', { functionName, version, imageId: build.imageId })
     try {

@@ -9,22 +9,26 @@
  * R3: every write of a function takes the next number of one sequence. The feed keeps the newest number of each
  *     function and of the CHANGE_TOMBSTONES_MAX functions deleted last; who is further behind has to compare everything.
  *
- * Tables (keys are arrays, ordered part by part): functions [account, name], versions [account, name, number],
+ * Tables of registry-tables.ts (keys are arrays, ordered part by part): functions [account, name], versions [account, name, number],
  * aliases [account, name, alias], secrets (SecretsTable),
  * changes [seq] -> [account, name], changeOf [account, name] -> seq, tombstones [seq], registryMeta.
  */
 import type { BuildKey, ImageId } from '../shared/brand.ts'
-import type { AliasRecord, FunctionReader, FunctionRecord, FunctionTransaction, VersionRecord } from '../shared/api/records.ts'
+import type { FunctionReader, FunctionRecord, FunctionTransaction, VersionRecord } from '../shared/api/records.ts'
 import { LATEST, functionArn, isVersionNumber } from '../shared/api/names.ts'
 import { CodedError } from '../shared/errors.ts'
 import { CHANGE_TOMBSTONES_MAX, VERSIONS_PER_FUNCTION_MAX } from '../shared/limits.ts'
 import { silentLog, type Log } from '../shared/log.ts'
 import type { Keyring } from '../shared/store/keyring.ts'
-import type { LmdbEnvironment, Table } from '../shared/store/lmdb-environment.ts'
+import type { LmdbEnvironment } from '../shared/store/lmdb-environment.ts'
 import type { ObjectKey } from '../shared/store/object-tables.ts'
 import type { BuildSpec } from '../shared/worker/types.ts'
 import type { Content } from './content.ts'
-import { SecretsTable, type Secrets } from './secrets.ts'
+import { AFTER_ALL, audit, decode, decodeOrNull, encode, HORIZON_KEY, openTables, pages, readNumber, Reader, SEQ_KEY, Transaction, type FunctionKey, type NewSecrets, type Tables } from './registry-tables.ts'
+import { readState, writeState, type FunctionState } from './function-state.ts'
+import type { Secrets } from './secrets.ts'
+
+export { REGISTRY_TABLES, type NewSecrets } from './registry-tables.ts'
 
 export interface RegistryOptions {
   readonly environment: LmdbEnvironment
@@ -54,12 +58,6 @@ export type ChangesSince =
   /** The feed does not go back that far: drop what is not listed by `describe`. */
   | { readonly kind: 'resync'; readonly seq: number }
 
-/** Secrets that a commit brings along. */
-export interface NewSecrets {
-  readonly id: string
-  readonly values: Secrets
-}
-
 export type CommitPurpose =
   | { readonly kind: 'publish'; readonly secrets: NewSecrets | null }
   | { readonly kind: 'write' }
@@ -72,32 +70,33 @@ export interface Committed<T> {
   readonly dropped: readonly ImageId[]
 }
 
-type FunctionKey = [account: string, name: string]
-type PartKey = [account: string, name: string, part: string | number]
+/** What a commit would do. */
+export interface Draft<T> extends Committed<T> {
+  /** False: it would change nothing, and the rest is as it is now. */
+  readonly changed: boolean
+  /** The function after it; null: it is gone. */
+  readonly state: FunctionState | null
+  /** Digests of rows that were there before. */
+  readonly before: FunctionState | null
+  /** Number of the function's last change; 0 if there is none. */
+  readonly seq: number
+  /** Objects that its records name. */
+  readonly named: readonly ObjectKey[]
+}
 
+/** A function as a change elsewhere left it. */
+export interface ForeignState {
+  readonly account: string
+  readonly functionName: string
+  readonly seq: number
+  readonly state: FunctionState | null
+}
+
+/** Thrown to undo a draft; never seen by anybody. */
+const UNDO = new CodedError('ERR_INTERNAL', ['a draft was undone'])
 /** Records of one commit at most, bytes. */
 const RECORDS_BYTES = 65_536
 const RESOLVED_FUNCTIONS_CACHED_MAX = 10_000
-/** Records of one page of a pass over all of them. */
-const ROWS_PER_PAGE = 100
-const SEQ_KEY = 'seq'
-const HORIZON_KEY = 'horizon'
-/** Sorts after every string and number that is a key's part. */
-const AFTER_ALL = Buffer.from([0xff])
-
-/** Where all of it is, secrets included: what an export copies row by row. Keys of all are `ordered`. */
-export const REGISTRY_TABLES = ['functions', 'versions', 'aliases', 'secrets', 'changes', 'changeOf', 'tombstones', 'registryMeta'] as const
-
-interface Tables {
-  readonly functions: Table<FunctionKey>
-  readonly versions: Table<PartKey>
-  readonly aliases: Table<PartKey>
-  readonly secrets: SecretsTable
-  readonly changes: Table<number>
-  readonly changeOf: Table<FunctionKey>
-  readonly tombstones: Table<number>
-  readonly meta: Table<string>
-}
 
 export class Registry {
   readonly #environment: LmdbEnvironment
@@ -118,17 +117,7 @@ export class Registry {
     this.#content = options.content
     this.#tombstonesMax = options.tombstonesMax ?? CHANGE_TOMBSTONES_MAX
     this.#log = (options.log ?? silentLog).child('region-registry')
-    const { environment } = options
-    this.#tables = {
-      functions: environment.table('functions', 'ordered'),
-      versions: environment.table('versions', 'ordered'),
-      aliases: environment.table('aliases', 'ordered'),
-      secrets: new SecretsTable(environment, options.keyring),
-      changes: environment.table('changes', 'ordered'),
-      changeOf: environment.table('changeOf', 'ordered'),
-      tombstones: environment.table('tombstones', 'ordered'),
-      meta: environment.table('registryMeta', 'ordered'),
-    }
+    this.#tables = openTables(options.environment, options.keyring)
     this.#seq = readNumber(this.#tables.meta, SEQ_KEY)
   }
 
@@ -157,6 +146,83 @@ export class Registry {
     })
     if (change !== null) this.#announce(change)
     return { result, dropped }
+  }
+
+  /** What `commit` would do, with nothing changed. Throws as it does. */
+  async draft<T>(account: string, functionName: string, purpose: CommitPurpose, action: (transaction: FunctionTransaction) => T): Promise<Draft<T>> {
+    const drafts: Draft<T>[] = []
+    const key: FunctionKey = [account, functionName]
+    const write = this.#environment.write(purpose.kind === 'delete' ? { kind: 'removes' } : { kind: 'adds', bytes: RECORDS_BYTES }, () => {
+      const before = readState(this.#tables, key)
+      const transaction = new Transaction(this.#tables, account, functionName, this.#content)
+      const result = action(transaction)
+      const dropped = transaction.settle(purpose.kind === 'publish' ? purpose.secrets : null)
+      const seq = decodeOrNull<number>(this.#tables.changeOf.getBinary(key)) ?? 0
+      drafts.push({ result, dropped, changed: transaction.changed, state: readState(this.#tables, key), before, seq, named: transaction.named() })
+      throw UNDO
+    })
+    await write.catch((error: unknown) => {
+      if (error !== UNDO) throw error
+    })
+    const [draft] = drafts
+    if (draft === undefined) throw UNDO
+    return draft
+  }
+
+  /** Puts what was committed elsewhere, in one transaction, in order (R3: their numbers go on from there). Objects that are not here yet are named all the same. */
+  async adopt(states: readonly ForeignState[], bytes: number): Promise<void> {
+    const changes = await this.#environment.write({ kind: 'adds', bytes }, () =>
+      states.map(({ account, functionName, seq, state }) => {
+        writeState(this.#tables, this.#content, [account, functionName], state)
+        return this.#record(account, functionName, seq)
+      }),
+    )
+    for (const change of changes) this.#announce(change)
+  }
+
+  /** The feed begins anew, with numbers of another sequence. Until `setHorizon` everybody has to compare everything. */
+  async restartFeed(): Promise<void> {
+    const { changes, changeOf, tombstones, meta } = this.#tables
+    await this.#environment.write({ kind: 'removes' }, () => {
+      for (const table of [changes, tombstones]) for (const key of [...table.getKeys()]) void table.remove(key)
+      for (const key of [...changeOf.getKeys()]) void changeOf.remove(key)
+      void meta.put(SEQ_KEY, encode(0))
+      void meta.put(HORIZON_KEY, encode(Number.MAX_SAFE_INTEGER))
+    })
+    this.#seq = 0
+  }
+
+  /** Whoever knows an older number than the last has to compare everything from now on. */
+  async setHorizon(): Promise<void> {
+    await this.#environment.write({ kind: 'removes' }, () => void this.#tables.meta.put(HORIZON_KEY, encode(readNumber(this.#tables.meta, SEQ_KEY))))
+  }
+
+  objectKeys(account: string, { images, bundles }: { readonly images: readonly ImageId[]; readonly bundles: readonly string[] }): ObjectKey[] {
+    return [...images.map((id) => this.#content.imageKey(account, id)), ...bundles.map((id) => this.#content.bundleKey(account, id))]
+  }
+
+  /** Number of the function's last change; 0: none is remembered. */
+  seqOf(account: string, functionName: string): number {
+    return decodeOrNull<number>(this.#tables.changeOf.getBinary([account, functionName])) ?? 0
+  }
+
+  /** The function as it is; null: there is none. */
+  stateOf(account: string, functionName: string): FunctionState | null {
+    return readState(this.#tables, [account, functionName])
+  }
+
+  /** Names of all functions, some at a time while they change. */
+  *names(): Generator<{ readonly account: string; readonly functionName: string }> {
+    for (const { key: [account, functionName] } of pages(this.#tables.functions)) yield { account, functionName }
+  }
+
+  /** A word that is kept beside the records. */
+  note(name: string): string | null {
+    return decodeOrNull<string>(this.#tables.meta.getBinary(`note-${name}`))
+  }
+
+  async putNote(name: string, text: string): Promise<void> {
+    await this.#environment.write({ kind: 'removes' }, () => void this.#tables.meta.put(`note-${name}`, encode(text)))
   }
 
   /** What runs for a qualifier; null means `$LATEST`. Throws ERR_FUNCTION_NOT_FOUND, ERR_RESOURCE_NOT_FOUND. */
@@ -268,7 +334,7 @@ export class Registry {
 
   #announce(change: FunctionChange): void {
     this.#resolved.delete(`${change.account}/${change.functionName}`)
-    this.#seq = change.seq
+    this.#seq = Math.max(this.#seq, change.seq)
     for (const listener of this.#listeners) {
       try {
         listener(change)
@@ -308,7 +374,7 @@ export class Registry {
   }
 
   /** R3, inside a transaction. */
-  #record(account: string, functionName: string): FunctionChange {
+  #record(account: string, functionName: string, seq = readNumber(this.#tables.meta, SEQ_KEY) + 1): FunctionChange {
     const { changes, changeOf, tombstones, meta } = this.#tables
     const key: FunctionKey = [account, functionName]
     const previous = changeOf.getBinary(key)
@@ -317,8 +383,7 @@ export class Registry {
       void changes.remove(previousSeq)
       void tombstones.remove(previousSeq)
     }
-    const seq = readNumber(meta, SEQ_KEY) + 1
-    void meta.put(SEQ_KEY, encode(seq))
+    void meta.put(SEQ_KEY, encode(Math.max(seq, readNumber(meta, SEQ_KEY))))
     void changes.put(seq, encode(key))
     void changeOf.put(key, encode(seq))
     if (!this.#tables.functions.doesExist(key)) {
@@ -359,199 +424,4 @@ function findVersion(reader: FunctionReader, record: FunctionRecord, qualifier: 
   const alias = reader.alias(qualifier)
   if (alias === null) return null
   return alias.functionVersion === LATEST ? record.latest : reader.version(alias.functionVersion)
-}
-
-class Reader implements FunctionReader {
-  protected readonly tables: Tables
-  protected readonly account: string
-  protected readonly name: string
-
-  constructor(tables: Tables, account: string, name: string) {
-    this.tables = tables
-    this.account = account
-    this.name = name
-  }
-
-  function(): FunctionRecord | null {
-    return decodeOrNull(this.tables.functions.getBinary([this.account, this.name]))
-  }
-
-  version(version: string): VersionRecord | null {
-    const number = Number(version)
-    // `01` is not version 1.
-    if (String(number) !== version) return null
-    return decodeOrNull(this.tables.versions.getBinary([this.account, this.name, number]))
-  }
-
-  versions(after: number, limit: number): VersionRecord[] {
-    const range = this.tables.versions.getRange({ start: [this.account, this.name, after + 1], end: [this.account, this.name, AFTER_ALL], limit })
-    return [...range].map(({ value }) => decode(value))
-  }
-
-  versionCount(): number {
-    return this.tables.versions.getKeysCount({ start: [this.account, this.name, 0], end: [this.account, this.name, AFTER_ALL] })
-  }
-
-  alias(name: string): AliasRecord | null {
-    return decodeOrNull(this.tables.aliases.getBinary([this.account, this.name, name]))
-  }
-
-  aliases(after: string, limit: number): AliasRecord[] {
-    const range = this.tables.aliases.getRange({ start: [this.account, this.name, after], end: [this.account, this.name, AFTER_ALL], limit: limit === Number.MAX_SAFE_INTEGER ? limit : limit + 1 })
-    return [...range].filter(({ key }) => key[2] !== after).slice(0, limit).map(({ value }) => decode(value))
-  }
-
-  aliasCount(): number {
-    return this.tables.aliases.getKeysCount({ start: [this.account, this.name, ''], end: [this.account, this.name, AFTER_ALL] })
-  }
-}
-
-/** Collects what the records name before and after and settles it at the end (R2), so that no order of calls matters. */
-class Transaction extends Reader implements FunctionTransaction {
-  readonly #content: Content
-  readonly #imagesNamed = new Set<ImageId>()
-  readonly #sourcesNamed = new Set<string>()
-  readonly #ownImagesBefore = new Set<ImageId>()
-  readonly #secretDeltas = new Map<string, number>()
-  changed = false
-
-  constructor(tables: Tables, account: string, name: string, content: Content) {
-    super(tables, account, name)
-    this.#content = content
-  }
-
-  putFunction(record: FunctionRecord): void {
-    this.#count(this.function()?.latest ?? null, record.latest)
-    void this.tables.functions.put([this.account, this.name], encode(record))
-  }
-
-  putVersion(record: VersionRecord): void {
-    this.#count(this.version(record.version), record)
-    void this.tables.versions.put([this.account, this.name, Number(record.version)], encode(record))
-  }
-
-  deleteVersion(version: string): void {
-    this.#count(this.version(version), null)
-    void this.tables.versions.remove([this.account, this.name, Number(version)])
-  }
-
-  putAlias(record: AliasRecord): void {
-    this.changed = true
-    void this.tables.aliases.put([this.account, this.name, record.name], encode(record))
-  }
-
-  deleteAlias(name: string): void {
-    this.changed = true
-    void this.tables.aliases.remove([this.account, this.name, name])
-  }
-
-  deleteFunction(): void {
-    for (const alias of this.aliases('', Number.MAX_SAFE_INTEGER)) this.deleteAlias(alias.name)
-    for (const version of this.versions(0, Number.MAX_SAFE_INTEGER)) this.deleteVersion(version.version)
-    this.#count(this.function()?.latest ?? null, null)
-    void this.tables.functions.remove([this.account, this.name])
-  }
-
-  functionCount(): number {
-    return this.tables.functions.getKeysCount({ start: [this.account, ''], end: [this.account, AFTER_ALL] })
-  }
-
-  /** Claims what is named. Returns the function's own images that it names no more. Throws when R2 would be broken. */
-  settle(newSecrets: NewSecrets | null): ImageId[] {
-    for (const imageId of this.#imagesNamed) {
-      if (!this.#content.claimImage(this.account, imageId)) throw new CodedError('ERR_STORE_FAILED', [`image ${imageId} is missing`])
-    }
-    for (const id of this.#sourcesNamed) {
-      if (!this.#content.claimBundle(this.account, id)) throw new CodedError('ERR_STORE_FAILED', [`source ${id} is missing`])
-    }
-    for (const [id, delta] of this.#secretDeltas) {
-      if (delta !== 0) this.tables.secrets.count([this.account, this.name, id], delta, newSecrets?.id === id ? newSecrets.values : null)
-    }
-    if (this.#ownImagesBefore.size === 0) return []
-    const kept = new Set([this.function()?.latest, ...this.versions(0, Number.MAX_SAFE_INTEGER)].map((version) => version?.build.imageIds.at(-1)))
-    return [...this.#ownImagesBefore].filter((imageId) => !kept.has(imageId))
-  }
-
-  #count(before: VersionRecord | null, after: VersionRecord | null): void {
-    this.changed = true
-    const secretsId = { before: before?.settings.secretsId ?? null, after: after?.settings.secretsId ?? null }
-    if (secretsId.before !== null) add(this.#secretDeltas, secretsId.before, -1)
-    if (secretsId.after !== null) add(this.#secretDeltas, secretsId.after, 1)
-    const own = before?.build.imageIds.at(-1)
-    if (own !== undefined) this.#ownImagesBefore.add(own)
-    if (after === null) return
-    for (const imageId of after.build.imageIds) this.#imagesNamed.add(imageId)
-    this.#sourcesNamed.add(after.code.zipId).add(after.code.moduleId)
-  }
-}
-
-function audit(tables: Tables, content: Content): string[] {
-  const problems: string[] = []
-  const secrets = new Map<string, number>()
-  const functionKeys = new Set<string>()
-  const visit = (account: string, name: string, version: VersionRecord): void => {
-    for (const imageId of version.build.imageIds) {
-      if (!content.hasImage(account, imageId)) problems.push(`${account}/${name} version ${version.version}: image ${imageId} is missing`)
-    }
-    for (const id of [version.code.zipId, version.code.moduleId]) {
-      if (!content.hasBundle(account, id)) problems.push(`${account}/${name} version ${version.version}: source ${id} is missing`)
-    }
-    if (version.settings.secretsId !== null) add(secrets, JSON.stringify([account, name, version.settings.secretsId]), 1)
-  }
-  for (const { key, value } of tables.functions.getRange()) {
-    functionKeys.add(key.join('/'))
-    visit(...key, decode<FunctionRecord>(value).latest)
-    if (!tables.changeOf.doesExist(key)) problems.push(`${key.join('/')}: not in the change feed`)
-  }
-  for (const { key: [account, name, number], value } of tables.versions.getRange()) {
-    if (!functionKeys.has(`${account}/${name}`)) problems.push(`${account}/${name} version ${number}: the function is missing`)
-    visit(account, name, decode<VersionRecord>(value))
-  }
-  for (const { key: [account, name, alias], value } of tables.aliases.getRange()) {
-    const target = decode<AliasRecord>(value).functionVersion
-    if (!functionKeys.has(`${account}/${name}`)) problems.push(`${account}/${name} alias ${alias}: the function is missing`)
-    if (target !== LATEST && !tables.versions.doesExist([account, name, Number(target)])) problems.push(`${account}/${name} alias ${alias}: version ${target} is missing`)
-  }
-  problems.push(...tables.secrets.audit(secrets))
-  for (const { key, value } of tables.changeOf.getRange()) {
-    const change = tables.changes.getBinary(decode<number>(value))
-    if (change === undefined || decode<FunctionKey>(change).join('/') !== key.join('/')) problems.push(`${key.join('/')}: its change is missing`)
-  }
-  if (tables.changes.getCount() !== tables.changeOf.getCount()) problems.push('the change feed has entries of no function')
-  return problems
-}
-
-/** All rows in order, read some at a time: what changes meanwhile is seen as it is when its place is reached. */
-function* pages<K extends FunctionKey | PartKey>(table: Table<K>): Generator<{ readonly key: K; readonly value: Uint8Array }> {
-  for (let after: K | null = null; ;) {
-    const start: { start?: K } = after === null ? {} : { start: after }
-    const last: string | null = after === null ? null : JSON.stringify(after)
-    const rows: { key: K; value: Uint8Array }[] = [...table.getRange({ ...start, limit: ROWS_PER_PAGE + 1 })].filter(({ key }) => JSON.stringify(key) !== last)
-    yield* rows
-    after = rows.at(-1)?.key ?? null
-    if (after === null) return
-  }
-}
-
-function add<K>(counts: Map<K, number>, key: K, delta: number): void {
-  counts.set(key, (counts.get(key) ?? 0) + delta)
-}
-
-function readNumber(table: Table<string>, key: string): number {
-  return decodeOrNull<number>(table.getBinary(key)) ?? 0
-}
-
-function encode(value: unknown): Uint8Array {
-  return Buffer.from(JSON.stringify(value))
-}
-
-/** Only what `encode` wrote is read. */
-// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- each table holds one type, named by the reader
-function decode<T>(bytes: Uint8Array): T {
-  return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString()) as T
-}
-
-// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as above
-function decodeOrNull<T>(bytes: Uint8Array | undefined): T | null {
-  return bytes === undefined ? null : decode<T>(bytes)
 }

@@ -12,12 +12,14 @@ import type { LmdbEnvironment, Table } from '../shared/store/lmdb-environment.ts
 export type Secrets = Readonly<Record<string, string>>
 type SecretsKey = [account: string, name: string, secretsId: string]
 
-interface StoredSecrets {
+export interface StoredSecrets {
   readonly refs: number
   readonly sealed: Uint8Array
 }
 
 const REFS_BYTES = 4
+/** Sorts after every id. */
+const AFTER_ALL = '\uffff'
 
 export class SecretsTable {
   readonly #environment: LmdbEnvironment
@@ -48,6 +50,21 @@ export class SecretsTable {
     const sealed = before?.sealed ?? (values === null ? null : this.#seal(key, values))
     if (sealed === null) throw new CodedError('ERR_STORE_FAILED', [`secrets of ${key[1]} are missing`])
     this.#put(key, { refs, sealed })
+  }
+
+  /** All sets of a function, sealed, by their id. */
+  rowsOf(account: string, name: string): Map<string, StoredSecrets> {
+    const range = this.#table.getRange({ start: [account, name, ''], end: [account, name, AFTER_ALL] })
+    return new Map([...range].map(({ key: [, , id], value }) => {
+      const { refs, sealed } = decodeRow(value)
+      return [id, { refs, sealed: Uint8Array.from(sealed) }]
+    }))
+  }
+
+  /** Inside a transaction: the sets of a function become these. */
+  putRows(account: string, name: string, rows: ReadonlyMap<string, StoredSecrets>): void {
+    for (const id of this.rowsOf(account, name).keys()) if (!rows.has(id)) void this.#table.remove([account, name, id])
+    for (const [id, row] of rows) this.#put([account, name, id], row)
   }
 
   /** Seals all anew that were sealed with an older version of the keyring. Returns how many. */

@@ -40,7 +40,7 @@ import { registerRegionMetrics } from './metrics.ts'
 import { RegionNodes, type RegionNodesOptions } from './nodes.ts'
 import { PopDirectory } from './pop-directory.ts'
 import { Region } from './region.ts'
-import { Registry } from './registry.ts'
+import { openRegistry } from './open-registry.ts'
 
 export interface StartedRegion {
   readonly port: number
@@ -61,7 +61,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
   const salts = new SaltPolicy(saltOptionsOf(config))
   const store = new ObjectStore({ environment, keyring, salts, isolateAccounts: config.isolateAccounts, clock, log })
   const content = new Content(store)
-  const registry = new Registry({ environment, regionName, content, keyring, log })
+  const { registry, ...opened } = await openRegistry({ environment, regionName, content, keyring, coordination, store, clock, log })
   const collector = new Collector({ store, live: () => registry.liveObjects(), clock, log, graceMs: GC_GRACE_MS })
   const repairer = new Repairer({ store, log, peer })
   const scrubber = new Scrubber({ store, clock, log, bytesPerSecond: SCRUB_BYTES_PER_SECOND, pauseMs: SCRUB_PAUSE_MS })
@@ -78,7 +78,8 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
   const topics = new TopicTable()
   const nodes = coordination.kind === 'embedded' ? null : makeNodes(config, keys, coordination, { topics, registry, clock, log })
   const directory = await PopDirectory.open({ documents: await coordination.documents(POPS_BUCKET), unregisteredMayHaveAll: acceptsToken(config), log })
-  const region = new Region({ grants: directory, nodes: nodes?.router ?? null, topics, content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild })
+  const region = new Region({ ...opened.parts, grants: directory, nodes: nodes?.router ?? null, topics, content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild })
+  opened.start()
   await region.start()
   peer?.start()
   housekeeping.start()
@@ -107,6 +108,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
       directory.close()
       await door.close()
       await nodes?.leave()
+      await opened.stop()
       await coordination.close()
       peer?.close()
       await Promise.all([host.close(), builder.close(), housekeeping.stop()])

@@ -12,12 +12,12 @@
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, fsyncSync, openSync, readSync, writeSync, fstatSync } from 'node:fs'
 import { CodedError } from '../shared/errors.ts'
-import { openBlock } from '../shared/store/block-seal.ts'
 import type { LmdbEnvironment, Table } from '../shared/store/lmdb-environment.ts'
 import type { ObjectStore } from '../shared/store/object-store.ts'
 import type { ObjectKey } from '../shared/store/object-tables.ts'
-import { blocksOf, decodeSealedManifest, openManifest, parseObjectId } from '../shared/store/sealed-manifest.ts'
+import { blocksOf, decodeSealedManifest, parseObjectId } from '../shared/store/sealed-manifest.ts'
 import type { PlainObject, SealedBlockId } from '../shared/store/types.ts'
+import { openForeignObject } from './foreign-object.ts'
 import { REGISTRY_TABLES, type Registry } from './registry.ts'
 
 export interface TransferParts {
@@ -112,21 +112,14 @@ export async function importRegion({ environment, store, registry }: TransferPar
   }
 }
 
-/** Opens an object of the file with every check that a read of a store makes; its salts must be among ours. */
-function readObject(store: ObjectStore, reader: FrameReader, index: FileIndex, account: string, id: string, { wrapped, manifest: manifestFrame }: IndexedObject): PlainObject {
+/** Opens an object of the file. */
+function readObject(store: ObjectStore, reader: FrameReader, index: FileIndex, account: string, id: string, { wrapped, manifest }: IndexedObject): PlainObject {
   const objectId = parseObjectId(id)
-  if (manifestFrame === null) throw new CodedError('ERR_STORE_BLOCK', [`manifest of ${id}`, 'missing'])
-  const manifest = decodeSealedManifest(reader.read(manifestFrame), objectId)
-  const opened = openManifest(store.keyring.unwrap(account, objectId, reader.read(wrapped)), manifest)
-  const pieces = manifest.pieces.map((piece, at) => {
-    const key = opened.keys[at] ?? null
-    if (piece.id === null || key === null) return new Uint8Array(piece.bytes)
-    store.salts.require(opened.saltIds[at] ?? 0)
-    const frame = index.blocks.get(piece.id)
-    if (frame === undefined) throw new CodedError('ERR_STORE_BLOCK', [piece.id, 'missing'])
-    return openBlock(key, piece.id, reader.read(frame))
+  if (manifest === null) throw new CodedError('ERR_STORE_BLOCK', [`manifest of ${id}`, 'missing'])
+  return openForeignObject(store, { account, objectId, wrapped: reader.read(wrapped), manifest: reader.read(manifest) }, (block) => {
+    const frame = index.blocks.get(block)
+    return frame === undefined ? null : reader.read(frame)
   })
-  return { objectId, kind: manifest.kind, parentId: manifest.parentId, head: opened.head, pieces }
 }
 
 function recordsOf(environment: LmdbEnvironment, name: string): Table<string | number | (string | number)[]> {

@@ -185,6 +185,16 @@ export const LEASE_TTL_MS = 6_000
 export const LEASE_RENEW_MS = 2_000
 /** How much longer a watcher waits than a holder holds: drift of two clocks within one lease, 17 %. */
 export const LEASE_MARGIN_MS = 1_000
+/** How long the nodes' common content keeps what nothing names: far longer than a publish takes, also one that waits for NATS. What a publish needs is put again when it is half as old. */
+export const SHARED_CONTENT_GRACE_MS = 6 * 60 * 60 * 1000
+/** Between two passes over the common content: each lists all of it and reads every live object's manifest. */
+export const SHARED_GC_PERIOD_MS = 60 * 60 * 1000
+/** Times a commit is made anew because another node has changed the function meanwhile; the one beyond fails with ERR_COORDINATION_CONFLICT. */
+export const COMMIT_ATTEMPTS_MAX = 20
+/** How long a change made elsewhere waits for its images before it is told without them; they are fetched when they are wanted then. Leaves half of the two seconds that a publish may take to every POP. */
+export const MIRROR_OBJECTS_WAIT_MS = 1_000
+/** Changes that are put into the mirror in one transaction, and that are prepared ahead of it. */
+export const MIRROR_BATCH_MAX = 64
 
 // The ring, and state that moves between its members.
 /** Members of one ring: with 128 points each a look-up structure of a few MB, and four versions fit in a document of 512 KiB. */
