@@ -6,12 +6,14 @@
  * D3: a call is never run twice: it moves from here to a region only if the host refused it.
  */
 import type { Clock } from '../shared/clock.ts'
+import type { SlotPool } from '../shared/concurrency/slot-table.ts'
 import { CodedError, ERRORS } from '../shared/errors.ts'
 import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeCall } from '../shared/http/types.ts'
 import type { Log } from '../shared/log.ts'
 import type { HotSet } from '../shared/place/hot-set.ts'
 import { FORWARD_REASONS, place, queueWaitMs, type ForwardReason, type PlaceDecision, type PlaceFacts, type PlacePolicy } from '../shared/place/place.ts'
 import type { InvocationResult, SandboxHost } from '../shared/worker/types.ts'
+import type { AccountSlots } from './account-slots.ts'
 import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
 import { LocalRun, type LocalRunObserver } from './local-run.ts'
 import type { OpenOptions, RegionLink } from './region-link.ts'
@@ -40,6 +42,8 @@ export interface PopDispatcherOptions {
   readonly queueWaitMaxMs: number
   /** Invocations of one account under way. ERR_ACCOUNT_LIMIT beyond. */
   readonly accountInFlightMax: number
+  /** What of an account may run here; null: whatever the host takes. */
+  readonly slots: AccountSlots | null
 }
 
 /** A function at the edge of capacity changes place with every call. */
@@ -129,8 +133,11 @@ export class PopDispatcher implements Dispatcher {
     facts.waiting = host.queued
     const decision = place(facts, policy)
     if (decision !== entry.lastDecision) this.#logDecision(entry, decision, call.requestId)
-    if (decision.kind === 'local' && known !== null) return this.#runHere(call, sink, entry, known)
-    return this.#forward(call, sink, entry, decision.kind === 'forward' ? decision.reason : 'version-unknown')
+    if (decision.kind === 'local' && known !== null) return this.#admitHere(call, sink, entry, known)
+    const reason = decision.kind === 'forward' ? decision.reason : 'version-unknown'
+    // By the time its image is here there is a slot to run it.
+    if (reason === 'no-image') this.#options.slots?.poolOf(entry).expect()
+    return this.#forward(call, sink, entry, reason)
   }
 
   async control(call: ControlCall): Promise<ControlReply> {
@@ -152,7 +159,19 @@ export class PopDispatcher implements Dispatcher {
     return null
   }
 
-  #runHere(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild): Answer {
+  /** Without a slot at hand the region counts it, and knows whether there is one. */
+  #admitHere(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild): Answer {
+    const pool = this.#options.slots?.poolOf(entry) ?? null
+    if (pool === null || pool.enter()) return this.#runHere(call, sink, entry, known, pool)
+    pool.functionName = entry.name
+    if (this.#options.link.state.kind === 'open') return this.#forward(call, sink, entry, 'limit')
+    this.#over(entry, null)
+    this.counts.admissionRefused++
+    sink.fail(pool.pool === null ? new CodedError('ERR_ACCOUNT_LIMIT', [pool.lease.held]) : new CodedError('ERR_FUNCTION_LIMIT', [pool.pool, pool.lease.held]), null)
+    return DONE
+  }
+
+  #runHere(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, pool: SlotPool | null): Answer {
     this.#localInFlight++
     const observer: LocalRunObserver = {
       onShed: (error) => {
@@ -162,10 +181,12 @@ export class PopDispatcher implements Dispatcher {
         }
         this.counts.shedToRegion++
         this.#localInFlight--
+        pool?.leave()
         return this.#forward(call, sink, entry, error.code === 'ERR_INTERNAL' ? 'no-image' : 'capacity')
       },
       onOver: (result) => {
         this.#localInFlight--
+        pool?.leave()
         entry.counts.local++
         entry.counts.localUs += result.wallUs
         // What never ran says nothing of how long it takes.

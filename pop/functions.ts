@@ -6,6 +6,7 @@
  *     strangers, so making room looks at a few of the oldest and not at all.
  */
 import type { BuildKey } from '../shared/brand.ts'
+import type { SlotPool } from '../shared/concurrency/slot-table.ts'
 import type { Placement } from '../shared/http/types.ts'
 import { START_KINDS, type StartKind } from '../shared/outcome.ts'
 import type { HotEntry, HotSet } from '../shared/place/hot-set.ts'
@@ -89,6 +90,9 @@ export class FunctionEntry {
   traits: FunctionTraits = DEFAULT_FUNCTION_TRAITS
   /** The latest change that was heard of: a description from before it says nothing. */
   changedAtSeq = 0
+  /** Its account's slots here, or its own; AccountSlots says until when. */
+  slots: SlotPool | null = null
+  slotsGeneration = -1
   /** For the log: only changes are told, and not more than one a second. */
   lastDecision: PlaceDecision | null = null
   decisionLoggedAtMs = Number.NEGATIVE_INFINITY

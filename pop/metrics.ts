@@ -4,6 +4,7 @@ import { counter, gauge, labelledGauge } from '../shared/http/metrics.ts'
 import type { HotSet } from '../shared/place/hot-set.ts'
 import { FORWARD_REASONS } from '../shared/place/place.ts'
 import type { SandboxHost } from '../shared/worker/types.ts'
+import type { AccountSlots } from './account-slots.ts'
 import type { PopDispatcher } from './dispatcher.ts'
 import type { FunctionTable } from './functions.ts'
 import type { ImageCache } from './image-cache.ts'
@@ -16,10 +17,12 @@ export interface PopParts {
   readonly images: ImageCache
   readonly host: SandboxHost
   readonly link: RegionSet
+  /** Null: nothing is leased. */
+  readonly slots: AccountSlots | null
 }
 
 /** Once per registry. */
-export function registerPopMetrics(registry: Registry, { dispatcher, table, hotSet, images, host, link }: PopParts): void {
+export function registerPopMetrics(registry: Registry, { dispatcher, table, hotSet, images, host, link, slots }: PopParts): void {
   const registers = [registry]
   gauge(registers, 'pop_dispatcher_in_flight_count', 'Invocations under way, forwarded ones included', () => dispatcher.inFlight)
   gauge(registers, 'pop_dispatcher_local_in_flight_count', 'Invocations that run or wait on own sandboxes', () => dispatcher.localInFlight)
@@ -61,4 +64,8 @@ export function registerPopMetrics(registry: Registry, { dispatcher, table, hotS
   counter(registers, 'pop_regions_failovers_total', 'Invocations that were tried at another region', [], (add) => add({}, link.counts.failovers))
   counter(registers, 'pop_regions_behind_total', 'Times that regions were in reach, but none with the current version', [], (add) => add({}, link.counts.behind))
   gauge(registers, 'pop_link_open', 'Whether a region is in reach: 1 or 0', () => (link.state.kind === 'open' ? 1 : 0))
+  gauge(registers, 'pop_slots_held_count', 'Slots leased from regions, of all accounts', () => slots?.stats().held ?? 0)
+  gauge(registers, 'pop_slots_in_use_count', 'Of these, taken by invocations', () => slots?.stats().inUse ?? 0)
+  counter(registers, 'pop_slots_questions_total', 'Questions for slots', [], (add) => add({}, slots?.counts.questions ?? 0))
+  counter(registers, 'pop_slots_unanswered_total', 'Pools whose question was not answered', [], (add) => add({}, slots?.counts.unanswered ?? 0))
 }

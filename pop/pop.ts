@@ -21,6 +21,7 @@ import { DEFAULT_PLACE_POLICY, type PlacePolicy } from '../shared/place/place.ts
 import type { Random } from '../shared/random.ts'
 import type { PopKeys } from '../shared/store/pop-keys.ts'
 import type { SandboxHost } from '../shared/worker/types.ts'
+import { AccountSlots } from './account-slots.ts'
 import { PopDispatcher } from './dispatcher.ts'
 import { FunctionTable } from './functions.ts'
 import { ImageCache, type ImageDisk } from './image-cache.ts'
@@ -62,6 +63,8 @@ export interface PopOptions {
   readonly inFlightMax?: number
   /** Default 1,000: beyond it a region answers sooner than the queue here. */
   readonly localInFlightMax?: number
+  /** `leased`: a region says how many invocations of an account may run here; `unlimited`: for tests without one that does. */
+  readonly slots: 'leased' | 'unlimited'
   /** Invocations of one account under way. Default 1,000, Lambda's. */
   readonly accountInFlightMax?: number
   /** How long a call waits for a sandbox before a region is asked, ms; less if the trip there is shorter. Default 20. */
@@ -86,6 +89,7 @@ export class Pop {
   readonly #versions: Versions
   readonly #residency: Residency
   readonly #reporter: Reporter
+  readonly #slots: AccountSlots | null
   readonly #log: Log
   #state: State = 'idle'
   #cancelTimers: (() => void)[] = []
@@ -108,6 +112,7 @@ export class Pop {
       onResolved: (entry, known) => this.#residency.resolved(entry, known),
     })
     this.#reporter = new Reporter({ regions: link, table, versions: this.#versions, residency: this.#residency, host, clock, log, epoch: randomUUID(), area: options.area ?? '' })
+    this.#slots = options.slots === 'unlimited' ? null : new AccountSlots({ link, host, clock, log, staleMaxMs: options.staleMaxMs ?? DEFAULT_STALE_MAX_MS })
     this.dispatcher = new PopDispatcher({
       host, link, table, versions: this.#versions, hotSet: this.hotSet, residency: this.#residency, clock, log,
       policy: options.policy ?? DEFAULT_PLACE_POLICY,
@@ -116,9 +121,10 @@ export class Pop {
       waitingMax: options.waitingMax ?? 1_000,
       queueWaitMaxMs: options.queueWaitMaxMs ?? 20,
       accountInFlightMax: options.accountInFlightMax ?? 1_000,
+      slots: this.#slots,
     })
     this.frontDoor = new FrontDoor({ ...options.http, tier: 'pop', dispatcher: options.wrapDispatcher?.(this.dispatcher) ?? this.dispatcher, clock, log, registry: this.registry })
-    registerPopMetrics(this.registry, { dispatcher: this.dispatcher, table, hotSet: this.hotSet, images: this.images, host, link })
+    registerPopMetrics(this.registry, { dispatcher: this.dispatcher, table, hotSet: this.hotSet, images: this.images, host, link, slots: this.#slots })
   }
 
   /** Warms the sandboxes up, begins to connect, accepts requests. Rejects with what kept it from that; then it is closed. */
@@ -151,6 +157,7 @@ export class Pop {
     // Answers are out; what remains is `waitUntil` work, and the last report.
     await this.#reporter.report()
     await host.drain(leftMs())
+    await this.#slots?.resign()
     await this.#link.drain(leftMs())
     await this.close()
   }
@@ -164,6 +171,7 @@ export class Pop {
     this.#link.close()
     this.#versions.close()
     this.dispatcher.close()
+    this.#slots?.close()
     await this.#options.host.close()
     await this.#options.disk.close()
   }

@@ -13,7 +13,7 @@ export interface RegionStream extends LinkStream {
   readonly attempts?: number
 }
 
-export interface RegionLink extends Pick<LinkClient, 'state' | 'onState' | 'onVersions' | 'control' | 'getChain' | 'getBlocks' | 'describe'> {
+export interface RegionLink extends Pick<LinkClient, 'state' | 'onState' | 'onVersions' | 'control' | 'getChain' | 'getBlocks' | 'describe' | 'ask'> {
   /** What a trip to the nearest region in reach and back takes. */
   readonly tripMs: number
   open(frame: OpenFrame, sink: LinkStreamSink, options?: OpenOptions): RegionStream

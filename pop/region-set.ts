@@ -26,7 +26,7 @@ import type { OpenOptions, RegionLink, RegionStream } from './region-link.ts'
 import { RegionRun, type RegionRunOwner } from './region-run.ts'
 
 /** A link to one region, as its owner has it. `LinkClient` is one. */
-export interface RegionClient extends Pick<LinkClient, 'state' | 'onState' | 'onVersions' | 'open' | 'control' | 'getChain' | 'getBlocks' | 'describe' | 'report' | 'start' | 'drain' | 'close'> {
+export interface RegionClient extends Pick<LinkClient, 'state' | 'onState' | 'onVersions' | 'open' | 'control' | 'getChain' | 'getBlocks' | 'describe' | 'report' | 'ask' | 'start' | 'drain' | 'close'> {
   stats(): Pick<LinkClientStats, 'unansweredMs'>
 }
 
@@ -141,11 +141,21 @@ export class RegionSet implements RegionLink {
 
   /** A call may change something, so it goes to another region only if it was certainly not sent. */
   async control(call: ControlCall): Promise<ControlReply> {
+    return this.#askNearest((client) => client.control(call))
+  }
+
+  /** Regions that share what they know answer for each other. */
+  async ask(topic: string, payload: unknown, timeoutMs: number): Promise<unknown> {
+    return this.#askNearest((client) => client.ask(topic, payload, timeoutMs))
+  }
+
+  /** To another region only if it was certainly not sent. */
+  async #askNearest<T>(ask: (client: RegionClient) => Promise<T>): Promise<T> {
     const tried = new Set<number>()
     for (;;) {
       const index = this.#indexOfNearest(tried)
       try {
-        return await this.#region(index).client.control(call)
+        return await ask(this.#region(index).client)
       } catch (error) {
         tried.add(index)
         if (toCodedError(error).code !== 'ERR_REGION_UNREACHABLE' || tried.size === this.#regions.length) throw error

@@ -50,7 +50,7 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
     connect: (index, { holds, onRtt }) => new LinkClient({ url: linkUrl(config.regionUrls[index] ?? ''), token: '', ...dials[index], popId: `${hostname()}-${config.port}`, publicKey: keys.publicKey, clock, random: systemRandom, log, holds, onRtt }),
     http: { mode: config.dev ? 'dev' : 'production', host: config.host, port: config.port, adminPort: config.adminPort },
     wrapDispatcher: (inner) => logLines.atPop(inner),
-    accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,
+    slots: 'leased', accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,
     area: config.area, queueWaitMaxMs: config.queueWaitMaxMs,
     admitCount: config.hotMinRequests, staleMaxMs: config.staleMaxMs,
     // Images may take what the arena has: half of the budget.

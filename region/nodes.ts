@@ -13,6 +13,7 @@ import type { TopicTable } from '../shared/link/topics.ts'
 import type { PopIdentity } from '../shared/link/types.ts'
 import type { Log } from '../shared/log.ts'
 import type { Random } from '../shared/random.ts'
+import type { ManagerGroup } from './limits/share-manager.ts'
 import { NodeRouter } from './node-router.ts'
 import type { Region } from './region.ts'
 import type { Registry } from './registry.ts'
@@ -45,6 +46,20 @@ export class RegionNodes {
     this.#options = options
     this.peers = new PeerSet({ self: newName(), makeLink, topics, clock, log })
     this.router = new NodeRouter({ cluster: () => this.#cluster, seq: () => registry.seq(), onChange: (listener) => registry.onChange(listener), capacity, clock, random, log })
+  }
+
+  /** For those who count shares of accounts: who else may. */
+  get managers(): ManagerGroup {
+    const { peers } = this
+    return {
+      get self() {
+        return peers.self
+      },
+      holds: () => this.#cluster?.holds ?? false,
+      isAlive: (member) => member === peers.self || peers.members().some(({ memberId }) => memberId === member),
+      // A name has a random part, so that a former life is not told from another node: its lease ends soon enough.
+      isFormerSelf: () => false,
+    }
   }
 
   get cluster(): Cluster | null {

@@ -15,10 +15,11 @@ import { randomUUID } from 'node:crypto'
 import type { ImageId } from '../shared/brand.ts'
 import type { Clock } from '../shared/clock.ts'
 import { controlFailure, handleControl } from '../shared/api/router.ts'
+import type { AccountLimitsBackend } from '../shared/api/concurrency-operations.ts'
 import type { Authenticator } from '../shared/api/keys.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
 import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeCall, Placement } from '../shared/http/types.ts'
-import { LINK_BUILDS_PER_ANSWER } from '../shared/limits.ts'
+import { ACCOUNT_CONCURRENCY_DEFAULT, LINK_BUILDS_PER_ANSWER } from '../shared/limits.ts'
 import type { FunctionDescription, FunctionRef, FunctionVersions, LinkAnswer, LinkHandler, LinkInvocation, LinkPeer, OpenInvocation, VersionSnapshot } from '../shared/link/types.ts'
 import { TopicTable } from '../shared/link/topics.ts'
 import type { Log } from '../shared/log.ts'
@@ -32,7 +33,7 @@ import { loadOf, PopReports } from './pop-reports.ts'
 import { Publisher, type BringContent } from './publish.ts'
 import type { FunctionChange, Registry } from './registry.ts'
 import type { NodeRouter } from './node-router.ts'
-import { Run, type RegionRun, type RunDeps, type RunRequest, type RunSink } from './run.ts'
+import { Run, type RegionRun, type RunAdmission, type RunDeps, type RunRequest, type RunSink } from './run.ts'
 
 export interface RegionDeps {
   readonly content: Content
@@ -52,6 +53,9 @@ export interface RegionDeps {
   readonly checks?: () => { readonly ready: boolean; readonly checks: Readonly<Record<string, boolean>> }
   /** Which functions a POP may have. Default: all. */
   readonly grants?: PopGrants
+  /** Says what may run at once; absent: whatever the host takes. */
+  readonly admission?: RunAdmission | null
+  readonly accounts?: AccountLimitsBackend
   /** The other nodes of this region; null: there are none. */
   readonly nodes?: NodeRouter | null
   /** Shared with whoever else answers peers. Default: a table of its own. */
@@ -66,6 +70,13 @@ export interface PopGrants {
 
 const ALL_GRANTED: PopGrants = { allows: () => true }
 const NO_ANSWER: Answer = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
+/** A region without limits, as tests have it. */
+const UNLIMITED: AccountLimitsBackend = {
+  limitsOf: () => ({ maximum: ACCOUNT_CONCURRENCY_DEFAULT, reserved: new Map() }),
+  reservedOf: () => null,
+  reserve: () => Promise.reject(new CodedError('ERR_PARAMETER', ['nothing can be reserved here'])),
+  unreserve: () => Promise.resolve(),
+}
 /** Between builds of an image that stays unusable: each costs the builder a second or so. */
 const REPAIR_PAUSE_MS = 10_000
 const REPAIRS_PAUSED_MAX = 1_000
@@ -98,7 +109,7 @@ export class Region implements Dispatcher {
     this.#log = deps.log.child('region')
     this.#residency = new ImageResidency(deps)
     this.#publisher = new Publisher({ ...deps, onImageDropped: (imageId) => this.#residency.discard(imageId) })
-    this.#runDeps = { host: deps.host, residency: this.#residency, repair: (build) => this.#repair(build) }
+    this.#runDeps = { host: deps.host, residency: this.#residency, repair: (build) => this.#repair(build), admission: deps.admission ?? null }
     this.#grants = deps.grants ?? ALL_GRANTED
     this.topics = deps.topics ?? new TopicTable()
     this.popReports = new PopReports({
@@ -150,7 +161,7 @@ export class Region implements Dispatcher {
     try {
       const { account } = this.#deps.authenticator.authenticate(call)
       const segment = invokeTarget(call)
-      if (segment === null) return await handleControl({ ...this.#deps, backend: this.#publisher, uuid: randomUUID }, call, account)
+      if (segment === null) return await handleControl({ ...this.#deps, accounts: this.#deps.accounts ?? UNLIMITED, backend: this.#publisher, uuid: randomUUID }, call, account)
       return await controlInvoke({ start: (...run) => this.#start(...run, NODE_HOPS_MAX), clock: this.#deps.clock, regionName: this.#deps.regionName, requestTimeoutMs: this.#deps.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, resolve: (...name) => this.#deps.registry.resolve(...name) }, call, account, segment)
     } catch (error) {
       return controlFailure({ clock: this.#deps.clock, log: this.#log }, call, error)
@@ -160,6 +171,18 @@ export class Region implements Dispatcher {
   /** The account that signed a call; for a front door that verifies Invoke itself. Throws ERR_SIGNATURE_*. */
   authenticate(call: ControlCall): string {
     return this.#deps.authenticator.authenticate(call).account
+  }
+
+  /** Whether a POP may have a function, and there is one. */
+  mayHave(popId: string, account: string, functionName: string): boolean {
+    if (!this.#grants.allows(popId, account, functionName)) return false
+    try {
+      this.#deps.registry.resolve(account, functionName, null)
+      return true
+    } catch {
+      // There is none.
+      return false
+    }
   }
 
   hasImage(imageId: ImageId): boolean {

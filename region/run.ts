@@ -8,6 +8,7 @@
 import type { RequestId } from '../shared/brand.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
 import { REQUEST_BODY_MAX_BYTES } from '../shared/limits.ts'
+import type { SlotPool } from '../shared/concurrency/slot-table.ts'
 import type { StartKind } from '../shared/outcome.ts'
 import type { BuildSpec, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from '../shared/worker/types.ts'
 import type { ImageLease, ImageResidency } from './image-residency.ts'
@@ -38,7 +39,18 @@ export interface RegionRun {
   cancel(): void
 }
 
+/** Who says how many may run. A slot of a pool is given back once. */
+export interface RunAdmission {
+  /** A slot at hand, or null. */
+  enter(account: string, functionName: string): SlotPool | null
+  /** Rejects with a CodedError when none is to be had. */
+  wait(account: string, functionName: string): { readonly admitted: Promise<SlotPool>; cancel(): void }
+  leave(slot: SlotPool): void
+}
+
 export interface RunDeps {
+  /** Null: as many as the host takes. */
+  readonly admission: RunAdmission | null
   readonly host: SandboxHost
   readonly residency: ImageResidency
   /** Called when the image of `build` is missing, altered or of another engine: what to run in its place, or null. */
@@ -56,6 +68,8 @@ export class Run implements RegionRun {
   readonly #deps: RunDeps
   readonly #sink: RunSink
   #state: RunState = { kind: 'waiting', chunks: [], bytes: 0, ended: false }
+  #slot: SlotPool | null = null
+  #stopWaiting: (() => void) | null = null
 
   private constructor(deps: RunDeps, sink: RunSink) {
     this.#deps = deps
@@ -64,7 +78,8 @@ export class Run implements RegionRun {
 
   static start(deps: RunDeps, build: BuildSpec, request: RunRequest, sink: RunSink): Run {
     const run = new Run(deps, sink)
-    const lease = deps.residency.tryAcquire(build.imageId)
+    run.#slot = deps.admission?.enter(build.account, build.functionName) ?? null
+    const lease = deps.admission === null || run.#slot !== null ? deps.residency.tryAcquire(build.imageId) : null
     if (lease !== null) run.#begin(build, request, lease)
     // The body belongs to the caller once `start` has returned. (`slice` of a Buffer would be the same memory.)
     else void run.#wait(build, { ...request, body: request.body === null ? null : new Uint8Array(request.body) })
@@ -92,19 +107,44 @@ export class Run implements RegionRun {
 
   cancel(): void {
     if (this.#state.kind === 'running') this.#state.invocation.cancel()
-    else if (this.#state.kind === 'waiting') this.#fail(new CodedError('ERR_CANCELED'))
+    else if (this.#state.kind === 'waiting') {
+      this.#stopWaiting?.()
+      this.#fail(new CodedError('ERR_CANCELED'))
+    }
   }
 
   /** Never rejects. */
   async #wait(build: BuildSpec, request: RunRequest): Promise<void> {
     try {
+      if (this.#deps.admission !== null && this.#slot === null) await this.#admit(this.#deps.admission, build)
+      if (this.isOver) return
       const { lease, build: runnable } = await this.#acquire(build)
+      // Slots are leased, and a lease may have ended while the image was on its way.
+      if (this.#slot !== null && this.#slot.lease.inUse > this.#slot.lease.held) {
+        lease.release()
+        this.#fail(new CodedError('ERR_ACCOUNT_LIMIT', [this.#slot.lease.held]))
+        return
+      }
       // It may have been cancelled meanwhile.
       if (this.#state.kind === 'waiting') this.#begin(runnable, request, lease)
       else lease.release()
     } catch (error) {
       this.#fail(toCodedError(error))
     }
+  }
+
+  async #admit(admission: RunAdmission, { account, functionName }: BuildSpec): Promise<void> {
+    const wait = admission.wait(account, functionName)
+    this.#stopWaiting = () => wait.cancel()
+    const slot = await wait.admitted
+    this.#stopWaiting = null
+    if (this.#state.kind === 'waiting') this.#slot = slot
+    else admission.leave(slot)
+  }
+
+  #leave(): void {
+    if (this.#slot !== null) this.#deps.admission?.leave(this.#slot)
+    this.#slot = null
   }
 
   async #acquire(build: BuildSpec): Promise<{ readonly lease: ImageLease; readonly build: BuildSpec }> {
@@ -144,6 +184,7 @@ export class Run implements RegionRun {
       end: (result) => {
         this.#state = { kind: 'over' }
         lease.release()
+        this.#leave()
         sink.end({ ...result, startKind: startKind(result.startKind) })
       },
     }
@@ -152,6 +193,7 @@ export class Run implements RegionRun {
   #fail(error: CodedError): void {
     if (this.#state.kind !== 'waiting') return
     this.#state = { kind: 'over' }
+    this.#leave()
     this.#sink.fail(error)
   }
 }

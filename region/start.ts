@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { type Authenticator, devAuthenticator, parseKeys } from '../shared/api/keys.ts'
+import { devAuthenticator, type KeysFile, parseKeys } from '../shared/api/keys.ts'
 import { SigV4Authenticator } from '../shared/api/sigv4.ts'
 import type { Clock } from '../shared/clock.ts'
 import type { RegionConfig } from '../shared/config.ts'
@@ -35,6 +35,8 @@ import { type SaltOptions, SaltPolicy } from '../shared/store/salts.ts'
 import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
 import { Content } from './content.ts'
 import { Housekeeping } from './housekeeping.ts'
+import { registerLimitMetrics } from './limits/metrics.ts'
+import { RegionLimits } from './limits/region-limits.ts'
 import { acceptsToken, loadRegionKeys, openRegionLinks } from './links.ts'
 import { registerRegionMetrics } from './metrics.ts'
 import { RegionNodes, type RegionNodesOptions } from './nodes.ts'
@@ -52,7 +54,8 @@ const HOUR_MS = 3_600_000
 
 export async function startRegion(config: RegionConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedRegion> {
   const { regionName } = config
-  const authenticator = makeAuthenticator(config, clock)
+  const accessKeys = readKeys(config)
+  const authenticator = accessKeys === NO_KEYS ? devAuthenticator : new SigV4Authenticator({ keys: accessKeys, clock })
   const keys = loadRegionKeys(config)
   const peer = makePeer(config, clock, log)
   const coordination = await openCoordination(config, { clock, log })
@@ -78,11 +81,20 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
   const topics = new TopicTable()
   const nodes = coordination.kind === 'embedded' ? null : makeNodes(config, keys, coordination, { topics, registry, clock, log })
   const directory = await PopDirectory.open({ documents: await coordination.documents(POPS_BUCKET), unregisteredMayHaveAll: acceptsToken(config), log })
-  const region = new Region({ ...opened.parts, grants: directory, nodes: nodes?.router ?? null, topics, content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild })
+  const limits = await RegionLimits.open({
+    coordination, host, clock, random: systemRandom, log,
+    nodes: nodes === null ? null : { peers: nodes.peers, group: nodes.managers },
+    allows: (popId, account, functionName) => region.mayHave(popId, account, functionName),
+    defaultConcurrency: config.accountConcurrency, concurrencyOf: (account) => accessKeys.concurrencyOf(account),
+  })
+  limits.answer(topics)
+  const region = new Region({ ...opened.parts, admission: limits.admission, accounts: limits.book, grants: directory, nodes: nodes?.router ?? null, topics, content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild })
   opened.start()
   await region.start()
   peer?.start()
   housekeeping.start()
+  // What cannot be taken back now is looked at again at the next start. A registry that follows others' may not know everything yet.
+  if (coordination.kind === 'embedded') void limits.book.forget((account, name) => registry.read(account, name).function() !== null).catch((error: unknown) => log.warn('reservations of deleted functions could not be taken back', { code: toCodedError(error).code }))
   const dispatcher = logLines.atRegion(region, { authenticate: (call) => region.authenticate(call), exists: (account, name) => registry.read(account, name).function() !== null })
   const links = await openRegionLinks({
     config, keys, regionId: regionName, memberId: () => nodes?.peers.self ?? regionName, directory, registry, region,
@@ -95,6 +107,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
     invokeAuth: config.dev ? { kind: 'any' } : { kind: 'verify', verify: (call) => accountOf(region, call) },
   })
   registerRegionMetrics(door.registry, { store, collector, scrubber, popReports: region.popReports, nodes })
+  registerLimitMetrics(door.registry, limits)
   const { port, adminPort } = await door.listen()
   await nodes?.start(region, addressOf(config, links.linkPort ?? port))
   return {
@@ -104,6 +117,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
       await nodes?.drain(drainTimeoutMs)
       await Promise.all([door.drain(drainTimeoutMs), links.drain(drainTimeoutMs)])
       await region.drain(drainTimeoutMs)
+      limits.close()
       links.close()
       directory.close()
       await door.close()
@@ -158,8 +172,11 @@ function saltOptionsOf({ copiesBy: by, copies, copiesEpochHours, copiesZones, co
   return { by, copies }
 }
 
-function makeAuthenticator(config: RegionConfig, clock: Clock): Authenticator {
-  if (config.dev) return devAuthenticator
+/** In development any key will do. */
+const NO_KEYS: KeysFile = { lookup: () => null, concurrencyOf: () => null }
+
+function readKeys(config: RegionConfig): KeysFile {
+  if (config.dev) return NO_KEYS
   if (config.keysFile === null) throw new CodedError('ERR_CONFIG', ['keysFile (--keys or OUTPOST_REGION_KEYS): a region that is not a development server needs access keys'])
   let text: string
   try {
@@ -167,7 +184,7 @@ function makeAuthenticator(config: RegionConfig, clock: Clock): Authenticator {
   } catch (error) {
     throw new CodedError('ERR_CONFIG', [`keysFile (--keys or OUTPOST_REGION_KEYS): ${config.keysFile} cannot be read: ${toCodedError(error).message}`])
   }
-  return new SigV4Authenticator({ keys: parseKeys(text), clock })
+  return parseKeys(text)
 }
 
 function accountOf(region: Region, call: ControlCall): string | CodedError {

@@ -6,7 +6,7 @@
 import { z } from 'zod'
 import { CodedError } from './errors.ts'
 import { parseFingerprint, type Fingerprint } from './identity/fingerprint.ts'
-import { REGIONS_MAX } from './limits.ts'
+import { ACCOUNT_CONCURRENCY_DEFAULT, ACCOUNT_CONCURRENCY_MAX, REGIONS_MAX } from './limits.ts'
 
 /** Where one value may come from. */
 interface Source {
@@ -96,6 +96,8 @@ export const regionSchema = z.strictObject({
   advertise: z.string().regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'an address is like 10.0.0.5:8788').nullable().default(null).register(sources, { option: '--advertise', env: 'OUTPOST_REGION_ADVERTISE' }),
   /** With an `https:` peer: fingerprints of its keys, by commas. This region is to be registered there: `outpost region pop add --role region`. */
   peerFingerprints: fingerprints.register(sources, { option: '--peer-fingerprint', env: 'OUTPOST_REGION_PEER_FINGERPRINT' }),
+  /** Running invocations of an account of which neither its keys nor `outpost region account` say anything. */
+  accountConcurrency: z.int().min(0).max(ACCOUNT_CONCURRENCY_MAX).default(ACCOUNT_CONCURRENCY_DEFAULT).register(sources, { option: '--account-concurrency', env: 'OUTPOST_REGION_ACCOUNT_CONCURRENCY' }),
   /** MiB that sandboxes, images and caches may hold together. */
   memoryMib: z.int().min(64).max(1_048_576).default(1024).register(sources, { option: '--memory', env: 'OUTPOST_REGION_MEMORY_MIB' }),
   /** Threads that run functions; null: one per core beside the front door's, one to four. */

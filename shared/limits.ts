@@ -246,6 +246,16 @@ export const LEASE_MAX_MS = 604_800_000
 export const RESERVATIONS_PER_ACCOUNT_MAX = 1_000
 /** Left to functions without a reservation, at least: Lambda's 100, and for small accounts a tenth. */
 export const UNRESERVED_CONCURRENCY_MIN = 100
+/** Questions that wait for one share to be read or written; beyond it they are not answered and asked again. */
+export const LIMIT_QUESTIONS_WAITING_MAX = 10_000
+/** Pools of accounts that one frontend keeps in mind: 200 bytes each. The one used longest ago is forgotten. */
+export const LIMIT_SETS_MAX = 20_000
+/** Pools of which one process counts slots, 500 bytes each; idle ones are forgotten to make room. */
+export const SLOT_POOLS_MAX = 20_000
+/** Invocations that wait for a slot in one process; the one beyond is refused as if its wait were over. A few KiB each, their bodies are counted elsewhere. */
+export const ADMISSION_WAITING_MAX = 4_096
+/** How long an invocation waits for a slot that is called back from elsewhere: a POP's renewal period, and the trip there and back. */
+export const ADMISSION_WAIT_MS = 2_000
 
 // Front doors.
 /** Request bodies that one front door holds until they are complete, all together; beyond it ERR_QUEUE_FULL. Room for three uploads of the largest zip. */

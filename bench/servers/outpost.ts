@@ -57,7 +57,7 @@ export const startOutpost: StartOutpost = async (scope, options) => {
   const token = randomBytes(24).toString('hex')
   const memory = (mib: number | null): string[] => (mib === null ? [] : ['--memory', String(mib)])
   const egress = options.egressAllowed.length === 0 ? [] : ['--egress-allow', options.egressAllowed.join(',')]
-  const region = await startTier(scope, 'region', token, ['--data', join(directory, 'region'), '--keys', keysFile, ...memory(options.regionMemoryMib), ...egress])
+  const region = await startTier(scope, 'region', token, ['--data', join(directory, 'region'), '--keys', keysFile, '--account-concurrency', '100000', ...memory(options.regionMemoryMib), ...egress])
   const pop = await startTier(scope, 'pop', token, ['--data', join(directory, 'pop'), '--region', `http://${LOOPBACK}:${region.target().port}`, ...memory(options.popMemoryMib), ...egress])
   const api = new ApiClient(new URL(`http://${LOOPBACK}:${region.target().port}`), KEY)
   return {

@@ -3,12 +3,14 @@ import type { Clock } from '../clock.ts'
 import { CodedError } from '../errors.ts'
 import type { ControlCall } from '../http/types.ts'
 import type { Log } from '../log.ts'
+import type { AccountLimitsBackend } from './concurrency-operations.ts'
 import { LATEST, functionArn, isVersionNumber, parseFunctionReference, type FunctionReference } from './names.ts'
 import type { ControlBackend, FunctionReader, FunctionRecord, VersionRecord } from './records.ts'
 import { qualifiedArn } from './views.ts'
 
 export interface ControlApiDeps {
   readonly backend: ControlBackend
+  readonly accounts: AccountLimitsBackend
   readonly clock: Clock
   readonly log: Log
   readonly regionName: string

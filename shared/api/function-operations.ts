@@ -1,6 +1,7 @@
 /** CreateFunction, UpdateFunctionCode, UpdateFunctionConfiguration, GetFunction(Configuration), ListFunctions, DeleteFunction. */
 import { CodedError } from '../errors.ts'
 import { FUNCTIONS_PER_ACCOUNT_MAX } from '../limits.ts'
+import { concurrencyView } from './concurrency-operations.ts'
 import { checkRevision, notFound, requireFunction, requireVersion, resolveReference, type ControlContext, type FunctionContext } from './context.ts'
 import { LATEST, functionArn, isVersionNumber } from './names.ts'
 import { encodeMarker, pageSize, parseMarker } from './paging.ts'
@@ -89,7 +90,8 @@ export async function updateConfiguration(context: FunctionContext): Promise<Jso
 
 export function getFunction(context: FunctionContext): JsonReply {
   const { record, version } = requireVersion(context)
-  return { status: 200, body: functionView(context, record, version, context.qualifier) }
+  const concurrency = concurrencyView(context.accounts.reservedOf(context.account, context.functionName))
+  return { status: 200, body: { ...functionView(context, record, version, context.qualifier), ...(concurrency === null ? {} : { Concurrency: concurrency }) } }
 }
 
 export function getConfiguration(context: FunctionContext): JsonReply {
@@ -148,6 +150,8 @@ export async function deleteFunction(context: FunctionContext): Promise<JsonRepl
     if (qualifier === null) transaction.deleteFunction()
     else deleteVersion(context, transaction, record, qualifier)
   })
+  // After it: a function that could not be deleted keeps what was reserved for it.
+  if (qualifier === null) await context.accounts.unreserve(account, functionName)
   return { status: 204, body: null }
 }
 

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { CodedError } from '../errors.ts'
 import type { ControlCall } from '../http/types.ts'
+import { ACCOUNT_CONCURRENCY_MAX } from '../limits.ts'
 import { headerValue } from './header-list.ts'
 import { isAccountId } from './names.ts'
 
@@ -14,6 +15,11 @@ export interface AccessKey {
 export interface KeyStore {
   /** Null: no such key. Asked for every call; must answer from memory. */
   lookup(accessKeyId: string): AccessKey | null
+}
+
+export interface KeysFile extends KeyStore {
+  /** Running invocations of an account, as its keys say; null: they say nothing. */
+  concurrencyOf(account: string): number | null
 }
 
 export interface Identity {
@@ -48,11 +54,13 @@ const keysFileSchema = z.strictObject({
     accessKeyId: z.string().regex(/^[A-Za-z0-9_-]{4,128}$/),
     secret: z.string().min(16).max(256),
     account: z.string().refine(isAccountId, 'must be twelve digits'),
+    /** Running invocations of the account, unless `outpost region account` says otherwise; equal in all of its keys that have it. */
+    concurrency: z.int().min(0).max(ACCOUNT_CONCURRENCY_MAX).optional(),
   })).max(100_000),
 })
 
-/** `text` is the content of a keys file: `{"keys": [{"accessKeyId", "secret", "account"}]}`. Throws ERR_CONFIG. */
-export function parseKeys(text: string): KeyStore {
+/** `text` is the content of a keys file: `{"keys": [{"accessKeyId", "secret", "account", "concurrency"?}]}`. Throws ERR_CONFIG. */
+export function parseKeys(text: string): KeysFile {
   let json: unknown
   try {
     json = JSON.parse(text)
@@ -63,9 +71,13 @@ export function parseKeys(text: string): KeyStore {
   // The message names the place, never the value: it may be a secret.
   if (!parsed.success) throw new CodedError('ERR_CONFIG', [`The keys file is not valid: ${parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ')}`])
   const keys = new Map<string, AccessKey>()
-  for (const { accessKeyId, secret, account } of parsed.data.keys) {
+  const concurrency = new Map<string, number>()
+  for (const { accessKeyId, secret, account, concurrency: wanted } of parsed.data.keys) {
     if (keys.has(accessKeyId)) throw new CodedError('ERR_CONFIG', [`The keys file names ${accessKeyId} twice`])
     keys.set(accessKeyId, { secret, account })
+    if (wanted === undefined) continue
+    if ((concurrency.get(account) ?? wanted) !== wanted) throw new CodedError('ERR_CONFIG', [`The keys file gives account ${account} two different values of concurrency`])
+    concurrency.set(account, wanted)
   }
-  return { lookup: (accessKeyId) => keys.get(accessKeyId) ?? null }
+  return { lookup: (accessKeyId) => keys.get(accessKeyId) ?? null, concurrencyOf: (account) => concurrency.get(account) ?? null }
 }

@@ -37,7 +37,7 @@ export function encodeError(error: CodedError, requestId: string, clock: Clock):
   const throttled = name === 'TooManyRequestsException'
   const body = {
     Type: service ? 'Service' : 'User',
-    ...(throttled ? { Reason: 'CallerRateLimitExceeded' } : {}),
+    ...(throttled ? { Reason: REASONS[error.code] ?? 'CallerRateLimitExceeded', retryAfterSeconds: '1' } : {}),
     Message: error.message,
     message: error.message,
     OutpostCode: error.code,
@@ -61,6 +61,12 @@ function commonHeaders(requestId: string, clock: Clock): Record<string, string> 
   return { 'x-amzn-requestid': requestId, date: new Date(clock.nowMs()).toUTCString() }
 }
 
+/** Lambda's reasons for a TooManyRequestsException; for all others it is the caller who is too fast. */
+const REASONS: Partial<Record<ErrorCode, string>> = {
+  ERR_ACCOUNT_LIMIT: 'ConcurrentInvocationLimitExceeded',
+  ERR_FUNCTION_LIMIT: 'ReservedFunctionConcurrentInvocationLimitExceeded',
+}
+
 const EXCEPTION_NAMES: Partial<Record<ErrorCode, string>> = {
   ERR_FUNCTION_NOT_FOUND: 'ResourceNotFoundException',
   ERR_RESOURCE_NOT_FOUND: 'ResourceNotFoundException',
@@ -73,6 +79,7 @@ const EXCEPTION_NAMES: Partial<Record<ErrorCode, string>> = {
   ERR_BUNDLE_TOO_LARGE: 'RequestEntityTooLargeException',
   ERR_BUILD_QUEUE_FULL: 'TooManyRequestsException',
   ERR_ACCOUNT_LIMIT: 'TooManyRequestsException',
+  ERR_FUNCTION_LIMIT: 'TooManyRequestsException',
   ERR_DRAINING: 'ServiceException',
   ERR_NO_CAPACITY: 'ServiceException',
   ERR_QUEUE_FULL: 'ServiceException',

@@ -5,6 +5,7 @@
 import { CodedError, toCodedError } from '../errors.ts'
 import type { ControlCall, ControlReply } from '../http/types.ts'
 import { createAlias, deleteAlias, getAlias, listAliases, updateAlias } from './alias-operations.ts'
+import { deleteConcurrency, getAccountSettings, getConcurrency, putConcurrency } from './concurrency-operations.ts'
 import { resolveReference, type ControlApiDeps, type ControlContext, type FunctionContext } from './context.ts'
 import { createFunction, deleteFunction, getConfiguration, getFunction, listFunctions, updateCode, updateConfiguration } from './function-operations.ts'
 import { encodeError, encodeReply, type JsonReply } from './replies.ts'
@@ -13,6 +14,7 @@ import { dryRun, listVersions, publishVersion } from './version-operations.ts'
 type Operation = (context: FunctionContext) => JsonReply | Promise<JsonReply>
 
 const FUNCTIONS = '/2015-03-31/functions'
+const ACCOUNT_SETTINGS = '/2016-08-19/account-settings'
 
 /** By method and what follows the function's name. */
 const OPERATIONS: Readonly<Record<string, Operation>> = {
@@ -29,6 +31,13 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   'PUT aliases/': updateAlias,
   'DELETE aliases/': deleteAlias,
   'POST invocations': dryRun,
+}
+
+/** Each version of Lambda's API has its own date; these came later, and one of them later still. */
+const CONCURRENCY_OPERATIONS: Readonly<Record<string, Operation>> = {
+  'PUT 2017-10-31': putConcurrency,
+  'DELETE 2017-10-31': deleteConcurrency,
+  'GET 2019-09-30': getConcurrency,
 }
 
 export async function handleControl(deps: ControlApiDeps, call: ControlCall, account: string): Promise<ControlReply> {
@@ -52,12 +61,20 @@ async function route(deps: ControlApiDeps, call: ControlCall, account: string): 
   const context: ControlContext = { ...deps, call, account, query: new URLSearchParams(rawQuery) }
   if (path === FUNCTIONS && call.method === 'GET') return listFunctions(context)
   if (path === FUNCTIONS && call.method === 'POST') return await createFunction(context)
+  if (path === ACCOUNT_SETTINGS && call.method === 'GET') return await getAccountSettings(context)
+  const [, date = '', reserving] = /^\/(20\d\d-\d\d-\d\d)\/functions\/([^/]+)\/concurrency$/.exec(path) ?? []
+  const concurrency = reserving === undefined ? undefined : CONCURRENCY_OPERATIONS[`${call.method} ${date}`]
+  if (reserving !== undefined && concurrency !== undefined) return await concurrency(functionContext(context, reserving, ''))
   const match = /^\/2015-03-31\/functions\/([^/]+)(?:\/(configuration|code|versions|invocations|aliases)(?:\/([^/]+))?)?$/.exec(path)
   const [, name = '', part = '', rest] = match ?? []
   const operation = match === null || (rest !== undefined && part !== 'aliases') ? undefined : OPERATIONS[`${call.method} ${part}${rest === undefined ? '' : '/'}`]
   if (operation === undefined) throw new CodedError('ERR_OPERATION_UNKNOWN', [`${call.method} ${path.slice(0, 256)}`])
+  return await operation(functionContext(context, name, rest ?? ''))
+}
+
+function functionContext(context: ControlContext, name: string, rest: string): FunctionContext {
   const reference = resolveReference(context, decodeSegment(name))
-  return await operation({ ...context, functionName: reference.name, qualifier: reference.qualifier, aliasName: decodeSegment(rest ?? '') })
+  return { ...context, functionName: reference.name, qualifier: reference.qualifier, aliasName: decodeSegment(rest) }
 }
 
 function decodeSegment(segment: string): string {

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { CodedError } from '../errors.ts'
 import { LATENCY_SENSITIVITIES } from '../worker/types.ts'
-import { FUNCTION_LIMIT_MAX, FUNCTION_SECRETS_MAX_BYTES, FUNCTION_VARS_MAX_BYTES, ROUTES_PER_FUNCTION_MAX, TAGS_PER_FUNCTION_MAX, ZIP_MAX_BYTES } from '../limits.ts'
+import { ACCOUNT_CONCURRENCY_MAX, FUNCTION_LIMIT_MAX, FUNCTION_SECRETS_MAX_BYTES, FUNCTION_VARS_MAX_BYTES, ROUTES_PER_FUNCTION_MAX, TAGS_PER_FUNCTION_MAX, ZIP_MAX_BYTES } from '../limits.ts'
 
 /** Length of ZIP_MAX_BYTES in base64. */
 const ZIP_BASE64_MAX = Math.ceil(ZIP_MAX_BYTES / 3) * 4
@@ -56,6 +56,8 @@ const settings = {
   ImageConfig: absent('ImageConfig'),
   Outpost: outpost.optional(),
 }
+
+export const putConcurrencyBody = z.looseObject({ ReservedConcurrentExecutions: z.int().min(0).max(ACCOUNT_CONCURRENCY_MAX) })
 
 const codeSource = {
   ZipFile: zipFile.optional(),

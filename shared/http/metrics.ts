@@ -13,7 +13,7 @@ export type Tier = 'pop' | 'region'
 export const ROUTE_KINDS = ['web', 'invoke', 'control', 'admin', 'refused'] as const
 export type RouteKind = (typeof ROUTE_KINDS)[number]
 const STATUS_CLASSES = ['2xx', '3xx', '4xx', '5xx', 'none'] as const
-const PLACE_REASONS = ['local', 'not-hot', 'no-image', 'heavy', 'capability', 'slow', 'capacity', 'version-unknown', 'auth', 'other'] as const
+const PLACE_REASONS = ['local', 'not-hot', 'no-image', 'heavy', 'capability', 'slow', 'capacity', 'limit', 'version-unknown', 'auth', 'other'] as const
 const FAULTS: readonly Fault[] = ['client', 'function', 'platform', 'overload']
 
 /** Bounds in ms. Below 5 ms they resolve what a warm start costs; above, the buckets that OpenTelemetry advises. */

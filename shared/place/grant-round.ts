@@ -38,6 +38,7 @@ export class GrantRound {
   #spare: number
   #pending = 0
   #recallable = 0
+  #unanswered = 0
 
   constructor(options: RoundOptions) {
     const { limits, shareSlots, pool, question } = options
@@ -74,7 +75,8 @@ export class GrantRound {
   answered(share: number, answer: LeaseAnswer | null): void {
     this.#pending--
     const heldBefore = this.#options.question.parts.find((part) => part.share === share)?.held ?? 0
-    if (answer !== null) {
+    if (answer === null) this.#unanswered++
+    else {
       let granted = Math.max(0, answer.slots - heldBefore)
       const needed = Math.min(this.#need, granted)
       granted -= needed
@@ -97,9 +99,9 @@ export class GrantRound {
     return this.#need
   }
 
-  /** Idle slots of others, which were called back. */
+  /** Idle slots of others, which were called back, and shares that nobody answered for: asking again may bring something. */
   get recallable(): number {
-    return this.#recallable
+    return this.#recallable + this.#unanswered
   }
 
   result(): SlotAnswer {

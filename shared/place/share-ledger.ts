@@ -107,7 +107,7 @@ export class ShareLedger {
     lease.slots = Math.min(lease.slots, question.held)
     lease.inUse = Math.min(lease.slots, question.inUse)
     // A lessee that never hears of a first grant would keep it for a whole lease: it counts briefly until it is confirmed.
-    const confirmed = lease.slots > 0
+    const confirmed = lease.slots > 0 || lessee === this.#unrecorded
     const free = Math.max(0, Math.min(quota.slots - this.#slots(), quota.of(pool) - this.#slots(pool)))
     const scarce = free <= Math.max(1, quota.of(pool) >> 2)
     const needed = Math.min(question.need, free)

@@ -16,6 +16,8 @@ export interface SlotLeaseOptions {
   readonly leaseMs: number
   /** Between two questions when nothing else calls for one. */
   readonly renewMs: number
+  /** How long after its last use one slot is kept at hand, unless little is left: the next invocation finds it. */
+  readonly keepMs: number
   /** A question without an answer is given up after this. */
   readonly answerMs: number
   /** Grows over all leases of one life, also over those that were forgotten. */
@@ -65,6 +67,8 @@ export class SlotLease {
   #askAbove = 0
   #missed = 0
   #wanted = false
+  #expected = false
+  #usedAtMs = Number.NEGATIVE_INFINITY
   #scarce = false
   #give = 0
   #pending: { readonly number: number; readonly sentAtMs: number } | null = null
@@ -129,6 +133,29 @@ export class SlotLease {
     if (this.#give > 0) this.#wanted = true
   }
 
+  /** Something may be wanted soon: asks for a slot to have at hand, if there is none. */
+  expect(): void {
+    this.#expected = true
+    if (this.#held === 0) this.#wanted = true
+  }
+
+  /** The next look asks, whatever is held and wanted. */
+  renewNow(): void {
+    if (this.#parts.size === 0) return
+    this.#askedAtMs = Number.NEGATIVE_INFINITY
+    this.#wanted = true
+  }
+
+  /** Gives everything back for good: what to say; null: nothing is held. */
+  resign(): SlotQuestion | null {
+    if (this.#parts.size === 0) return null
+    const parts = [...this.#parts.keys()].map((share) => ({ share, held: 0 }))
+    this.#parts.clear()
+    this.#held = 0
+    this.#aim()
+    return { number: this.#options.nextNumber(), parts, inUse: 0, need: 0, spare: 0, leaseMs: 0 }
+  }
+
   /** The next slots are for `count` invocations that wait. */
   setWaiting(count: number): void {
     if (count > this.#waiting) this.#wanted = true
@@ -148,7 +175,7 @@ export class SlotLease {
       this.#wanted = false
       return null
     }
-    const target = this.#target()
+    const target = this.#target(nowMs)
     const spare = this.#give > 0 ? 0 : Math.max(0, target - Math.max(this.#held, this.#inUse) - need)
     const surplus = Math.max(Math.min(free, this.#give), due ? Math.min(free - this.#waiting, this.#held - target) : 0)
     if (!due && need === 0 && spare === 0 && surplus <= 0) {
@@ -206,13 +233,14 @@ export class SlotLease {
     return Math.max(0, this.#inUse - this.#held)
   }
 
-  #target(): number {
+  #target(nowMs: number): number {
     const demand = this.#inUse + this.#waiting
     // The one slot asked for when there is none finds out whether it is scarce still.
     if (this.#scarce) return demand + (this.#held === 0 && this.#missed > 0 ? 1 : 0)
     const peak = Math.max(this.#peak, this.#peakBefore, demand + Math.min(this.#missed, LEASE_SPARE_MAX))
     // As much again, so that growth takes few questions.
-    return peak + Math.min(LEASE_SPARE_MAX, peak)
+    const kept = this.#expected || nowMs - this.#usedAtMs < this.#options.keepMs ? 1 : 0
+    return Math.max(kept, peak + Math.min(LEASE_SPARE_MAX, peak))
   }
 
   /** Smallest parts first: then fewer shares are needed. */
@@ -251,6 +279,8 @@ export class SlotLease {
 
   #turnWindow(nowMs: number): void {
     if (nowMs - this.#windowFromMs < PEAK_WINDOW_MS) return
+    if (this.#peak > 0) this.#usedAtMs = nowMs
+    this.#expected = false
     this.#peakBefore = this.#peak
     this.#peak = this.#inUse
     this.#windowFromMs = nowMs

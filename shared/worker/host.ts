@@ -199,6 +199,12 @@ export class WorkerThreadHost implements SandboxHost {
     this.#acknowledge(run)
   }
 
+  stopRuns(which: (build: BuildSpec) => boolean, count: number): number {
+    const runs = [...this.#runs.values()].filter((run) => !run.canceled && which(run.input.build)).slice(-Math.max(1, count))
+    for (const run of runs) this.cancel(run)
+    return runs.length
+  }
+
   cancel(run: ActiveRun): void {
     if (this.#runs.get(run.id) === undefined || run.canceled) return
     run.canceled = true

@@ -153,6 +153,8 @@ export interface SandboxHost {
   /** Forgets an image once no invocation uses it. Idempotent. */
   dropImage(imageId: ImageId): void
   invoke(input: InvocationInput, sink: InvocationSink): Invocation
+  /** Cancels invocations of such builds, `count` at most, the newest first. Returns how many. Costs a pass over all that are under way. */
+  stopRuns(which: (build: BuildSpec) => boolean, count: number): number
   /** Invocations that no worker has yet. */
   readonly queued: number
   stats(): HostStats

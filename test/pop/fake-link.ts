@@ -70,6 +70,10 @@ export class FakeLink implements RegionClient {
   /** Functions that answers to reports do not list. */
   readonly gone = new Set<string>()
   advice: Partial<RegionAdvice> = {}
+  /** Questions by topic; it answers none unless a test says so. */
+  onAsk: (topic: string, payload: unknown) => unknown = (topic) => {
+    throw new CodedError('ERR_LINK_TOPIC', [topic])
+  }
   /** Questions wait until the test lets them go. */
   held: (() => void)[] | null = null
   onOpen: (stream: FakeStream) => void = (stream) => queueMicrotask(() => stream.reply('region'))
@@ -88,6 +92,10 @@ export class FakeLink implements RegionClient {
     this.holds()
     this.push({ kind: 'snapshot', seq, functions: snapshot })
     this.#move({ kind: 'open', sinceMs: 0, regionId: 'region-1' })
+  }
+
+  ask(topic: string, payload: unknown): Promise<unknown> {
+    return new Promise((resolve) => resolve(this.onAsk(topic, payload)))
   }
 
   disconnect(): void {

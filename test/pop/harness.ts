@@ -18,6 +18,7 @@ import { makePopKeys, wrapForPop } from '../../shared/store/pop-keys.ts'
 import { encodeSealedManifest, newDataKey, sealManifest } from '../../shared/store/sealed-manifest.ts'
 import type { SealedBlockId } from '../../shared/store/types.ts'
 import { DEFAULT_FUNCTION_TRAITS, type BuildSpec, type HostStats, type Invocation, type InvocationInput, type InvocationResult, type InvocationSink, type SandboxHost } from '../../shared/worker/types.ts'
+import { AccountSlots } from '../../pop/account-slots.ts'
 import { PopDispatcher, type PopDispatcherOptions } from '../../pop/dispatcher.ts'
 import type { StoredImage } from '../../pop/disk-cache.ts'
 import { FunctionTable } from '../../pop/functions.ts'
@@ -270,6 +271,12 @@ export class FakeHost implements SandboxHost {
     return run
   }
 
+  stopRuns(which: (build: InvocationInput['build']) => boolean, count: number): number {
+    const runs = this.runs.filter(({ input, cancels }) => cancels === 0 && which(input.build)).slice(-count)
+    for (const run of runs) run.cancel()
+    return runs.length
+  }
+
   stats(): HostStats {
     return { workers: 1, slots: 4, slotsUsed: 0, queued: 0, running: 0, parked: 0, residentBytes: 0, budgetBytes: 1, images: this.images.size }
   }
@@ -369,6 +376,8 @@ export interface PopHarness {
 }
 
 export interface PopHarnessOptions extends Partial<Pick<PopDispatcherOptions, 'inFlightMax' | 'localInFlightMax' | 'accountInFlightMax' | 'waitingMax' | 'queueWaitMaxMs'>> {
+  /** Default unlimited: the fake region knows of no limits. */
+  readonly slots?: 'leased' | 'unlimited'
   /** Default 1. */
   readonly regions?: number
   readonly admitCount?: number
@@ -407,9 +416,10 @@ export function makePop(options: PopHarnessOptions = {}): PopHarness {
     link: regions, table, clock, random: seededRandom(1), log, staleMaxMs: options.staleMaxMs ?? 3_600_000,
     onGone: (entry, builds, fate) => residency.gone(entry, builds, fate), onResolved: (entry, known) => residency.resolved(entry, known),
   })
+  const slots = options.slots === 'leased' ? new AccountSlots({ link: regions, host, clock, log, staleMaxMs: options.staleMaxMs ?? 3_600_000 }) : null
   const dispatcher = new PopDispatcher({
     host, link: regions, table, versions, hotSet, residency, policy: DEFAULT_PLACE_POLICY, clock, log,
-    inFlightMax: options.inFlightMax ?? 100, localInFlightMax: options.localInFlightMax ?? 50, accountInFlightMax: options.accountInFlightMax ?? 80,
+    inFlightMax: options.inFlightMax ?? 100, localInFlightMax: options.localInFlightMax ?? 50, accountInFlightMax: options.accountInFlightMax ?? 80, slots,
     waitingMax: options.waitingMax ?? 10, queueWaitMaxMs: options.queueWaitMaxMs ?? 20,
   })
   dispatcher.hostIsReady()

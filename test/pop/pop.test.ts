@@ -202,7 +202,7 @@ async function open(t: Test, options: { admitCount?: number; mode?: 'dev' | 'pro
   region.deploy(V1, IMAGE_1)
   const host = new FakeHost()
   const pop = new Pop({
-    host, disk: new MemoryDisk(), keys: POP_KEYS, clock: options.clock ?? systemClock, random: systemRandom, log: silentLog,
+    host, disk: new MemoryDisk(), slots: 'unlimited', keys: POP_KEYS, clock: options.clock ?? systemClock, random: systemRandom, log: silentLog,
     regions: ['region-1'], connect: (_index, hooks) => new LinkClient({ url: `ws://127.0.0.1:${region.port}/link`, token: 'token', popId: 'pop-1', publicKey: POP_KEYS.publicKey, clock: systemClock, random: systemRandom, log: silentLog, ...hooks }),
     http: { mode: options.mode ?? 'dev', port: 0 },
     admitCount: options.admitCount ?? 1,
@@ -421,7 +421,7 @@ t.test('a port that is taken closes what was started', async (t) => {
   const { port } = await open(t)
   const host = new FakeHost()
   const pop = new Pop({
-    host, disk: new MemoryDisk(), keys: POP_KEYS, clock: systemClock, random: systemRandom, log: silentLog, http: { mode: 'dev', port },
+    host, disk: new MemoryDisk(), slots: 'unlimited', keys: POP_KEYS, clock: systemClock, random: systemRandom, log: silentLog, http: { mode: 'dev', port },
     regions: ['region-1'], connect: (_index, hooks) => new LinkClient({ url: 'ws://127.0.0.1:1/link', token: 'token', popId: 'pop-2', publicKey: POP_KEYS.publicKey, clock: systemClock, random: systemRandom, log: silentLog, ...hooks }),
   })
   await t.rejects(pop.start(), { code: 'ERR_PORT_IN_USE' })

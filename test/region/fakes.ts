@@ -171,6 +171,12 @@ export class FakeHost implements SandboxHost {
     }
   }
 
+  stopRuns(which: (build: InvocationInput['build']) => boolean, count: number): number {
+    const runs = this.runs.filter(({ input, canceled }) => !canceled && which(input.build)).slice(-count)
+    for (const run of runs) run.canceled = true
+    return runs.length
+  }
+
   stats(): HostStats {
     return { workers: 1, slots: 1, slotsUsed: 0, queued: 0, running: 0, parked: 0, residentBytes: 0, budgetBytes: 0, images: this.images.size }
   }

@@ -5,6 +5,7 @@ import type { CliContext } from '../context.ts'
 import { portNumber, wholeNumber } from '../options.ts'
 import { runTier } from '../tier.ts'
 import { addLinkKey } from './link-key.ts'
+import { regionAccountCommand } from './region-account.ts'
 import { regionPopCommand } from './region-pop.ts'
 import { configInput, trueOrFalse } from '../tier-options.ts'
 import { regionRingCommand } from './region-ring.ts'
@@ -35,6 +36,7 @@ interface RegionOptions {
   readonly natsReplicas?: number
   readonly regionName?: string
   readonly advertise?: string
+  readonly accountConcurrency?: number
   readonly memory?: number
   readonly workers?: number
   readonly egressAllow?: string
@@ -72,6 +74,7 @@ export function addRegion(program: Command, context: CliContext): void {
     .option('--nats-replicas <count>', 'NATS servers that keep what is written (OUTPOST_NATS_REPLICAS; 1)', wholeNumber(1, 5))
     .option('--region-name <name>', 'the region that this is, or is a node of (OUTPOST_REGION_NAME; us-east-1)')
     .option('--advertise <host:port>', 'with --nats: where other nodes reach this one (OUTPOST_REGION_ADVERTISE; --host and --port)')
+    .option('--account-concurrency <count>', 'running invocations of an account that nothing else is said of (OUTPOST_REGION_ACCOUNT_CONCURRENCY; 1000)', wholeNumber(0, 100_000))
     .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_REGION_MEMORY_MIB; 1024)', wholeNumber(64, 1_048_576))
     .option('--workers <count>', 'threads that run functions (OUTPOST_REGION_WORKERS; cores less one, 2 to 4)', wholeNumber(1, 256))
     .option('--egress-allow <list>', 'private addresses that functions may fetch, host:port by commas (OUTPOST_EGRESS_ALLOW; none)')
@@ -81,6 +84,7 @@ export function addRegion(program: Command, context: CliContext): void {
     .action((options: RegionOptions) => runRegion(context, options))
   region.addCommand(regionPopCommand(context))
   region.addCommand(regionRingCommand(context))
+  region.addCommand(regionAccountCommand(context))
   addLinkKey(region, context, (data) => resolveConfig(regionSchema, configInput({ dataDir: data }, undefined, context)).dataDir, (fingerprint) => `at each POP: outpost pop --region https://HOST:LINK_PORT --region-fingerprint ${fingerprint}`)
 }
 

@@ -296,7 +296,7 @@ export class Frontend {
   lease(pool: Pool = null): SlotLease {
     let lease = this.#leases.get(pool)
     if (lease === undefined) {
-      lease = new SlotLease({ leaseMs: this.#cluster.options.leaseMs ?? 20_000, renewMs: 500, answerMs: 4_000, nextNumber: () => ++this.#numbers })
+      lease = new SlotLease({ leaseMs: this.#cluster.options.leaseMs ?? 20_000, renewMs: 500, answerMs: 4_000, keepMs: 0, nextNumber: () => ++this.#numbers })
       this.#leases.set(pool, lease)
     }
     return lease

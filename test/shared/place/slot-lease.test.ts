@@ -5,7 +5,7 @@ const LEASE_MS = 60_000
 
 function makeLease(): SlotLease {
   let number = 0
-  return new SlotLease({ leaseMs: LEASE_MS, renewMs: 1_000, answerMs: 3_000, nextNumber: () => ++number })
+  return new SlotLease({ leaseMs: LEASE_MS, renewMs: 1_000, answerMs: 3_000, keepMs: 0, nextNumber: () => ++number })
 }
 
 type Part = SlotAnswer['parts'][number]
