@@ -76,7 +76,7 @@ export class RegionNodes {
     const { coordination, regionName, newName, capacity, fingerprint, clock, log } = this.#options
     this.#cluster = await Cluster.start({
       coordination, group: `region-${regionName}`, peers: this.peers, address, capacity, fingerprint, newName,
-      hot: { list: () => this.router.hotList.list((imageId) => region.hasImage(imageId)), load: ({ account, imageId }) => region.loadImage(account, imageId) },
+      hot: { list: () => this.router.hotList.list((imageId) => region.hasImage(imageId)), load: (image) => region.loadImage(image) },
       makeHandOff: null, onStateLost: () => undefined, clock, log,
     })
   }

@@ -20,7 +20,7 @@ import type { Authenticator } from '../shared/api/keys.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
 import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeCall, Placement } from '../shared/http/types.ts'
 import { ACCOUNT_CONCURRENCY_DEFAULT, LINK_BUILDS_PER_ANSWER } from '../shared/limits.ts'
-import type { FunctionDescription, FunctionRef, FunctionVersions, LinkAnswer, LinkHandler, LinkInvocation, LinkPeer, OpenInvocation, VersionSnapshot } from '../shared/link/types.ts'
+import type { FunctionDescription, FunctionRef, FunctionVersions, ImageRef, LinkAnswer, LinkHandler, LinkInvocation, LinkPeer, OpenInvocation, VersionSnapshot } from '../shared/link/types.ts'
 import { TopicTable } from '../shared/link/topics.ts'
 import type { Log } from '../shared/log.ts'
 import type { ImageBuilder } from '../shared/microvm/build-types.ts'
@@ -190,9 +190,15 @@ export class Region implements Dispatcher {
   }
 
   /** Brings an image into memory ahead of its first call. Rejects with ERR_NO_CAPACITY if there is no room, ERR_STORE_BLOCK if it cannot be read. */
-  async loadImage(account: string, imageId: ImageId): Promise<void> {
-    const lease = await this.#residency.acquire(account, imageId)
-    lease.release()
+  async loadImage({ account, functionName, imageId }: ImageRef): Promise<void> {
+    const acquire = async (): Promise<void> => (await this.#residency.acquire(account, imageId)).release()
+    try {
+      await acquire()
+    } catch (error) {
+      const version = toCodedError(error).code === 'ERR_STORE_BLOCK' ? this.#deps.registry.versionOfImage(account, functionName, imageId)?.version : undefined
+      if (version === undefined || (await this.#repair(this.#deps.registry.resolve(account, functionName, version)))?.imageId !== imageId) throw error
+      await acquire()
+    }
   }
 
   /** Tells of every change, as the link's server passes it on to POPs. Returns a function that ends it. */

@@ -41,7 +41,7 @@ export async function startRegionNodes(t: Test, count: number, argv: readonly st
   return {
     nats, nodes, add,
     async deploy(name, source) {
-      for (const { url } of nodes) await deployFunction(apiOf(url), { name, zip: zipSync({ 'index.mjs': Buffer.from(source) }), members: {}, publish: false, alias: null })
+      await deployFunction(apiOf(nodes[0]?.url ?? ''), { name, zip: zipSync({ 'index.mjs': Buffer.from(source) }), members: {}, publish: false, alias: null })
     },
   }
 }
