@@ -3,7 +3,7 @@
  *
  *   invocations -> the best region (shared/place/regions.ts), and on to the next if it fails (RegionRun)
  *   descriptions, images -> the best region that is current, then the others
- *   management calls -> the nearest region; only what was certainly not sent goes to another
+ *   management calls, signed Invoke among them -> the nearest of those that are furthest; to another only if certainly not sent
  *   changes <- every region; what is older than what another one told is dropped (ReplicaKnowledge)
  *
  * G1: open as long as one link is. A link counts only once what happened while it was down has been acted upon, so
@@ -132,7 +132,7 @@ export class RegionSet implements RegionLink {
   }
 
   open(frame: OpenFrame, sink: LinkStreamSink, options: OpenOptions = { idempotent: false }): RegionStream {
-    if (frame.kind === 'control') return this.#nearest().client.open(frame, sink)
+    if (frame.kind === 'control') return this.#region(this.#indexOfFurthest(NOBODY_TRIED)).client.open(frame, sink)
     const run = new RegionRun(this.#runOwner, frame, sink, options.idempotent)
     const refusal = run.start()
     if (refusal !== null) queueMicrotask(() => sink.error(refusal))
@@ -153,7 +153,7 @@ export class RegionSet implements RegionLink {
   async #askNearest<T>(ask: (client: RegionClient) => Promise<T>): Promise<T> {
     const tried = new Set<number>()
     for (;;) {
-      const index = this.#indexOfNearest(tried)
+      const index = this.#indexOfFurthest(tried)
       try {
         return await ask(this.#region(index).client)
       } catch (error) {
@@ -300,6 +300,13 @@ export class RegionSet implements RegionLink {
     if (this.#told.size === 0) this.#toldSinceMs = nowMs
     this.#told.set(key, choice)
     this.#log.info('region', { function: key, region, because, requestId })
+  }
+
+  /** Who wrote something reads it here, and what is run has the current version. */
+  #indexOfFurthest(tried: ReadonlySet<number>): number {
+    const open = this.#regions.flatMap(({ client }, index) => (client.state.kind === 'open' && !tried.has(index) ? [index] : []))
+    const furthest = Math.max(...open.map((index) => this.#knowledge.position(index)))
+    return this.#indexOfNearest(new Set([...tried, ...open.filter((index) => this.#knowledge.position(index) < furthest)]))
   }
 
   #nearest(): Region {

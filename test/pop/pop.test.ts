@@ -251,6 +251,20 @@ t.test('a region that dies in the middle of a run is told as such, one that is n
   t.equal(errorOf(unreachable).code, 'ERR_REGION_UNREACHABLE')
 })
 
+t.test('a region that is full, or an account that has all it may, is relayed as it is, with when to come back', async (t) => {
+  const { region, ask } = await open(t)
+  for (const [code, status] of [['ERR_QUEUE_FULL', 503], ['ERR_NO_CAPACITY', 503], ['ERR_ACCOUNT_LIMIT', 429]] as const) {
+    region.onInvoke = (run) => run.answer.error({ code, params: [7] })
+    const before = region.runs.length
+    const answer = await ask(get('/fn/hello/'))
+    t.equal(answer.status, status)
+    t.equal(errorOf(answer).code, code)
+    t.equal(answer.headers.get('retry-after'), '1')
+    t.equal(answer.headers.get('x-outpost-attempts'), undefined)
+    t.equal(region.runs.length, before + 1)
+  }
+})
+
 t.test('a region that dies in the middle of an answer leaves a body without an end', async (t) => {
   const { region, client } = await open(t)
   region.onInvoke = (run) => {

@@ -253,8 +253,13 @@ t.test('management calls go to the nearest region, and to another only if they w
   a.disconnect()
   await regions.control(control)
   t.same([a.controls.length, b.controls.length], [2, 2])
-  b.disconnect()
-  b.onControl = a.onControl
+  a.connect()
+  a.onControl = b.onControl
+  b.push(changed(9, [NEXT.key]))
+  await regions.control(control)
+  t.same([a.controls.length, b.controls.length], [2, 3], 'the nearer one is behind')
+  a.disconnect()
+  a.onControl = b.onControl = () => Promise.reject(new CodedError('ERR_REGION_UNREACHABLE', ['x']))
   await t.rejects(regions.control(control), { code: 'ERR_REGION_UNREACHABLE' })
 })
 

@@ -20,7 +20,8 @@ export interface Tier {
   process(): StartedProcess
   /** Waits until the process is gone. */
   kill(signal: 'SIGKILL' | 'SIGTERM'): Promise<void>
-  start(): Promise<void>
+  /** `more`: options beside its own, the last of equal ones counts, for this start. */
+  start(more?: readonly string[]): Promise<void>
 }
 
 /** With the address of health and metrics. */
@@ -129,8 +130,8 @@ export async function tier(t: Test, name: 'region' | 'pop', port: number, argv: 
       current().child.kill(signal)
       await current().ended
     },
-    async start() {
-      running = start(process.execPath, [BIN, name, '--port', String(port), '--admin-port', String(adminPort), ...argv])
+    async start(more = []) {
+      running = start(process.execPath, [BIN, name, '--port', String(port), '--admin-port', String(adminPort), ...argv, ...more])
       const { ended } = running
       const failed = ended.then(({ err }) => Promise.reject(new Error(`the ${name} ended: ${err}`)))
       // Nobody may wait for it any more when the process ends later.
