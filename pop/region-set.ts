@@ -80,6 +80,7 @@ export class RegionSet implements RegionLink {
   /** `function -> last choice told`, and since when the choices of this second are counted. */
   readonly #told = new Map<string, string>()
   #toldSinceMs = 0
+  #askedOf: RegionClient | null = null
   #state: LinkState
 
   constructor(options: RegionSetOptions) {
@@ -144,9 +145,15 @@ export class RegionSet implements RegionLink {
     return this.#askNearest((client) => client.control(call))
   }
 
-  /** Regions that share what they know answer for each other. */
+  /** The region that answered last, as long as it is in reach: what it was asked for may be kept there. */
   async ask(topic: string, payload: unknown, timeoutMs: number): Promise<unknown> {
-    return this.#askNearest((client) => client.ask(topic, payload, timeoutMs))
+    const asked = this.#askedOf
+    if (asked?.state.kind === 'open') return asked.ask(topic, payload, timeoutMs)
+    return this.#askNearest(async (client) => {
+      const answer = await client.ask(topic, payload, timeoutMs)
+      this.#askedOf = client
+      return answer
+    })
   }
 
   /** To another region only if it was certainly not sent. */

@@ -51,12 +51,18 @@ export class RegionNodes {
   /** For those who count shares of accounts: who else may. */
   get managers(): ManagerGroup {
     const { peers } = this
+    const { coordination, regionName } = this.#options
+    const others = new OtherRegions(coordination)
     return {
       get self() {
-        return peers.self
+        return `${regionName}/${peers.self}`
       },
       holds: () => this.#cluster?.holds ?? false,
-      isAlive: (member) => member === peers.self || peers.members().some(({ memberId }) => memberId === member),
+      isAlive(owner) {
+        const [region = '', member = ''] = owner.split('/')
+        if (region !== regionName) return others.isAlive(region, member)
+        return member === peers.self || peers.members().some(({ memberId }) => memberId === member)
+      },
       // A name has a random part, so that a former life is not told from another node: its lease ends soon enough.
       isFormerSelf: () => false,
     }
@@ -90,5 +96,29 @@ export class RegionNodes {
   async leave(): Promise<void> {
     await this.#cluster?.leave()
     this.peers.close()
+  }
+}
+
+/** Nodes of regions that count shares of the same accounts: looked at from the first time that one of a region is met. */
+class OtherRegions {
+  readonly #coordination: Coordination
+  /** Null: who is alive there is not known yet. */
+  readonly #alive = new Map<string, ReadonlySet<string> | null>()
+
+  constructor(coordination: Coordination) {
+    this.#coordination = coordination
+  }
+
+  /** What is not known is taken to be alive: its shares are its own. */
+  isAlive(region: string, member: string): boolean {
+    const alive = this.#alive.get(region)
+    if (alive === undefined) this.#watch(region)
+    return alive?.has(member) ?? true
+  }
+
+  /** Ends with the coordination. */
+  #watch(region: string): void {
+    this.#alive.set(region, null)
+    this.#coordination.members(`region-${region}`).then((members) => members.watch((list) => this.#alive.set(region, new Set(list.map(({ id }) => id)))), () => this.#alive.delete(region))
   }
 }

@@ -23,7 +23,7 @@ export const SHARES_BUCKET = 'shares'
 
 /** Who else may count shares. */
 export interface ManagerGroup {
-  /** This life of this node. */
+  /** This life of this node, with its region. */
   readonly self: string
   /** Null while its membership does not hold. */
   holds(): boolean
@@ -59,7 +59,7 @@ interface Share {
 }
 
 const storedSchema = z.strictObject({
-  owner: z.string().max(LINK_MEMBER_ID_MAX_CHARS).nullable(),
+  owner: z.string().max(2 * LINK_MEMBER_ID_MAX_CHARS).nullable(),
   leases: z.array(z.strictObject({
     lessee: z.string().max(256), life: z.number(), pool: z.string().max(140).nullable(), number: z.number(),
     slots: z.int().min(0), leaseMs: z.number().min(0).max(LEASE_MAX_MS),
