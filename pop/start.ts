@@ -8,6 +8,7 @@ import { CodedError } from '../shared/errors.ts'
 import { LINK_KEY_FILE, loadLinkKeyPair, type LinkKeyPair } from '../shared/identity/key-pair.ts'
 import { openNats } from '../shared/coordination/open.ts'
 import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
+import { frontOptions } from '../shared/http/front-options.ts'
 import { LinkClient } from '../shared/link/link-client.ts'
 import { linkUrl } from '../shared/link/link-url.ts'
 import { regionDial } from '../shared/link/region-dial.ts'
@@ -29,7 +30,8 @@ export interface StartedPop {
 const LOCAL_IN_FLIGHT_MAX = 8_000
 const ACCOUNT_IN_FLIGHT_MAX = 10_000
 
-export async function startPop(config: PopConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedPop> {
+export async function startPop(config: PopConfig, { clock, log, workers, onHangup }: { readonly clock: Clock; readonly log: Log; readonly workers: number; readonly onHangup: (listener: () => void) => void }): Promise<StartedPop> {
+  const front = frontOptions(config)
   // Without a data folder images are kept as long as the process.
   const temporary = config.dataDir === null ? mkdtempSync(join(tmpdir(), 'outpost-pop-')) : null
   const folder = config.dataDir ?? temporary ?? ''
@@ -48,7 +50,7 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
     host, disk, keys, clock, random: systemRandom, log,
     regions: config.regionUrls.map((url) => new URL(url).host),
     connect: (index, { holds, onRtt }) => new LinkClient({ url: linkUrl(config.regionUrls[index] ?? ''), token: '', ...dials[index], popId: `${hostname()}-${config.port}`, publicKey: keys.publicKey, clock, random: systemRandom, log, holds, onRtt }),
-    http: { mode: config.dev ? 'dev' : 'production', host: config.host, port: config.port, adminPort: config.adminPort },
+    http: { mode: config.dev ? 'dev' : 'production', host: config.host, port: config.port, adminPort: config.adminPort, ...front },
     wrapDispatcher: (inner) => logLines.atPop(inner),
     slots: 'leased', accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,
     area: config.area, queueWaitMaxMs: config.queueWaitMaxMs,
@@ -57,6 +59,7 @@ export async function startPop(config: PopConfig, { clock, log, workers }: { rea
     hotSetBytes: (config.memoryMib / 2) * MIB,
   })
   const { port, adminPort } = await pop.start()
+  if (front.tls !== null) onHangup(() => pop.frontDoor.reloadCertificate())
   return {
     port, adminPort,
     async stop(drainTimeoutMs) {

@@ -13,6 +13,7 @@ import { CodedError, toCodedError } from '../shared/errors.ts'
 import { GC_GRACE_MS, GC_PERIOD_MS, SCRUB_BYTES_PER_SECOND, SCRUB_PAUSE_MS } from '../shared/limits.ts'
 import { FunctionLogLines } from '../shared/function-logs/function-log-lines.ts'
 import { FrontDoor } from '../shared/http/front-door.ts'
+import { frontOptions } from '../shared/http/front-options.ts'
 import type { ControlCall } from '../shared/http/types.ts'
 import { dialTls, dialWebSocket } from '../shared/link/dial.ts'
 import { LinkClient } from '../shared/link/link-client.ts'
@@ -52,10 +53,11 @@ export interface StartedRegion {
 
 const HOUR_MS = 3_600_000
 
-export async function startRegion(config: RegionConfig, { clock, log, workers }: { readonly clock: Clock; readonly log: Log; readonly workers: number }): Promise<StartedRegion> {
+export async function startRegion(config: RegionConfig, { clock, log, workers, onHangup }: { readonly clock: Clock; readonly log: Log; readonly workers: number; readonly onHangup: (listener: () => void) => void }): Promise<StartedRegion> {
   const { regionName } = config
   const accessKeys = readKeys(config)
   const authenticator = accessKeys === NO_KEYS ? devAuthenticator : new SigV4Authenticator({ keys: accessKeys, clock })
+  const front = frontOptions(config)
   const keys = loadRegionKeys(config)
   const peer = makePeer(config, clock, log)
   const coordination = await openCoordination(config, { clock, log })
@@ -102,13 +104,14 @@ export async function startRegion(config: RegionConfig, { clock, log, workers }:
     ...(nodes === null ? {} : { wrapIdentity: (identity) => nodes.identity(identity) }),
   })
   const door = new FrontDoor({
-    tier: 'region', mode: config.dev ? 'dev' : 'production', dispatcher, clock, log, host: config.host, port: config.port, adminPort: config.adminPort,
+    tier: 'region', mode: config.dev ? 'dev' : 'production', dispatcher, clock, log, host: config.host, port: config.port, adminPort: config.adminPort, ...front,
     awsRegion: regionName, attach: (app) => links.server.attach(app),
     invokeAuth: config.dev ? { kind: 'any' } : { kind: 'verify', verify: (call) => accountOf(region, call) },
   })
   registerRegionMetrics(door.registry, { store, collector, scrubber, popReports: region.popReports, nodes })
   registerLimitMetrics(door.registry, limits)
   const { port, adminPort } = await door.listen()
+  if (front.tls !== null) onHangup(() => door.reloadCertificate())
   await nodes?.start(region, addressOf(config, links.linkPort ?? port))
   return {
     port, adminPort,

@@ -5,6 +5,7 @@
  */
 import { z } from 'zod'
 import { CodedError } from './errors.ts'
+import { isNetwork } from './http/forwarded.ts'
 import { parseFingerprint, type Fingerprint } from './identity/fingerprint.ts'
 import { ACCOUNT_CONCURRENCY_DEFAULT, ACCOUNT_CONCURRENCY_MAX, REGIONS_MAX } from './limits.ts'
 
@@ -43,11 +44,22 @@ const fingerprints = z
   )
   .default([])
 
+const networks = z
+  .preprocess((value) => (typeof value === 'string' ? value.split(',').map((part) => part.trim()).filter((part) => part !== '') : value), z.array(z.string().refine(isNetwork, 'a network is like 10.0.0.0/8 or fd00::/8')).max(1000))
+  .default([])
+
 export const regionSchema = z.strictObject({
   /** Port of API, web endpoints and POP links; 0 takes a free one. */
   port: port.default(8788).register(sources, { option: '--port', env: 'OUTPOST_REGION_PORT' }),
   /** Address to listen on. Anything but loopback needs `keysFile`; POPs then link up by `linkPort` only. */
   host: z.string().min(1).default('127.0.0.1').register(sources, { option: '--host', env: 'OUTPOST_REGION_HOST' }),
+  /** PEM files: with both, the main port speaks TLS. They are read again when they change and at SIGHUP; open connections go on. */
+  tlsCertFile: z.string().min(1).nullable().default(null).register(sources, { option: '--tls-cert', env: 'OUTPOST_REGION_TLS_CERT' }),
+  tlsKeyFile: z.string().min(1).nullable().default(null).register(sources, { option: '--tls-key', env: 'OUTPOST_REGION_TLS_KEY' }),
+  /** Networks whose proxies are believed when they say where a request comes from, `10.0.0.0/8` each, by commas. Everybody else's such headers are dropped. */
+  trustedProxies: networks.register(sources, { option: '--trusted-proxy', env: 'OUTPOST_REGION_TRUSTED_PROXY' }),
+  /** The headers in which those proxies say it: X-Forwarded-For and -Proto, or Forwarded (RFC 7239). The other kind is dropped. */
+  proxyHeaders: z.enum(['x-forwarded', 'forwarded']).default('x-forwarded').register(sources, { option: '--proxy-headers', env: 'OUTPOST_REGION_PROXY_HEADERS' }),
   /** Functions, images and secrets; made if it is not there. */
   dataDir: z.string().min(1).default('.outpost/region').register(sources, { option: '--data', env: 'OUTPOST_REGION_DATA' }),
   /** Port of health, metrics and profiles; null for none, 0 takes a free one. Loopback only. */
@@ -115,6 +127,13 @@ export const popSchema = z.strictObject({
   /** Port clients talk to; 0 takes a free one. */
   port: port.default(8787).register(sources, { option: '--port', env: 'OUTPOST_POP_PORT' }),
   host: z.string().min(1).default('127.0.0.1').register(sources, { option: '--host', env: 'OUTPOST_POP_HOST' }),
+  /** PEM files: with both, the main port speaks TLS. They are read again when they change and at SIGHUP; open connections go on. */
+  tlsCertFile: z.string().min(1).nullable().default(null).register(sources, { option: '--tls-cert', env: 'OUTPOST_POP_TLS_CERT' }),
+  tlsKeyFile: z.string().min(1).nullable().default(null).register(sources, { option: '--tls-key', env: 'OUTPOST_POP_TLS_KEY' }),
+  /** Networks whose proxies are believed when they say where a request comes from, `10.0.0.0/8` each, by commas. Everybody else's such headers are dropped. */
+  trustedProxies: networks.register(sources, { option: '--trusted-proxy', env: 'OUTPOST_POP_TRUSTED_PROXY' }),
+  /** The headers in which those proxies say it: X-Forwarded-For and -Proto, or Forwarded (RFC 7239). The other kind is dropped. */
+  proxyHeaders: z.enum(['x-forwarded', 'forwarded']).default('x-forwarded').register(sources, { option: '--proxy-headers', env: 'OUTPOST_POP_PROXY_HEADERS' }),
   /** Where images are kept over a restart; null: in memory only. */
   dataDir: z.string().min(1).nullable().default(null).register(sources, { option: '--data', env: 'OUTPOST_POP_DATA' }),
   adminPort: port.nullable().default(null).register(sources, { option: '--admin-port', env: 'OUTPOST_POP_ADMIN_PORT' }),

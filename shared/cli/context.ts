@@ -22,6 +22,8 @@ export interface CliContext {
    * the first call signals do what they always do, so that short commands end at once.
    */
   stopSignal(): AbortSignal
+  /** Calls the listener at each SIGHUP from now on. Before the first call it ends the process. */
+  onHangup(listener: () => void): void
   /** How to start this program again: a server's processes are this program with another command. */
   readonly self: { readonly file: string; readonly argv: readonly string[] }
   /** Tells a supervising parent something; does nothing without one. */

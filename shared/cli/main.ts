@@ -22,6 +22,7 @@ const context: CliContext = {
   stderrIsTerminal: process.stderr.isTTY,
   makeLog: (component, pretty) => (pretty ? prettyLog((text) => void process.stderr.write(text), component) : jsonLog(process.stderr, component)),
   stopSignal: lazy(installSignalHandlers),
+  onHangup: (listener) => void process.on('SIGHUP', listener),
   self: { file: process.execPath, argv: ['--disable-warning=ExperimentalWarning', fileURLToPath(import.meta.url)] },
   tellParent(message) {
     // The parent may go at any moment; the disconnect handler is what acts on that.
@@ -42,7 +43,7 @@ const exitCode = await runCommandLine(process.argv.slice(2), context)
 process.exitCode = exitCode
 process.stdout.write('', () => process.stderr.write('', () => process.exit()))
 
-/** SIGHUP is left alone: it ends the process at once, which nothing acknowledged is lost by, and `nohup` keeps its meaning. */
+/** SIGHUP is left alone unless somebody asks for it (`onHangup`): it ends the process at once, which nothing acknowledged is lost by, and `nohup` keeps its meaning. */
 function installSignalHandlers(): AbortSignal {
   const controller = new AbortController()
   let firstAtMs: number | null = null

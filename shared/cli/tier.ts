@@ -21,6 +21,8 @@ export interface TierDeps {
   readonly log: Log
   /** Threads that run functions. */
   readonly workers: number
+  /** Calls the listener at each SIGHUP, which otherwise ends the process. */
+  readonly onHangup: (listener: () => void) => void
 }
 
 export interface TierSettings {
@@ -42,7 +44,7 @@ export async function runTier<Settings extends TierSettings>(
   const dataDir = settings.dataDir === null ? null : absolute(settings.dataDir, context.cwd)
   const unlock = dataDir === null ? () => undefined : lockDataDir(dataDir)
   try {
-    const tier = await start({ ...settings, dataDir }, { clock: systemClock, log, workers: settings.workers ?? defaultWorkers() })
+    const tier = await start({ ...settings, dataDir }, { clock: systemClock, log, workers: settings.workers ?? defaultWorkers(), onHangup: (listener) => context.onHangup(listener) })
     log.info('ready', { port: tier.port, adminPort: tier.adminPort })
     context.tellParent({ kind: 'ready', port: tier.port, adminPort: tier.adminPort })
     await untilAborted(stop)

@@ -22,8 +22,10 @@ import type { Log } from '../log.ts'
 import { randomUuid } from '../uuid.ts'
 import { addressText, isLoopback } from './address.ts'
 import { adminReply } from './admin.ts'
+import type { CertificateFiles } from './certificate-files.ts'
 import { errorAnswer } from './error-answer.ts'
 import { ExchangeList, type Door } from './exchange.ts'
+import type { Origin, TrustedProxies } from './forwarded.ts'
 import { InvokeExchange } from './invoke-exchange.ts'
 import { HttpMetrics, routeIndex, type Tier } from './metrics.ts'
 import { PlacementLines } from './placement-lines.ts'
@@ -31,6 +33,7 @@ import { ReplyExchange } from './reply-exchange.ts'
 import { RequestHead, rawHeaders } from './request-head.ts'
 import { ResponseHeads } from './response-head.ts'
 import { Routes, decodePart, invokeSegment, pathBehindTarget, queryParameter, type WebTarget } from './routes.ts'
+import { registerTlsMetrics, TlsFront } from './tls-front.ts'
 import type { ControlCall, ControlReply, Dispatcher, Placement } from './types.ts'
 import { App, LISTEN_EXCLUSIVE, closeListenSocket, localPort, type HttpRequest, type HttpResponse, type TemplatedApp, type us_listen_socket } from './uws.ts'
 import { WebExchange } from './web-exchange.ts'
@@ -64,8 +67,10 @@ export interface FrontDoorOptions {
   readonly awsRegion?: string
   /** Default: `any` in `dev`, else `relay`. */
   readonly invokeAuth?: InvokeAuth
-  /** Believe Forwarded headers: only behind a proxy that sets them. Default false. */
-  readonly trustForwarded?: boolean
+  /** Whose headers say where a request comes from. Everybody else's are dropped. Default: nobody's. */
+  readonly trustedProxies?: TrustedProxies | null
+  /** Speak TLS on the main port. The files are read again when they change, see `reloadCertificate`. Default null: plain. */
+  readonly tls?: CertificateFiles | null
   /** Suffixes of host names whose first label is a function. Default `localhost`. */
   readonly webDomains?: readonly string[]
   /** Send Server-Timing. Default: in `dev` only, since it tells strangers about load. */
@@ -107,12 +112,18 @@ export class FrontDoor {
   readonly #invokeAuth: InvokeAuth
   readonly #peerIsLoopback: boolean
   readonly #exchangesMax: number
+  readonly #trusted: TrustedProxies | null
+  readonly #scheme: 'http' | 'https'
+  /** Listens. With TLS it hands its sockets on. */
   readonly #app: TemplatedApp
+  readonly #tls: TlsFront | null
   readonly #adminApp: TemplatedApp | null
+  /** Of the request that is being read, if there are trusted proxies. */
+  #origin: Origin | null = null
   #state: State = { kind: 'idle' }
   #cancelSweep: (() => void) | null = null
 
-  /** Throws ERR_CONFIG. */
+  /** Throws ERR_CONFIG, ERR_TLS_CERTIFICATE. */
   constructor(options: FrontDoorOptions) {
     const host = options.host ?? '127.0.0.1'
     if (options.mode === 'dev' && !isLoopback(host)) {
@@ -123,7 +134,8 @@ export class FrontDoor {
     this.#peerIsLoopback = isLoopback(host)
     this.#exchangesMax = options.exchangesMax ?? EXCHANGES_MAX
     this.#routes = new Routes({ webDomains: options.webDomains ?? ['localhost'] })
-    this.#head = new RequestHead({ trustForwarded: options.trustForwarded ?? false })
+    this.#trusted = options.trustedProxies ?? null
+    this.#head = new RequestHead({ proxyHeaders: this.#trusted?.headers ?? null })
     this.registry = options.registry ?? new Registry()
     this.metrics.register(this.registry, options.tier)
     this.#door = {
@@ -144,12 +156,17 @@ export class FrontDoor {
       corked: null,
       draining: false,
     }
-    const app = App()
-    options.attach?.(app)
-    this.#app = app.any('/*', (response, request) => this.#guarded(response, request, 'main'))
-    this.#app.filter((_response, change) => {
-      this.metrics.connections += change
-    })
+    this.#scheme = options.tls === undefined || options.tls === null ? 'http' : 'https'
+    const furnish = (app: TemplatedApp): void => {
+      options.attach?.(app)
+      app.any('/*', (response, request) => this.#guarded(response, request, 'main')).filter((_response, change) => {
+        this.metrics.connections += change
+      })
+    }
+    this.#tls = options.tls === undefined || options.tls === null ? null : new TlsFront({ files: options.tls, furnish, clock: options.clock, log: options.log })
+    this.#app = this.#tls?.acceptor ?? App()
+    if (this.#tls === null) furnish(this.#app)
+    else registerTlsMetrics(this.registry, this.#tls)
     this.#adminApp = typeof options.adminPort === 'number' ? App().any('/*', (response, request) => this.#guarded(response, request, 'admin')) : null
   }
 
@@ -171,6 +188,11 @@ export class FrontDoor {
     this.#sweepLater()
     const admin = sockets[1]
     return { port: localPort(socket), adminPort: admin === undefined ? null : localPort(admin) }
+  }
+
+  /** Takes the certificate's files as they are now for new connections; what cannot be used is logged and changes nothing. Does nothing without TLS. */
+  reloadCertificate(): void {
+    this.#tls?.reload()
   }
 
   /** Requests that are not over. */
@@ -223,7 +245,8 @@ export class FrontDoor {
     this.#state = { kind: 'closed' }
     this.#cancelSweep?.()
     for (const exchange of this.#door.live.all()) exchange.giveUp('closing')
-    this.#app.close()
+    if (this.#tls === null) this.#app.close()
+    else this.#tls.close()
     this.#adminApp?.close()
   }
 
@@ -256,6 +279,7 @@ export class FrontDoor {
     head.read(request)
     const requestId = head.requestId ?? randomUuid()
     if (head.refusal !== null) return this.#refuseAndClose(response, requestId, head.refusal)
+    if (this.#trusted !== null) this.#readOrigin(response, this.#trusted)
     if (this.#door.live.size >= this.#exchangesMax) return this.#answerError(response, requestId, new CodedError('ERR_QUEUE_FULL', [this.#exchangesMax]))
     const host = this.#routes.host(head.host)
     if (host.kind === 'malformed') return this.#refuseAndClose(response, requestId, 'malformed Host')
@@ -287,8 +311,7 @@ export class FrontDoor {
 
   #web(response: HttpResponse, target: WebTarget, path: string, requestId: string): void {
     const head = this.#head
-    const scheme = head.forwardedProto === 'https' ? 'https://' : 'http://'
-    const url = scheme + head.host + (head.query === null ? path : path + '?' + head.query)
+    const url = ((this.#origin?.scheme ?? this.#scheme) === 'https' ? 'https://' : 'http://') + head.host + (head.query === null ? path : path + '?' + head.query)
     const exchange = new WebExchange(this.#door, response, head, target, url, requestId, this.#clientIp(response))
     exchange.start()
   }
@@ -400,10 +423,19 @@ export class FrontDoor {
     })
   }
 
+  /** Functions behind a trusted proxy see what is known for certain, under the usual names, whatever the proxy passed on. */
+  #readOrigin(response: HttpResponse, trusted: TrustedProxies): void {
+    const head = this.#head
+    this.#origin = null
+    const peerIp = this.#clientIp(response)
+    if (!trusted.trusts(peerIp)) return
+    this.#origin = trusted.originOf(peerIp, head.forwardedAddresses, head.forwardedSchemes)
+    head.add('x-forwarded-for', this.#origin.clientIp)
+    head.add('x-forwarded-proto', this.#origin.scheme ?? this.#scheme)
+  }
+
   #clientIp(response: HttpResponse): string {
-    const forwarded = this.#head.forwardedFor
-    // The last entry is the one that our own proxy added.
-    if (forwarded !== null) return forwarded.slice(forwarded.lastIndexOf(',') + 1).trim()
+    if (this.#origin !== null) return this.#origin.clientIp
     // Asking uWS costs 0.5 us, and on loopback the answer is known.
     if (this.#peerIsLoopback) return '127.0.0.1'
     return addressText(new Uint8Array(response.getRemoteAddress()))

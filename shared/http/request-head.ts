@@ -17,6 +17,7 @@
  *
  * Not visible here either: uWS stops reading headers at one with an empty name, but so does its framing, and both agree.
  */
+import type { ProxyHeaders } from './forwarded.ts'
 import type { HttpRequest } from './uws.ts'
 
 /** What to do with a header by its name; every other name is given on, unless it begins with `x-outpost-`. */
@@ -27,18 +28,21 @@ const TRANSFER_ENCODING = 4
 const AUTHORIZATION = 5
 const REQUEST_ID = 6
 const CONNECTION = 7
-const FORWARDED = 8
-const FORWARDED_PROTO = 9
-const FORWARDED_FOR = 10
+const FORWARDED_ADDRESSES = 8
+const FORWARDED_SCHEMES = 9
 
 const SPECIAL: ReadonlyMap<string, number> = new Map([
   ['keep-alive', DROP], ['proxy-authenticate', DROP], ['proxy-authorization', DROP], ['proxy-connection', DROP], ['te', DROP],
   ['trailer', DROP], ['upgrade', DROP], ['expect', DROP],
   ['host', HOST], ['content-length', CONTENT_LENGTH], ['transfer-encoding', TRANSFER_ENCODING], ['authorization', AUTHORIZATION],
   ['x-request-id', REQUEST_ID], ['connection', CONNECTION],
-  ['forwarded', FORWARDED], ['x-forwarded-host', FORWARDED], ['x-forwarded-port', FORWARDED],
-  ['x-forwarded-proto', FORWARDED_PROTO], ['x-forwarded-for', FORWARDED_FOR],
+  ['forwarded', DROP], ['x-forwarded-host', DROP], ['x-forwarded-port', DROP], ['x-forwarded-proto', DROP], ['x-forwarded-for', DROP],
 ])
+/** What anybody can write, and what counts if a proxy wrote it. The others stay dropped. */
+const OF_PROXIES: Readonly<Record<ProxyHeaders, ReadonlyMap<string, number>>> = {
+  'x-forwarded': new Map([...SPECIAL, ['x-forwarded-for', FORWARDED_ADDRESSES], ['x-forwarded-proto', FORWARDED_SCHEMES]]),
+  forwarded: new Map([...SPECIAL, ['forwarded', FORWARDED_ADDRESSES]]),
+}
 
 const KNOWN_METHODS: ReadonlySet<string> = new Set(['GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'])
 const METHOD = /^[A-Z][A-Z0-9_-]{0,31}$/
@@ -49,8 +53,8 @@ const VALUE_BAD = /[^\t\n\x20-\x7e]/
 const CLIENT_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{7,63}$/
 
 export interface RequestHeadOptions {
-  /** Believe X-Forwarded-Proto and -For, and give Forwarded headers on. False: they are dropped, since anybody can send them. */
-  readonly trustForwarded: boolean
+  /** Which headers of proxies to read into `forwardedAddresses` and `forwardedSchemes`; whether they are believed is for others to say. Null: none. None is given on. */
+  readonly proxyHeaders: ProxyHeaders | null
 }
 
 export class RequestHead {
@@ -67,12 +71,13 @@ export class RequestHead {
   authorized = false
   /** What the client calls this request, if that is fit to be used; else null. */
   requestId: string | null = null
-  forwardedProto: string | null = null
-  forwardedFor: string | null = null
+  /** Several lines are joined by commas. */
+  forwardedAddresses: string | null = null
+  forwardedSchemes: string | null = null
   /** Why the request is refused, or null. */
   refusal: string | null = null
 
-  readonly #trustForwarded: boolean
+  readonly #special: ReadonlyMap<string, number>
   #flat = ''
   #hosts = 0
   #contentLengths = 0
@@ -80,7 +85,7 @@ export class RequestHead {
   #connection = ''
   // Bound once: a closure per request would cost as much as reading two headers.
   readonly #collect = (name: string, value: string): void => {
-    const special = SPECIAL.get(name)
+    const special = this.#special.get(name)
     if (special === undefined) {
       if (name.charCodeAt(0) === 0x78 && name.startsWith('x-outpost-')) return
       this.#append(name, value)
@@ -90,7 +95,7 @@ export class RequestHead {
   }
 
   constructor(options: RequestHeadOptions) {
-    this.#trustForwarded = options.trustForwarded
+    this.#special = options.proxyHeaders === null ? SPECIAL : OF_PROXIES[options.proxyHeaders]
   }
 
   /** Fills the fields; look at `refusal` first. */
@@ -103,8 +108,8 @@ export class RequestHead {
     this.chunked = false
     this.authorized = false
     this.requestId = null
-    this.forwardedProto = null
-    this.forwardedFor = null
+    this.forwardedAddresses = null
+    this.forwardedSchemes = null
     this.refusal = null
     this.#flat = ''
     this.#hosts = 0
@@ -144,21 +149,21 @@ export class RequestHead {
       case CONNECTION:
         if (value.length !== 5 && value.toLowerCase() !== 'keep-alive') this.#connection += ',' + value
         return
-      case FORWARDED_PROTO:
-        if (!this.#trustForwarded) return
-        this.forwardedProto = value
-        break
-      case FORWARDED_FOR:
-        if (!this.#trustForwarded) return
-        this.forwardedFor = value
-        break
-      case FORWARDED:
-        if (!this.#trustForwarded) return
-        break
+      case FORWARDED_ADDRESSES:
+        this.forwardedAddresses = this.forwardedAddresses === null ? value : `${this.forwardedAddresses},${value}`
+        return
+      case FORWARDED_SCHEMES:
+        this.forwardedSchemes = this.forwardedSchemes === null ? value : `${this.forwardedSchemes},${value}`
+        return
       default:
         return
     }
     this.#append(name, value)
+  }
+
+  /** A header of our own, for a function to see. */
+  add(name: string, value: string): void {
+    this.headers = this.headers === '' ? name + '\n' + value : this.headers + '\n' + name + '\n' + value
   }
 
   /** Without a line break at the end, which would have to be cut off: a copy of the whole. */

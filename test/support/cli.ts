@@ -33,6 +33,7 @@ export async function runHere(argv: readonly string[], options: RunOptions = {})
     stdinIsTerminal: false,
     stderrIsTerminal: options.stderrIsTerminal ?? false,
     makeLog: () => silentLog,
+    onHangup: () => undefined,
     stopSignal: () => options.stop ?? new AbortController().signal,
     self: { file: process.execPath, argv: [BIN] },
     tellParent: () => undefined,

@@ -11,6 +11,10 @@ interface PopOptions {
   readonly port?: number
   readonly host?: string
   readonly region?: readonly string[]
+  readonly tlsCert?: string
+  readonly tlsKey?: string
+  readonly trustedProxy?: string
+  readonly proxyHeaders?: string
   readonly data?: string
   readonly adminPort?: number
   readonly regionFingerprint?: string
@@ -42,6 +46,10 @@ export function addPop(program: Command, context: CliContext): void {
     .option('--region <url>', 'address of a region, https for its link port; may be given several times (OUTPOST_POP_REGION, by commas)', collect)
     .option('--region-fingerprint <list>', "the region's keys, as `outpost region key` prints them, by commas (OUTPOST_POP_REGION_FINGERPRINT; none)")
     .option('--region-ca <file>', "PEM, authorities of the region's certificate (OUTPOST_POP_REGION_CA; those of Node)")
+    .option('--tls-cert <file>', 'PEM, speak TLS on --port; read again when it changes and at SIGHUP (OUTPOST_POP_TLS_CERT; none)')
+    .option('--tls-key <file>', 'PEM, the private key of --tls-cert (OUTPOST_POP_TLS_KEY; none)')
+    .option('--trusted-proxy <list>', 'networks of proxies whose X-Forwarded-For counts, 10.0.0.0/8 by commas (OUTPOST_POP_TRUSTED_PROXY; none)')
+    .option('--proxy-headers <kind>', 'x-forwarded or forwarded: what those proxies write (OUTPOST_POP_PROXY_HEADERS; x-forwarded)')
     .option('--data <dir>', 'keep images over a restart (OUTPOST_POP_DATA; in memory only)')
     .option('--admin-port <port>', 'port of health and metrics (OUTPOST_POP_ADMIN_PORT; none)', portNumber)
     .option('--token <token>', 'what is shown to an http region on this host (OUTPOST_LINK_TOKEN; dev)')
@@ -65,8 +73,8 @@ export function addPop(program: Command, context: CliContext): void {
 }
 
 async function runPop(context: CliContext, options: PopOptions): Promise<void> {
-  const { region: regionUrls, regionFingerprint: regionFingerprints, regionCa: regionCaFile, data: dataDir, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, staleMax: staleMaxMs, queueWaitMax: queueWaitMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
-  const settings = resolveConfig(popSchema, configInput({ ...same, regionUrls, regionFingerprints, regionCaFile, dataDir, natsUrl, natsCredentialsFile, natsCaFile, memoryMib, staleMaxMs, queueWaitMaxMs, drainTimeoutMs }, config, context))
+  const { region: regionUrls, regionFingerprint: regionFingerprints, regionCa: regionCaFile, data: dataDir, tlsCert: tlsCertFile, tlsKey: tlsKeyFile, trustedProxy: trustedProxies, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, staleMax: staleMaxMs, queueWaitMax: queueWaitMaxMs, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(popSchema, configInput({ ...same, tlsCertFile, tlsKeyFile, trustedProxies, regionUrls, regionFingerprints, regionCaFile, dataDir, natsUrl, natsCredentialsFile, natsCaFile, memoryMib, staleMaxMs, queueWaitMaxMs, drainTimeoutMs }, config, context))
   // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
   const { startPop } = await import('../../../pop/start.ts')
   await runTier(context, 'pop', settings, startPop)

@@ -13,6 +13,10 @@ import { regionRingCommand } from './region-ring.ts'
 interface RegionOptions {
   readonly port?: number
   readonly host?: string
+  readonly tlsCert?: string
+  readonly tlsKey?: string
+  readonly trustedProxy?: string
+  readonly proxyHeaders?: string
   readonly data?: string
   readonly adminPort?: number
   readonly keys?: string
@@ -51,6 +55,10 @@ export function addRegion(program: Command, context: CliContext): void {
     .description('run a region: registry, image builder, store, and what POPs do not run themselves')
     .option('--port <port>', 'port of API, web endpoints and POP links (OUTPOST_REGION_PORT; 8788)', portNumber)
     .option('--host <address>', 'address to listen on (OUTPOST_REGION_HOST; 127.0.0.1)')
+    .option('--tls-cert <file>', 'PEM, speak TLS on --port; read again when it changes and at SIGHUP (OUTPOST_REGION_TLS_CERT; none)')
+    .option('--tls-key <file>', 'PEM, the private key of --tls-cert (OUTPOST_REGION_TLS_KEY; none)')
+    .option('--trusted-proxy <list>', 'networks of proxies whose X-Forwarded-For counts, 10.0.0.0/8 by commas (OUTPOST_REGION_TRUSTED_PROXY; none)')
+    .option('--proxy-headers <kind>', 'x-forwarded or forwarded: what those proxies write (OUTPOST_REGION_PROXY_HEADERS; x-forwarded)')
     .option('--data <dir>', 'functions, images and secrets (OUTPOST_REGION_DATA; .outpost/region)')
     .option('--admin-port <port>', 'port of health and metrics (OUTPOST_REGION_ADMIN_PORT; none)', portNumber)
     .option('--keys <file>', 'JSON file of access keys (OUTPOST_REGION_KEYS; needed unless --dev)')
@@ -89,8 +97,8 @@ export function addRegion(program: Command, context: CliContext): void {
 }
 
 async function runRegion(context: CliContext, options: RegionOptions): Promise<void> {
-  const { data: dataDir, keys: keysFile, keyring: keyringFile, linkCert: linkCertFile, linkKey: linkKeyFile, peer: peerUrl, peerFingerprint: peerFingerprints, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
-  const settings = resolveConfig(regionSchema, configInput({ ...same, peerUrl, peerFingerprints, linkCertFile, linkKeyFile, natsUrl, natsCredentialsFile, natsCaFile, dataDir, keysFile, keyringFile, memoryMib, drainTimeoutMs }, config, context))
+  const { data: dataDir, tlsCert: tlsCertFile, tlsKey: tlsKeyFile, trustedProxy: trustedProxies, keys: keysFile, keyring: keyringFile, linkCert: linkCertFile, linkKey: linkKeyFile, peer: peerUrl, peerFingerprint: peerFingerprints, nats: natsUrl, natsCredentials: natsCredentialsFile, natsCa: natsCaFile, memory: memoryMib, drainTimeout: drainTimeoutMs, config, ...same } = options
+  const settings = resolveConfig(regionSchema, configInput({ ...same, tlsCertFile, tlsKeyFile, trustedProxies, peerUrl, peerFingerprints, linkCertFile, linkKeyFile, natsUrl, natsCredentialsFile, natsCaFile, dataDir, keysFile, keyringFile, memoryMib, drainTimeoutMs }, config, context))
   // Loaded only now, so that other commands start without it; tidy.test.ts knows this import as the one way in.
   const { startRegion } = await import('../../../region/start.ts')
   await runTier(context, 'region', settings, startRegion)

@@ -18,7 +18,7 @@ function fake(cwd: string): Fake {
   const told: unknown[] = []
   const context: CliContext = {
     env: {}, cwd, out: () => undefined, err: () => undefined, readStdin: () => Promise.resolve(new Uint8Array(0)), stdinIsTerminal: false, stderrIsTerminal: false,
-    makeLog: () => silentLog, stopSignal: () => stop.signal, self: { file: '', argv: [] }, tellParent: (message) => void told.push(message), nodeChoice: '',
+    makeLog: () => silentLog, onHangup: () => undefined, stopSignal: () => stop.signal, self: { file: '', argv: [] }, tellParent: (message) => void told.push(message), nodeChoice: '',
   }
   return { context, stop, told }
 }

@@ -155,13 +155,6 @@ t.test('a call carries method, clean headers, body, account, address and a deadl
   t.ok((run?.call.deadlineAtMs ?? 0) > before + 900_000)
 })
 
-t.test('Forwarded headers count only when trusted', async (t) => {
-  const { dispatcher, ask } = await openDoor(t, { trustForwarded: true })
-  dispatcher.onInvoke = (run) => run.reply('')
-  await ask(get('/fn/hello/', 'X-Forwarded-For: 6.6.6.6, 1.2.3.4\r\nX-Forwarded-Proto: https\r\n'))
-  t.match(dispatcher.runs[0]?.call, { clientIp: '1.2.3.4', url: 'https://127.0.0.1/' })
-})
-
 t.test('a sane request id is taken over and returned, any other is replaced by a UUID', async (t) => {
   const { dispatcher, ask } = await openDoor(t)
   dispatcher.onInvoke = (run) => run.reply('')
