@@ -197,12 +197,13 @@ export const MIRROR_OBJECTS_WAIT_MS = 1_000
 export const MIRROR_BATCH_MAX = 64
 
 // The ring, and state that moves between its members.
-/** Members of one ring: with 128 points each a look-up structure of a few MB, and four versions fit in a document of 512 KiB. */
+/** Members of one ring: with 128 points each a look-up structure of a few MB, and nine versions fit in a document of 512 KiB. */
 export const RING_MEMBERS_MAX = 512
 /** A member of this weight serves that many times the keys of one of weight 1. */
 export const RING_WEIGHT_MAX = 16
-/** Older versions in a document. State waits at most that many changes behind; a change beyond waits for it (ERR_RING_UNSETTLED). */
+/** Older versions in a document, and those at most that stay in it because state lies by them; a change that needs more waits (ERR_RING_UNSETTLED). */
 export const RING_PREVIOUS_MAX = 3
+export const RING_PREVIOUS_HELD_MAX = 8
 /** Executions that any fleet may hold at once: attributes beyond it are a mistake. */
 export const RING_FLEET_MAX = 1_000_000
 /** Items of one key that one answer moves; the rest follows on the next question. */

@@ -168,7 +168,7 @@ export class Cluster {
     peers.handle(HAND_OFF_TOPIC, (from, payload) => this.#handOff?.received(from, payload) ?? { kind: 'lost' })
     this.#store.onChange((ring) => this.#onRing(ring))
     await this.#store.start()
-    const info: PeerInfo = { address, capacity, fingerprint, protocol: LINK_PROTOCOL, state: 'joining', ring: this.ring?.version ?? 0, settled: 0, mark: 0 }
+    const info: PeerInfo = { address, capacity, fingerprint, protocol: LINK_PROTOCOL, state: 'joining', ring: this.ring?.version ?? 0, held: [], mark: 0 }
     this.#group = await PeerGroup.join({
       members: await coordination.members(group), peers, info, newName, clock, log,
       onMembers: (members) => this.#onMembers(members),
@@ -188,7 +188,7 @@ export class Cluster {
       this.#handOff = new HandOffDriver({ machine, peers: this.peers, clock, log, readRing: () => void this.refreshRing(), onEvent: () => this.#tell() })
       if (this.ring !== null) this.#handOff.ringChanged(this.ring)
     }
-    this.#leader = new RingLeader({ self: this.self, leadership: this.#leadership, store: this.#store, members: () => this.#members, clock, log })
+    this.#leader = new RingLeader({ self: this.self, leadership: this.#leadership, store: this.#store, members: () => this.#members, isOver: (memberId) => this.#isOver(memberId), clock, log })
     if (this.#state !== 'joining') void this.#serveWhenReady()
     this.#tell()
   }
@@ -210,7 +210,7 @@ export class Cluster {
     this.#leader = null
     this.#options.onStateLost()
     // The next life is prepared like the first one.
-    void this.#group?.say({ state: 'joining', settled: 0, mark: 0 })
+    void this.#group?.say({ state: 'joining', held: [], mark: 0 })
   }
 
   #onRing(ring: Ring): void {
@@ -246,17 +246,17 @@ export class Cluster {
     return ring?.document.members.some(({ id }) => id === this.self) ?? false
   }
 
-  /** Says what has changed of ring, settled version and mark, one word at a time. */
+  /** Says what has changed of ring, versions held by and mark, one word at a time. */
   #tell(): void {
     const said = this.#group?.info
     if (said === undefined || this.#telling || !this.holds) return
     const ring = this.ring?.version ?? 0
-    const settled = this.#handOff?.settledVersion ?? ring
+    const held = this.#handOff?.heldVersions ?? []
     const { mark } = this.#view
-    if (said.ring === ring && said.settled === settled && said.mark === mark) return
+    if (said.ring === ring && said.held.join() === held.join() && said.mark === mark) return
     this.#telling = true
     // It never rejects. A word that was not heard is said again at the next occasion.
-    void this.#group?.say({ ring, settled, mark }).then(() => {
+    void this.#group?.say({ ring, held, mark }).then(() => {
       this.#telling = false
       this.#tell()
     })

@@ -49,8 +49,8 @@ export class HandOffDriver {
     return this.#options.machine.itemCount()
   }
 
-  get settledVersion(): number {
-    return this.#options.machine.settledVersion()
+  get heldVersions(): readonly number[] {
+    return this.#options.machine.heldVersions()
   }
 
   request(request: HandOffRequest, waiter: HandOffWaiter): void {

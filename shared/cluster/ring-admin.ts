@@ -3,7 +3,8 @@ import type { Coordination, Member } from '../coordination/types.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { readMember } from '../peers/member-info.ts'
-import { nextRing, rollback, type RingDocument } from '../place/ring.ts'
+import type { PeerInfo } from '../peers/types.ts'
+import { neededVersions, nextRing, rollback, type RingDocument } from '../place/ring.ts'
 import { RING_BUCKET, RingStore } from './ring-store.ts'
 
 /** Somebody else may change it at the same moment; more than that says that something is wrong. */
@@ -27,14 +28,14 @@ export class RingAdmin {
 
   /** A version with these attributes. Throws ERR_RING_REFUSED for what cannot be, ERR_RING_UNSETTLED if state has to move first. */
   async set(attributes: Readonly<Record<string, unknown>>): Promise<RingDocument> {
-    const settled = await this.#settledVersion()
-    return this.#change((document) => nextRing(document, { attributes }, settled))
+    const needed = await this.#needed()
+    return this.#change((document) => nextRing(document, { attributes }, needed(document)))
   }
 
   /** A version like the one before the newest. Throws as `set`. */
   async rollback(): Promise<RingDocument> {
-    const settled = await this.#settledVersion()
-    return this.#change((document) => rollback(document, settled))
+    const needed = await this.#needed()
+    return this.#change((document) => rollback(document, needed(document)))
   }
 
   async #change(change: (document: RingDocument) => RingDocument): Promise<RingDocument> {
@@ -56,8 +57,8 @@ export class RingAdmin {
     }
   }
 
-  /** The lowest version by which a member that is alive may hold state. */
-  async #settledVersion(): Promise<number> {
+  /** Versions by which state may lie. A watch that has just begun shows whoever is in the store: one that is not holds no lease. */
+  async #needed(): Promise<(document: RingDocument) => ReadonlySet<number>> {
     const members = await this.#coordination.members(this.#group)
     const alive = await new Promise<readonly Member[]>((resolve) => {
       const watch = members.watch((first) => {
@@ -65,6 +66,7 @@ export class RingAdmin {
         queueMicrotask(() => watch.stop())
       })
     })
-    return Math.min(...alive.flatMap((member) => readMember(member) ?? []).filter(({ info }) => info.ring > 0).map(({ info }) => info.settled))
+    const words = new Map<string, PeerInfo | null>(alive.map((member) => [member.id, readMember(member)?.info ?? null]))
+    return (document) => neededVersions(document, (memberId) => words.get(memberId) ?? null, (memberId) => !words.has(memberId))
   }
 }

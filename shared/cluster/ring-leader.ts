@@ -4,7 +4,7 @@
  * E1  It waits DAMPING_MS from the first change on, so that what happens together becomes one version.
  * E2  A member that a version of the document had before and the newest has not does not come back by itself: it was drained, or an
  *     operator has rolled back to a ring without it. Its next life has another name.
- * E3  Older versions go once no member needs them, or after an hour.
+ * E3  Older versions go once no member needs them. One that is not seen and not certainly over may need any.
  * E4  Two leaders at once could do no harm: a change is made from the document that it was decided on (RingStore B2).
  */
 import type { Candidacy, Leadership } from '../coordination/types.ts'
@@ -13,7 +13,7 @@ import { toCodedError } from '../errors.ts'
 import { RING_WEIGHT_MAX } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { PeerMember } from '../peers/types.ts'
-import { firstRing, nextRing, retire, type RingDocument, type RingMember } from '../place/ring.ts'
+import { firstRing, neededVersions, nextRing, retire, type RingDocument, type RingMember } from '../place/ring.ts'
 import type { RingStore } from './ring-store.ts'
 
 export interface RingLeaderOptions {
@@ -22,6 +22,8 @@ export interface RingLeaderOptions {
   readonly store: RingStore
   /** All that are alive now, this one included. */
   readonly members: () => readonly PeerMember[]
+  /** That member's lease is certainly over (shared/place/lease.ts). */
+  readonly isOver: (memberId: string) => boolean
   readonly clock: Clock
   readonly log: Log
 }
@@ -29,7 +31,6 @@ export interface RingLeaderOptions {
 const DAMPING_MS = 1_000
 /** After a change that failed, or could not be made yet. */
 const RETRY_MS = 1_000
-const RETENTION_MS = 3_600_000
 const RETIRE_PERIOD_MS = 5_000
 /** Slots that make one point of weight. */
 const CAPACITY_PER_WEIGHT = 64
@@ -39,18 +40,15 @@ export class RingLeader {
   readonly #log: Log
   readonly #candidacy: Candidacy
   #timer: { readonly dueAtMs: number; readonly cancel: () => void } | null = null
-  #publishedAtMs: number
   #stopped = false
 
   constructor(options: RingLeaderOptions) {
     this.#options = options
     this.#log = options.log.child('ring-leader')
-    this.#publishedAtMs = options.clock.monotonicMs()
     this.#candidacy = options.leadership.stand(options.self, {
       onElected: (term) => {
         this.#log.info('this member leads', { term })
-        this.#publishedAtMs = options.clock.monotonicMs()
-        this.#schedule(0)
+            this.#schedule(0)
       },
       onLost: () => this.#log.warn('this member leads no longer'),
     })
@@ -95,10 +93,9 @@ export class RingLeader {
   /** Resolves with when to look again. */
   async #publish(): Promise<number> {
     if (this.#stopped || !this.leads) return RETIRE_PERIOD_MS
-    const { store, clock } = this.#options
+    const { store } = this.#options
     const published = await store.change((document) => this.#wanted(document) ?? this.#retired(document))
     if (published !== null) {
-      this.#publishedAtMs = clock.monotonicMs()
       this.#log.info('ring published', { version: published.version, members: published.members.map(({ id }) => id).join(' '), previous: published.previous.length })
     }
     return this.#wantedMembers(store.ring?.document ?? null) === null ? RETIRE_PERIOD_MS : DAMPING_MS
@@ -108,7 +105,7 @@ export class RingLeader {
   #wanted(document: RingDocument | null): RingDocument | null {
     const members = this.#wantedMembers(document)
     if (members === null) return null
-    return document === null ? firstRing(members) : nextRing(document, { members }, this.#settled())
+    return document === null ? firstRing(members) : nextRing(document, { members }, this.#needed(document))
   }
 
   #wantedMembers(document: RingDocument | null): readonly RingMember[] | null {
@@ -127,12 +124,12 @@ export class RingLeader {
   /** E3. */
   #retired(document: RingDocument | null): RingDocument | null {
     if (document === null || document.previous.length === 0) return null
-    const old = this.#options.clock.monotonicMs() - this.#publishedAtMs > RETENTION_MS
-    return retire(document, old ? document.version : this.#settled())
+    return retire(document, this.#needed(document))
   }
 
-  #settled(): number {
-    return Math.min(...this.#options.members().filter(({ info }) => info.ring > 0).map(({ info }) => info.settled))
+  #needed(document: RingDocument): ReadonlySet<number> {
+    const words = new Map(this.#options.members().map(({ memberId, info }) => [memberId, info]))
+    return neededVersions(document, (memberId) => words.get(memberId) ?? null, (memberId) => !words.has(memberId) && this.#options.isOver(memberId))
   }
 }
 

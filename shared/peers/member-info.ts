@@ -15,7 +15,7 @@ const peerInfo: z.ZodType<PeerInfo> = z.object({
   protocol: z.int().nonnegative(),
   state: z.enum(['joining', 'serving', 'draining']),
   ring: z.int().nonnegative(),
-  settled: z.int().nonnegative(),
+  held: z.array(z.int().nonnegative()).max(64),
   mark: z.int().nonnegative(),
 })
 

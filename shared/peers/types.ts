@@ -15,9 +15,9 @@ export interface PeerInfo {
   readonly protocol: number
   /** `joining`: loads what it will be asked for and owns nothing yet. `draining`: leaves, gets nothing new, gives its state away. */
   readonly state: 'joining' | 'serving' | 'draining'
-  /** The newest ring that it has, and the oldest one by which it may still hold state. 0: none. */
+  /** The newest ring that it has (0: none), and versions by which it holds state. */
   readonly ring: number
-  readonly settled: number
+  readonly held: readonly number[]
   /** Written to see it come back: what is shown then is no older than this (shared/place/lease.ts). */
   readonly mark: number
 }

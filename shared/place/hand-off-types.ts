@@ -65,9 +65,9 @@ export interface ItemStore {
 /** What a member knows about leases; see lease.ts. */
 export interface LeaseFacts {
   /** This member's own lease, by its own clock, at this moment: `Membership.holds`. */
-  holds(): boolean
+  readonly holds: () => boolean
   /** That member's lease is certainly over: whatever it held, it serves no more. `PeerView.isOver`. */
-  isOver(memberId: string): boolean
+  readonly isOver: (memberId: string) => boolean
 }
 
 const key = z.string().min(1).max(4096)
@@ -134,8 +134,8 @@ export interface HandOffMachine {
   /** To be called at `dueAtMs` or soon after. */
   tick(nowMs: number): readonly HandOffEffect[]
   dueAtMs(): number | null
-  /** Versions older than this one are of no more use here. The member says it in its info; the leader drops none that is needed (R4). */
-  settledVersion(): number
+  /** Versions of the ring by which items are held here. The member says it in its info; the leader drops none that is needed (R4). */
+  heldVersions(): readonly number[]
   /** Items that are held or given and not yet confirmed. A member that drains leaves at 0. */
   itemCount(): number
 }

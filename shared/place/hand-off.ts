@@ -24,32 +24,8 @@ import { ItemLedger } from './item-ledger.ts'
 import type { Item } from './item-ledger.ts'
 import { isNewer } from './ring.ts'
 import type { KeyKind, Ring } from './ring.ts'
-import { dueAtMsOf, heirsOf, newRecord, newSearch, newTarget, POOL_WAIT_MS, RETRY_MAX_MS, RETRY_MIN_MS } from './hand-off-record.ts'
-import type { KeyRecord, Search } from './hand-off-record.ts'
-
-/** How long an answer with a state may take: some MB over a slow line. */
-const TAKE_TIMEOUT_MS = 5_000
-/** Short messages: a round trip between continents, and some. */
-const ASK_TIMEOUT_MS = 1_000
-const OFFER_RETRY_MS = 500
-const TAKEN_RETRY_MS = 300
-const FATE_RETRY_MS = 2_000
-const READ_RETRY_MS = 500
-/** Whoever asked for an item that was busy has priority for so long since it last asked. */
-const WANTED_MS = 5_000
-
-type Asked =
-  | { readonly kind: 'take' | 'offer'; readonly key: string; readonly keyKind: KeyKind; readonly to: string }
-  | { readonly kind: 'taken' | 'given'; readonly key: string; readonly keyKind: KeyKind; readonly to: string; readonly id: string; readonly give: number }
-
-export interface HandOffOptions {
-  readonly self: string
-  /** Null: none is known yet. What is `single` waits for it. */
-  readonly ring: Ring | null
-  readonly store: ItemStore
-  readonly leases: LeaseFacts
-  readonly ledger?: ItemLedger
-}
+import { ASK_TIMEOUT_MS, dueAtMsOf, FATE_RETRY_MS, heirsOf, newRecord, newSearch, newTarget, OFFER_RETRY_MS, POOL_WAIT_MS, READ_RETRY_MS, RETRY_MAX_MS, RETRY_MIN_MS, STRANDED_MS, TAKE_TIMEOUT_MS, TAKEN_RETRY_MS, WANTED_MS } from './hand-off-record.ts'
+import type { Asked, HandOffOptions, KeyRecord, Search } from './hand-off-record.ts'
 
 export class HandOff implements HandOffMachine {
   readonly #self: string
@@ -141,14 +117,17 @@ export class HandOff implements HandOffMachine {
         break
       case 'taken': {
         const item = this.#ledger.get(record.key, asked.id)
-        const settled = answer?.kind === 'noted' || answer?.kind === 'lost' || (answer === null && this.#leases.isOver(asked.to))
-        if (!settled || item?.unconfirmed?.from !== asked.to || item.unconfirmed.give !== asked.give) break
+        if (answer === null && item !== null) this.#settleWithDead(item)
+        if (answer?.kind !== 'noted' && answer?.kind !== 'lost') break
+        if (item?.unconfirmed?.from !== asked.to || item.unconfirmed.give !== asked.give) break
         this.#ledger.confirm(item)
         record.offerAtMs = nowMs
         break
       }
       case 'given':
         this.#hearFate(asked, answer)
+        this.#place(record)
+        record.offerAtMs = nowMs
         break
       case 'offer':
         break
@@ -174,9 +153,8 @@ export class HandOff implements HandOffMachine {
     if (this.#heardOf === ring.version) this.#readAtMs = Infinity
     for (const record of [...this.#records.values()]) {
       record.search = null
-      if (this.#owns(record)) {
-        for (const item of this.#ledger.of(record.key)) if (item.hold.kind !== 'given') item.placedBy = ring.version
-      } else this.#dropTakes(record) // H3
+      this.#place(record)
+      if (!this.#owns(record)) this.#dropTakes(record) // H3
       record.offerAtMs = nowMs
       this.#work(record, nowMs, out)
     }
@@ -187,9 +165,14 @@ export class HandOff implements HandOffMachine {
     const out: HandOffEffect[] = []
     if (!this.#holds(out)) return out
     for (const record of [...this.#active]) {
-      for (const target of record.search?.targets.values() ?? []) target.askAtMs = Math.min(target.askAtMs, nowMs)
-      for (const { hold } of this.#ledger.of(record.key)) if (hold.kind === 'given') this.#leases.isOver(hold.to)
-      this.#work(record, nowMs, out)
+      let changed = false
+      for (const [id, target] of record.search?.targets ?? []) {
+        if (target.state === 'clear' || !this.#leases.isOver(id)) continue
+        target.state = 'clear'
+        changed = true
+      }
+      for (const item of this.#ledger.of(record.key)) changed = this.#settleWithDead(item) || changed
+      if (changed) this.#work(record, nowMs, out)
     }
     return out
   }
@@ -208,8 +191,13 @@ export class HandOff implements HandOffMachine {
     return dueAtMs === Infinity || this.#lost ? null : dueAtMs
   }
 
-  settledVersion(): number {
-    return Math.min(this.#version, this.#ledger.lowestPlacedBy())
+  /** The lease was found to be over: nothing more is done under this id. */
+  get isLost(): boolean {
+    return this.#lost
+  }
+
+  heldVersions(): readonly number[] {
+    return this.#ledger.versions()
   }
 
   itemCount(): number {
@@ -313,7 +301,9 @@ export class HandOff implements HandOffMachine {
       this.#ledger.notTaken(key, asked.id, asked.to, asked.give)
       return
     }
-    const gone = (answer?.kind === 'fate' && answer.fate === 'taken') || answer?.kind === 'lost' || (answer === null && this.#leases.isOver(asked.to))
+    const item = this.#ledger.get(key, asked.id)
+    if (answer === null && item !== null) this.#settleWithDead(item)
+    const gone = (answer?.kind === 'fate' && answer.fate === 'taken') || answer?.kind === 'lost'
     if (gone && this.#ledger.taken(key, asked.id, asked.to, asked.give)) this.#store.forget(key, asked.id)
   }
 
@@ -446,12 +436,30 @@ export class HandOff implements HandOffMachine {
     }
   }
 
+  /** T2 and T3 with one whose lease is over. True: something has changed. */
+  #settleWithDead(item: Item): boolean {
+    const { hold, unconfirmed } = item
+    if (hold.kind === 'given' && this.#leases.isOver(hold.to)) {
+      this.#ledger.remove(item)
+      this.#store.forget(item.key, item.id)
+      return true
+    }
+    if (unconfirmed === null || !this.#leases.isOver(unconfirmed.from)) return false
+    this.#ledger.confirm(item)
+    return true
+  }
+
   /** H4. */
   #offer(record: KeyRecord, nowMs: number, out: HandOffEffect[]): void {
     if (record.offerAtMs > nowMs) return
     record.offerAtMs = Infinity
     const heirs = this.#heirsNow(record)
-    if (heirs.length === 0) return
+    record.strandedAtMs = heirs.length === 0 ? null : (record.strandedAtMs ?? nowMs)
+    if (record.strandedAtMs === null) return
+    if (nowMs - record.strandedAtMs > STRANDED_MS) {
+      for (const item of this.#ledger.of(record.key)) if (item.hold.kind === 'idle') this.#close(item)
+      return
+    }
     // Not now: it is busy, its giver has still to hear of it, or too many offers are under way.
     record.offerAtMs = nowMs + OFFER_RETRY_MS
     if (this.#offersUnderWay >= HAND_OFF_OFFERS_MAX) record.offerAtMs = nowMs + RETRY_MIN_MS
@@ -469,10 +477,7 @@ export class HandOff implements HandOffMachine {
     if (record.wanted.size > 0) return [...record.wanted.keys()]
     const owners = this.#ring?.owners(record.key, record.kind) ?? []
     if (!this.#current() || owners.includes(this.#self)) return []
-    if (record.kind === 'single') return owners
-    // A pool's items follow when they are asked for, unless their holder leaves.
-    if (this.#ring === null || this.#ring.weightOf(this.#self) > 0) return []
-    const drawing = this.#ring.sharers(record.key, this.#self)
+    const drawing = record.kind === 'pool' ? (this.#ring?.sharers(record.key, this.#self) ?? []) : []
     return drawing.length > 0 ? drawing : owners
   }
 
@@ -552,6 +557,12 @@ export class HandOff implements HandOffMachine {
     return this.#ring?.owners(key, kind).includes(this.#self) ?? false
   }
 
+  /** What an owner holds lies by the newest version that it knows. */
+  #place(record: KeyRecord): void {
+    if (!this.#owns(record)) return
+    for (const item of this.#ledger.of(record.key)) if (item.hold.kind !== 'given') item.placedBy = this.#version
+  }
+
   get #version(): number {
     return this.#ring?.version ?? 0
   }
@@ -574,8 +585,7 @@ export class HandOff implements HandOffMachine {
 
   /** H5. */
   #holds(out: HandOffEffect[]): boolean {
-    if (this.#lost) return false
-    if (this.#leases.holds()) return true
+    if (this.#lost || this.#leases.holds()) return !this.#lost
     this.#lost = true
     for (const [requestId, { item }] of this.#requests) out.push(item === null ? { kind: 'refuse', requestId, code: 'ERR_OWNERSHIP_LOST', ringVersion: this.#heardOf } : { kind: 'stop', requestId })
     for (const { key, id } of this.#ledger.clear()) this.#store.forget(key, id)

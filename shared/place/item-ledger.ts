@@ -47,6 +47,11 @@ export class ItemLedger {
     return this.#keys.get(key)?.get(id) ?? null
   }
 
+  /** All of them, in no order that means anything. */
+  *items(): Iterable<Item> {
+    for (const items of this.#keys.values()) yield* items.values()
+  }
+
   of(key: string): readonly Item[] {
     return [...(this.#keys.get(key)?.values() ?? [])]
   }
@@ -56,11 +61,11 @@ export class ItemLedger {
     return null
   }
 
-  /** The lowest `placedBy` of all items; Infinity without any. */
-  lowestPlacedBy(): number {
-    let lowest = Infinity
-    for (const items of this.#keys.values()) for (const { placedBy } of items.values()) lowest = Math.min(lowest, placedBy)
-    return lowest
+  /** Each `placedBy` that there is, ascending. */
+  versions(): readonly number[] {
+    const versions = new Set<number>()
+    for (const { placedBy } of this.items()) versions.add(placedBy)
+    return [...versions].sort((a, b) => a - b)
   }
 
   begin(key: string, id: string, placedBy: number, requestId: string): Item {
@@ -135,7 +140,7 @@ export class ItemLedger {
 
   /** All there were. */
   clear(): readonly Item[] {
-    const all = [...this.#keys.values()].flatMap((items) => [...items.values()])
+    const all = [...this.items()]
     this.#keys.clear()
     this.#count = 0
     return all

@@ -1,13 +1,14 @@
 /**
  * The ring document: who serves which key, as one value that is published and read as a whole. A version has members
- * with weights and attributes about the use of resources; the document has the newest version and up to three older
- * ones, from whose members state still moves (system 14 and 15). Pure: documents in, documents and places out.
+ * with weights and attributes about the use of resources; the document has the newest version and three older
+ * ones or so, from whose members state still moves (system 14 and 15). Pure: documents in, documents and places out.
  *
  * R1  Equal documents give equal places in every process: points come from hashes of member ids, never from chance.
  * R2  A member that joins or leaves moves only the keys that it gets or had.
  * R3  A document that cannot be right is refused before any ring is made of it. Unknown attributes are ignored.
- * R4  A version is dropped only when no live member may hold state that was placed by it (`settledVersion`): whoever
- *     looks for state asks the owners of every version in the document, and nobody else can have any.
+ * R4  A version is dropped only when no live member may hold state that was placed by it (`neededVersions`): whoever
+ *     looks for state asks the owners of every version in the document, and nobody else can have any. So a version that is needed
+ *     outlives later ones that are not: else a new owner that dies could keep the ring from ever changing again.
  *
  * The ring itself is npm `consistent-hash`. It would place points at random and hash names into 24 bits that cluster
  * for similar names; both are decided here instead: points are 29 bits of SHA-256 of the member's id, and the name that it is given
@@ -17,7 +18,7 @@ import { createHash } from 'node:crypto'
 import ConsistentHash from 'consistent-hash'
 import { z } from 'zod'
 import { CodedError } from '../errors.ts'
-import { RING_FLEET_MAX, RING_MEMBERS_MAX, RING_PREVIOUS_MAX, RING_WEIGHT_MAX } from '../limits.ts'
+import { RING_FLEET_MAX, RING_MEMBERS_MAX, RING_PREVIOUS_HELD_MAX, RING_PREVIOUS_MAX, RING_WEIGHT_MAX } from '../limits.ts'
 
 export interface RingMember {
   readonly id: string
@@ -43,7 +44,7 @@ export interface RingVersion {
 }
 
 export interface RingDocument extends RingVersion {
-  /** Newest first, at most RING_PREVIOUS_MAX. */
+  /** Newest first: RING_PREVIOUS_MAX, more if state lies by them, RING_PREVIOUS_HELD_MAX at most. */
   readonly previous: readonly RingVersion[]
 }
 
@@ -63,7 +64,7 @@ const count = z.int().min(1).max(RING_FLEET_MAX)
 const attributesSchema = z.object({ managersPerKey: z.int().min(1).max(RING_MEMBERS_MAX), perManagerShare: count, maxLive: count })
 const memberSchema = z.strictObject({ id: z.string().regex(/^[\x21-\x7e]{1,128}$/), weight: z.int().min(1).max(RING_WEIGHT_MAX) })
 const versionShape = { version: z.int().min(1), members: z.array(memberSchema).max(RING_MEMBERS_MAX), attributes: attributesSchema }
-const documentSchema = z.strictObject({ ...versionShape, previous: z.array(z.strictObject(versionShape)).max(RING_PREVIOUS_MAX) })
+const documentSchema = z.strictObject({ ...versionShape, previous: z.array(z.strictObject(versionShape)).max(RING_PREVIOUS_HELD_MAX) })
 
 /** The first version. Throws ERR_RING_REFUSED. */
 export function firstRing(members: readonly RingMember[], attributes: Readonly<Record<string, unknown>> = {}): RingDocument {
@@ -71,44 +72,58 @@ export function firstRing(members: readonly RingMember[], attributes: Readonly<R
   return checked({ version: 1, members: sorted(members), attributes: changed, previous: [] }, changed.managersPerKey > DEFAULT_RING_ATTRIBUTES.managersPerKey)
 }
 
+/** What a member says about versions. Both may be late: what it has taken up since lies by versions from `ring` on. */
+export interface RingWord {
+  /** The newest version that it knows; 0: none. */
+  readonly ring: number
+  /** Versions by which it holds something (`HandOff.heldVersions`). */
+  readonly held: readonly number[]
+}
+
 /**
- * Version n+1, linked to what it replaces. `settledVersion`: the lowest version by which any live member may still hold
- * state (R4). Throws ERR_RING_REFUSED for what cannot be right, ERR_RING_UNSETTLED if a version would have to go that
- * state still lies by: try again when it has moved.
+ * Version n+1, linked to what it replaces. `needed`: of `neededVersions`. Throws ERR_RING_REFUSED for what cannot be
+ * right, ERR_RING_UNSETTLED if more versions would have to stay than there is room for: try again when state has moved.
  */
-export function nextRing(document: RingDocument, change: RingChange, settledVersion: number): RingDocument {
+export function nextRing(document: RingDocument, change: RingChange, needed: ReadonlySet<number>): RingDocument {
+  return linked(document, change, needed, change.attributes !== undefined)
+}
+
+function linked(document: RingDocument, change: RingChange, needed: ReadonlySet<number>, withinFleet: boolean): RingDocument {
   const { previous, ...replaced } = document
-  const kept = [replaced, ...previous].slice(0, RING_PREVIOUS_MAX)
-  const dropped = previous.slice(RING_PREVIOUS_MAX - 1)
-  const unsettled = dropped.find(({ version }) => version >= settledVersion)
-  if (unsettled !== undefined) throw new CodedError('ERR_RING_UNSETTLED', [unsettled.version])
+  const candidates = [replaced, ...previous]
+  let others = RING_PREVIOUS_MAX - candidates.filter(({ version }) => needed.has(version)).length
+  const kept = candidates.filter(({ version }) => needed.has(version) || others-- > 0)
+  if (kept.length > RING_PREVIOUS_HELD_MAX) throw new CodedError('ERR_RING_UNSETTLED', [kept.at(-1)?.version ?? 0])
   const attributes = { ...document.attributes, ...change.attributes }
-  return checked({ version: document.version + 1, members: sorted(change.members ?? document.members), attributes, previous: kept }, change.attributes !== undefined)
+  return checked({ version: document.version + 1, members: sorted(change.members ?? document.members), attributes, previous: kept }, withinFleet)
 }
 
 /** Makes the version before the newest current again, under a new number: state then flows back from the failed one. */
-export function rollback(document: RingDocument, settledVersion: number): RingDocument {
+export function rollback(document: RingDocument, needed: ReadonlySet<number>): RingDocument {
   const [before] = document.previous
   if (before === undefined) throw new CodedError('ERR_RING_REFUSED', ['there is no version before this one'])
-  return nextRing(document, { members: before.members, attributes: { ...before.attributes } }, settledVersion)
+  return linked(document, { members: before.members, attributes: { ...before.attributes } }, needed, false)
 }
 
-/** The same version without those older than `keepFrom`, for when they are settled or an hour old; null if nothing changes. */
-export function retire(document: RingDocument, keepFrom: number): RingDocument | null {
-  const previous = document.previous.filter(({ version }) => version >= keepFrom)
+/** The same version without those that nobody needs; null if nothing changes. */
+export function retire(document: RingDocument, needed: ReadonlySet<number>): RingDocument | null {
+  const previous = document.previous.filter(({ version }) => needed.has(version))
   return previous.length === document.previous.length ? null : { ...document, previous }
 }
 
 /**
- * The lowest version by which state may still lie anywhere (R4): of all members of all versions what each has said last
- * (`HandOff.settledVersion`, which never falls), unless its lease is certainly over. Who has not said anything yet counts as 0.
+ * Versions of the document by which state may lie anywhere (R4): of all members of all versions what each has said last, unless its
+ * lease is certainly over. Of one that has not said anything nothing is known, so all are needed.
  */
-export function settledVersionOf(document: RingDocument, said: (memberId: string) => number | null, isOver: (memberId: string) => boolean): number {
-  let settled = document.version
-  for (const { members } of [document, ...document.previous]) {
-    for (const { id } of members) if (!isOver(id)) settled = Math.min(settled, said(id) ?? 0)
+export function neededVersions(document: RingDocument, said: (memberId: string) => RingWord | null, isOver: (memberId: string) => boolean): ReadonlySet<number> {
+  const versions = [document, ...document.previous]
+  const needed = new Set<number>()
+  for (const id of new Set(versions.flatMap(({ members }) => members.map((member) => member.id)))) {
+    if (isOver(id)) continue
+    const word = said(id) ?? { ring: 1, held: [] }
+    for (const { version } of versions) if (version >= Math.max(1, word.ring) || word.held.includes(version)) needed.add(version)
   }
-  return settled
+  return needed
 }
 
 export function isNewer(document: RingDocument, than: RingDocument | null): boolean {

@@ -39,8 +39,12 @@ export class SimMember implements ItemStore {
   readonly handOff: HandOff
   /** How often each item was served, by key and id. */
   readonly counts = new Map<string, number>()
+  /** Of what it had when its lease was over. */
+  readonly lostKeys = new Set<string>()
   /** Messages sent, by kind. */
   readonly sent = new Map<string, number>()
+  /** Grows with everything that may have changed whose anything is. */
+  changes = 0
   readonly #world: World
   readonly #fleet: Map<string, SimMember>
   readonly #options: SimMemberOptions
@@ -63,10 +67,14 @@ export class SimMember implements ItemStore {
     return this.process.id
   }
 
-  /** This member would serve the item now, or does. */
+  /** By its own clock, or as a fault on purpose has it. */
+  get holds(): boolean {
+    return !this.process.crashed && this.#options.leases.holds()
+  }
+
+  /** This member would serve an item of the key now, or does. */
   ownsNow(key: string): boolean {
-    if (this.process.crashed || !this.#options.leases.holds()) return false
-    return this.ledger.of(key).some(({ hold }) => hold.kind === 'idle' || hold.kind === 'running')
+    return this.holds && this.ledger.of(key).some(({ hold }) => hold.kind === 'idle' || hold.kind === 'running')
   }
 
   /** A request as it arrives here. `respond` is called once. */
@@ -99,10 +107,12 @@ export class SimMember implements ItemStore {
   }
 
   forget(key: string, itemId: string): void {
+    if (!this.holds) this.lostKeys.add(key)
     this.counts.delete(place(key, itemId))
   }
 
   #do(call: (nowMs: number) => readonly HandOffEffect[]): void {
+    this.changes++
     for (const effect of call(this.process.nowMs)) this.#carryOut(effect)
     this.#cancelTick()
     const dueAtMs = this.handOff.dueAtMs()

@@ -14,7 +14,7 @@ export class MemoryPeerGroup {
   readonly asked: { readonly from: string; readonly to: string; readonly topic: string }[] = []
 
   join(memberId: string, info: Partial<PeerInfo> = {}, onOpen: OpenHandler | null = null): MemoryPeers {
-    const member = new MemoryPeers(this, memberId, { address: `${memberId}:1`, capacity: 1, fingerprint: null, protocol: 3, state: 'serving', ring: 0, settled: 0, mark: 0, ...info }, onOpen)
+    const member = new MemoryPeers(this, memberId, { address: `${memberId}:1`, capacity: 1, fingerprint: null, protocol: 3, state: 'serving', ring: 0, held: [], mark: 0, ...info }, onOpen)
     this.#members.set(memberId, member)
     return member
   }

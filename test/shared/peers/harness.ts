@@ -72,7 +72,7 @@ export async function startMember(t: Test, coordination: MemoryCoordination, nam
   const lost: string[] = []
   const group = await PeerGroup.join({
     members: await coordination.members('region/test'), peers, clock: systemClock, log: logged.log,
-    info: { address, capacity: 4, fingerprint: null, protocol: LINK_PROTOCOL, state: 'serving', ring: 0, settled: 0, mark: 0, ...options.info },
+    info: { address, capacity: 4, fingerprint: null, protocol: LINK_PROTOCOL, state: 'serving', ring: 0, held: [], mark: 0, ...options.info },
     newName: () => names.shift() ?? `${name}.again`, onLost: () => lost.push(peers.self), onRenamed: () => undefined,
   })
   t.teardown(async () => {

@@ -14,7 +14,7 @@ import { makeClient } from '../link/harness.ts'
 const [A, B, STRANGER] = [makeLinkKeyPair(), makeLinkKeyPair(), makeLinkKeyPair()].map(({ fingerprint }) => ({ kind: 'key', fingerprint }) as const)
 
 function info(fingerprint: string | null): PeerInfo {
-  return { address: '127.0.0.1:1', capacity: 1, fingerprint, protocol: 3, state: 'serving', ring: 0, settled: 0, mark: 0 }
+  return { address: '127.0.0.1:1', capacity: 1, fingerprint, protocol: 3, state: 'serving', ring: 0, held: [], mark: 0 }
 }
 
 t.test('over TLS a node is who shows the key that its entry names, and only a node', async (t) => {

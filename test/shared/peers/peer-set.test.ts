@@ -116,7 +116,7 @@ t.test('members whose word makes no sense, or of another protocol, are no peers'
   const coordination = new MemoryCoordination()
   const members = await coordination.members('region/test')
   await members.join('nonsense', { address: 'http://127.0.0.1/', capacity: -1 })
-  await members.join('no name/at all', { address: '127.0.0.1:1', capacity: 1, fingerprint: null, protocol: 3, state: 'serving', ring: 0, settled: 0, mark: 0 })
+  await members.join('no name/at all', { address: '127.0.0.1:1', capacity: 1, fingerprint: null, protocol: 3, state: 'serving', ring: 0, held: [], mark: 0 })
   const old = await startMember(t, coordination, 'old', { info: { protocol: 2 } })
   const a = await startMember(t, coordination, 'a')
   await until(() => a.peers.members().length > 0)

@@ -1,11 +1,11 @@
 import t from 'tap'
 import fc from 'fast-check'
 import { execFileSync } from 'node:child_process'
-import { firstRing, isNewer, nextRing, parseRing, predecessorsOf, retire, Ring, ringKey, rollback, serializeRing } from '../../../shared/place/ring.ts'
-import type { RingDocument, RingMember } from '../../../shared/place/ring.ts'
+import { firstRing, isNewer, neededVersions, nextRing, parseRing, predecessorsOf, retire, Ring, ringKey, rollback, serializeRing } from '../../../shared/place/ring.ts'
+import type { RingDocument, RingMember, RingWord } from '../../../shared/place/ring.ts'
 
-/** Nothing is settled by an older version. */
-const SETTLED = Number.MAX_SAFE_INTEGER
+/** No state lies by any older version. */
+const SETTLED: ReadonlySet<number> = new Set()
 
 function members(count: number, prefix = 'm', weight = 1): RingMember[] {
   return Array.from({ length: count }, (_, index) => ({ id: `${prefix}${String(index).padStart(3, '0')}`, weight }))
@@ -46,17 +46,31 @@ t.test('only a whole document is read', async (t) => {
   for (const value of broken) t.throws(() => parseRing(Buffer.from(JSON.stringify(value))), { code: 'ERR_RING_REFUSED' })
 })
 
-t.test('three older versions are kept; one that state still lies by is not dropped', async (t) => {
+t.test('three older versions are kept, and what state lies by stays as long as it does', async (t) => {
+  const versions = (document: RingDocument): number[] => document.previous.map(({ version }) => version)
   let ring = firstRing(members(1))
-  for (let version = 2; version <= 4; version++) ring = nextRing(ring, { members: members(version) }, 1)
-  t.same(ring.previous.map(({ version }) => version), [3, 2, 1])
-  t.throws(() => nextRing(ring, { members: members(5) }, 1), { code: 'ERR_RING_UNSETTLED', params: [1] })
-  const next = nextRing(ring, { members: members(5) }, 2)
-  t.same(next.previous.map(({ version }) => version), [4, 3, 2])
-  const retired = retire(next, 4)
-  t.same(retired?.previous.map(({ version }) => version), [4])
-  t.equal(retire(next, 1), null)
-  t.ok(retired !== null && isNewer(retired, next) && !isNewer(next, retired) && isNewer(next, ring) && isNewer(ring, null) && !isNewer(ring, ring))
+  for (let version = 2; version <= 5; version++) ring = nextRing(ring, { members: members(version) }, SETTLED)
+  t.same(versions(ring), [4, 3, 2])
+  t.same(versions(nextRing(ring, { members: members(6) }, new Set([2]))), [5, 4, 2], 'in the place of one that nobody needs')
+  let held = ring
+  for (let more = 0; more < 5; more++) held = nextRing(held, { members: members(7 + more) }, new Set(held.previous.map(({ version }) => version).concat(held.version)))
+  t.same(versions(held), [9, 8, 7, 6, 5, 4, 3, 2])
+  t.throws(() => nextRing(held, { members: members(5) }, new Set([2, 3, 4, 5, 6, 7, 8, 9, 10])), { code: 'ERR_RING_UNSETTLED', params: [2] })
+  const retired = retire(ring, new Set([3]))
+  t.same(retired?.previous.map(({ version }) => version), [3])
+  t.equal(retire(ring, new Set([2, 3, 4])), null)
+  t.ok(retired !== null && isNewer(retired, ring) && !isNewer(ring, retired) && isNewer(held, ring) && isNewer(ring, null) && !isNewer(ring, ring))
+})
+
+t.test('needed is what a live member holds by, or may have taken up since it spoke', async (t) => {
+  let ring = firstRing(members(2))
+  for (let version = 2; version <= 4; version++) ring = nextRing(ring, { members: members(2) }, SETTLED)
+  const needed = (words: Record<string, RingWord>, over: string[] = []): number[] => [...neededVersions(ring, (id) => words[id] ?? null, (id) => over.includes(id))].sort()
+  t.same(needed({ m000: { ring: 4, held: [] }, m001: { ring: 4, held: [] } }), [4])
+  t.same(needed({ m000: { ring: 4, held: [1, 4] }, m001: { ring: 3, held: [] } }), [1, 3, 4])
+  t.same(needed({ m000: { ring: 4, held: [] } }), [1, 2, 3, 4], 'nothing is known of one')
+  t.same(needed({ m000: { ring: 4, held: [] } }, ['m001']), [4])
+  t.same(needed({ m000: { ring: 0, held: [] }, m001: { ring: 4, held: [] } }), [1, 2, 3, 4])
 })
 
 t.test('a rollback is a new version with the members and attributes of the one before', async (t) => {
