@@ -7,11 +7,13 @@
  */
 import type { Clock } from '../shared/clock.ts'
 import type { SlotPool } from '../shared/concurrency/slot-table.ts'
-import { CodedError, ERRORS } from '../shared/errors.ts'
+import { CodedError, ERRORS, toCodedError } from '../shared/errors.ts'
 import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeCall } from '../shared/http/types.ts'
 import type { Log } from '../shared/log.ts'
 import type { HotSet } from '../shared/place/hot-set.ts'
 import { FORWARD_REASONS, place, queueWaitMs, type ForwardReason, type PlaceDecision, type PlaceFacts, type PlacePolicy } from '../shared/place/place.ts'
+import type { SessionTable } from '../shared/sessions/session-table.ts'
+import type { SessionTicket } from '../shared/sessions/session-ticket.ts'
 import type { InvocationResult, SandboxHost } from '../shared/worker/types.ts'
 import type { AccountSlots } from './account-slots.ts'
 import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
@@ -29,6 +31,7 @@ export interface PopDispatcherOptions {
   readonly versions: Versions
   readonly hotSet: HotSet
   readonly residency: Residency
+  readonly sessions: SessionTable
   readonly policy: PlacePolicy
   readonly clock: Clock
   readonly log: Log
@@ -133,6 +136,7 @@ export class PopDispatcher implements Dispatcher {
     facts.waiting = host.queued
     const decision = place(facts, policy)
     if (decision !== entry.lastDecision) this.#logDecision(entry, decision, call.requestId)
+    if (known !== null && known.build.traits.sessions !== null) return this.#inSession(call, sink, entry, known, decision)
     if (decision.kind === 'local' && known !== null) return this.#admitHere(call, sink, entry, known)
     const reason = decision.kind === 'forward' ? decision.reason : 'version-unknown'
     // By the time its image is here there is a slot to run it.
@@ -160,9 +164,14 @@ export class PopDispatcher implements Dispatcher {
   }
 
   /** Without a slot at hand the region counts it, and knows whether there is one. */
-  #admitHere(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild): Answer {
+  #admitHere(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, ticket: SessionTicket | null = null): Answer {
     const pool = this.#options.slots?.poolOf(entry) ?? null
-    if (pool === null || pool.enter()) return this.#runHere(call, sink, entry, known, pool)
+    if (pool !== null && ticket !== null && this.#options.sessions.holds(ticket)) {
+      // It cannot go on elsewhere, and may wait for its turn: the slot is taken when that has come.
+      ticket.gate = pool
+      return this.#runHere(call, sink, entry, known, null, ticket)
+    }
+    if (pool === null || pool.enter()) return this.#runHere(call, sink, entry, known, pool, ticket)
     pool.functionName = entry.name
     if (this.#options.link.state.kind === 'open') return this.#forward(call, sink, entry, 'limit')
     this.#over(entry, null)
@@ -171,11 +180,28 @@ export class PopDispatcher implements Dispatcher {
     return DONE
   }
 
-  #runHere(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, pool: SlotPool | null): Answer {
+  /** A call of a function with sessions: a session that is here runs here, wherever else there would be room for it. */
+  #inSession(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, decision: PlaceDecision): Answer {
+    const { host, sessions } = this.#options
+    let ticket: SessionTicket | null
+    try {
+      ticket = sessions.ticket({ kind: call.invocationKind, method: call.method, url: call.url, headers: call.headers }, known.build)
+    } catch (error) {
+      sink.fail(toCodedError(error), null)
+      this.#over(entry, null)
+      return DONE
+    }
+    if (ticket?.options.regional === true) return this.#forward(call, sink, entry, 'session')
+    const pinned = ticket === null ? known : (entry.builds.get(ticket.build.key) ?? known)
+    const runnable = decision.kind === 'local' || (ticket !== null && sessions.holds(ticket) && host.hasImage(pinned.build.imageId))
+    return runnable ? this.#admitHere(call, sink, entry, pinned, ticket) : this.#forward(call, sink, entry, decision.reason)
+  }
+
+  #runHere(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, pool: SlotPool | null, ticket: SessionTicket | null): Answer {
     this.#localInFlight++
     const observer: LocalRunObserver = {
       onShed: (error) => {
-        if (this.#options.link.state.kind !== 'open') {
+        if (this.#options.link.state.kind !== 'open' || ticket !== null) {
           this.counts.shed++
           return null
         }
@@ -195,10 +221,10 @@ export class PopDispatcher implements Dispatcher {
       },
     }
     const { host, versions } = this.#options
-    const run = new LocalRun(call, sink, known, versions.cutOff ? 'stale' : 'current', observer)
+    const run = new LocalRun(call, sink, known, versions.cutOff ? 'stale' : 'current', observer, ticket)
     const answer = run.start(host)
-    // Something waits in the host's queue, so this does, being the last.
-    if (host.queued > 0 && answer === run) this.#waitingRoom.watch(run)
+    // Something waits in the host's queue, so this does, being the last. A session goes nowhere else.
+    if (host.queued > 0 && answer === run && ticket === null) this.#waitingRoom.watch(run)
     return answer
   }
 

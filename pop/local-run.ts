@@ -6,6 +6,7 @@ import type { RequestId } from '../shared/brand.ts'
 import { toCodedError, type CodedErrorData, type ErrorCode } from '../shared/errors.ts'
 import type { Answer, AnswerSink, InvokeCall, Placement } from '../shared/http/types.ts'
 import type { StartKind } from '../shared/outcome.ts'
+import type { SessionTicket } from '../shared/sessions/session-ticket.ts'
 import type { Invocation, InvocationResult, InvocationSink, SandboxHost } from '../shared/worker/types.ts'
 import type { KnownBuild } from './functions.ts'
 
@@ -22,23 +23,25 @@ export class LocalRun implements InvocationSink, Answer {
   readonly #known: KnownBuild
   readonly #freshness: 'current' | 'stale'
   readonly #observer: LocalRunObserver
+  readonly #ticket: SessionTicket | null
   #run: Invocation | null = null
   /** Where the call went after the host refused it. */
   #elsewhere: Answer | null = null
   #placement: Placement | null = null
 
-  constructor(call: InvokeCall, sink: AnswerSink, known: KnownBuild, freshness: 'current' | 'stale', observer: LocalRunObserver) {
+  constructor(call: InvokeCall, sink: AnswerSink, known: KnownBuild, freshness: 'current' | 'stale', observer: LocalRunObserver, ticket: SessionTicket | null = null) {
     this.#call = call
     this.#sink = sink
     this.#known = known
     this.#freshness = freshness
     this.#observer = observer
+    this.#ticket = ticket
   }
 
   /** Returns the answer to hold: this one, or that of a region. */
   start(host: SandboxHost): Answer {
     const { requestId, invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs } = this.#call
-    this.#run = host.invoke({
+    this.#run = (this.#ticket?.over(host) ?? host).invoke({
       requestId: requestId as RequestId, // The front door took it over or made it.
       build: this.#known.build,
       kind: invocationKind,
@@ -79,7 +82,7 @@ export class LocalRun implements InvocationSink, Answer {
   }
 
   head(status: number, headers: string, startKind: StartKind, body: Uint8Array | null, last: boolean): void {
-    this.#placement = this.#known.placement(startKind, this.#freshness)
+    this.#placement = this.#placed(startKind)
     this.#sink.head(status, headers, this.#placement, body, last)
   }
 
@@ -97,7 +100,13 @@ export class LocalRun implements InvocationSink, Answer {
       if (this.#elsewhere !== null) return
     }
     this.#observer.onOver(result)
-    this.#sink.end(result, this.#placement ?? this.#known.placement(result.startKind, this.#freshness))
+    this.#sink.end(result, this.#placement ?? this.#placed(result.startKind))
+  }
+
+  #placed(startKind: StartKind): Placement {
+    const placement = this.#known.placement(startKind, this.#freshness)
+    const session = this.#ticket?.answer ?? null
+    return session === null ? placement : { ...placement, session }
   }
 
   /** Refused during `start`, so nothing of the body has gone anywhere; or the body is whole and here. Waiting in vain is no reason to wait again elsewhere. */

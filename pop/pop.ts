@@ -14,10 +14,13 @@ import { Registry } from 'prom-client'
 import type { Clock } from '../shared/clock.ts'
 import { FrontDoor, type FrontDoorOptions } from '../shared/http/front-door.ts'
 import type { Dispatcher } from '../shared/http/types.ts'
-import { MIB } from '../shared/limits.ts'
+import { MIB, SESSION_STATE_MAX_BYTES, SESSIONS_MEMORY_MAX_BYTES } from '../shared/limits.ts'
 import type { Log } from '../shared/log.ts'
 import { HotSet } from '../shared/place/hot-set.ts'
 import { DEFAULT_PLACE_POLICY, type PlacePolicy } from '../shared/place/place.ts'
+import { createSessionTable, type CreateTableOptions } from '../shared/sessions/create-table.ts'
+import { registerSessionMetrics } from '../shared/sessions/metrics.ts'
+import type { SessionTable } from '../shared/sessions/session-table.ts'
 import type { Random } from '../shared/random.ts'
 import type { PopKeys } from '../shared/store/pop-keys.ts'
 import type { SandboxHost } from '../shared/worker/types.ts'
@@ -28,6 +31,7 @@ import { ImageCache, type ImageDisk } from './image-cache.ts'
 import { registerPopMetrics } from './metrics.ts'
 import { RegionSet, type RegionSetOptions } from './region-set.ts'
 import { Reporter } from './reporter.ts'
+import { SessionKeys } from './session-keys.ts'
 import { imageRates, Residency } from './residency.ts'
 import { DEFAULT_STALE_MAX_MS, Versions } from './versions.ts'
 
@@ -58,6 +62,8 @@ export interface PopOptions {
   readonly diskBudgetBytes?: number
   /** How long a POP that is cut off serves what it holds, ms. Default one hour. */
   readonly staleMaxMs?: number
+  /** Where session machines rest. Default: in memory, at a site of its own. */
+  readonly sessions?: Pick<CreateTableOptions, 'place' | 'dataDir' | 'sessionMemoryMib' | 'sessionStateMaxMib'>
   readonly policy?: PlacePolicy
   /** Default 10,000. */
   readonly inFlightMax?: number
@@ -73,6 +79,7 @@ export interface PopOptions {
   readonly waitingMax?: number
 }
 
+const DEFAULT_SESSIONS = { place: { kind: 'site', site: 'site-1' }, dataDir: null, sessionMemoryMib: SESSIONS_MEMORY_MAX_BYTES / MIB, sessionStateMaxMib: SESSION_STATE_MAX_BYTES / MIB } as const
 const SWEEP_PERIOD_MS = 10_000
 const REPORT_PERIOD_MS = 10_000
 
@@ -84,6 +91,7 @@ export class Pop {
   readonly dispatcher: PopDispatcher
   readonly hotSet: HotSet
   readonly images: ImageCache
+  readonly sessions: SessionTable
   readonly #options: PopOptions
   readonly #link: RegionSet
   readonly #versions: Versions
@@ -105,8 +113,14 @@ export class Pop {
     this.#link = link
     this.images = new ImageCache({ host, disk, link, keys: options.keys, clock, log, diskBudgetBytes: options.diskBudgetBytes ?? 4096 * MIB, rates: () => imageRates(this.hotSet, table) })
     this.#residency = new Residency({ hotSet: this.hotSet, table, images: this.images, clock, log, ...(options.hourWeight === undefined ? {} : { hourWeight: options.hourWeight }) })
+    const sessionKeys = new SessionKeys()
+    this.sessions = createSessionTable({
+      ...(options.sessions ?? DEFAULT_SESSIONS), clock, log, keys: sessionKeys,
+      buildOf: ({ account, functionName }, key) => table.find(account, functionName)?.builds.get(key)?.build ?? null,
+    })
     this.#versions = new Versions({
       link, table, clock, random, log,
+      onSessionKey: (account, key) => sessionKeys.learn(account, key),
       staleMaxMs: options.staleMaxMs ?? DEFAULT_STALE_MAX_MS,
       onGone: (entry, builds, fate) => this.#residency.gone(entry, builds, fate),
       onResolved: (entry, known) => this.#residency.resolved(entry, known),
@@ -114,7 +128,7 @@ export class Pop {
     this.#reporter = new Reporter({ regions: link, table, versions: this.#versions, residency: this.#residency, host, clock, log, epoch: randomUUID(), area: options.area ?? '' })
     this.#slots = options.slots === 'unlimited' ? null : new AccountSlots({ link, host, clock, log, staleMaxMs: options.staleMaxMs ?? DEFAULT_STALE_MAX_MS })
     this.dispatcher = new PopDispatcher({
-      host, link, table, versions: this.#versions, hotSet: this.hotSet, residency: this.#residency, clock, log,
+      host, link, table, versions: this.#versions, hotSet: this.hotSet, residency: this.#residency, sessions: this.sessions, clock, log,
       policy: options.policy ?? DEFAULT_PLACE_POLICY,
       inFlightMax: options.inFlightMax ?? 10_000,
       localInFlightMax: options.localInFlightMax ?? 1_000,
@@ -125,6 +139,7 @@ export class Pop {
     })
     this.frontDoor = new FrontDoor({ ...options.http, tier: 'pop', dispatcher: options.wrapDispatcher?.(this.dispatcher) ?? this.dispatcher, clock, log, registry: this.registry })
     registerPopMetrics(this.registry, { dispatcher: this.dispatcher, table, hotSet: this.hotSet, images: this.images, host, link, slots: this.#slots })
+    registerSessionMetrics(this.registry, 'pop', this.sessions)
   }
 
   /** Warms the sandboxes up, begins to connect, accepts requests. Rejects with what kept it from that; then it is closed. */
@@ -158,6 +173,7 @@ export class Pop {
     await this.#reporter.report()
     await host.drain(leftMs())
     await this.#slots?.resign()
+    await this.sessions.drain()
     await this.#link.drain(leftMs())
     await this.close()
   }

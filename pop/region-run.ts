@@ -12,6 +12,7 @@ import { FAILOVER_BODY_MAX_BYTES } from '../shared/limits.ts'
 import type { LinkStream, LinkStreamSink, OpenInvocation } from '../shared/link/types.ts'
 import type { StartKind } from '../shared/outcome.ts'
 import { afterFailure } from '../shared/place/regions.ts'
+import type { SessionAnswer } from '../shared/sessions/types.ts'
 import type { InvocationResult } from '../shared/worker/types.ts'
 import type { RegionStream } from './region-link.ts'
 
@@ -94,6 +95,10 @@ export class RegionRun implements RegionStream, LinkStreamSink {
     if (this.#toldStarted) return // A1
     this.#toldStarted = true
     this.#sink.started()
+  }
+
+  session(answer: SessionAnswer): void {
+    this.#sink.session?.(answer)
   }
 
   head(status: number, headers: string, startKind: StartKind | null, version: string | null, body: Uint8Array | null, last: boolean): void {

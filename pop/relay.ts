@@ -10,6 +10,7 @@ import { CodedError, type CodedErrorData } from '../shared/errors.ts'
 import type { Answer, AnswerSink, InvokeCall, Placement } from '../shared/http/types.ts'
 import type { LinkStreamSink } from '../shared/link/types.ts'
 import type { StartKind } from '../shared/outcome.ts'
+import type { SessionAnswer } from '../shared/sessions/types.ts'
 import type { InvocationResult } from '../shared/worker/types.ts'
 import type { OpenOptions, RegionLink, RegionStream } from './region-link.ts'
 
@@ -82,8 +83,12 @@ export class Relay implements LinkStreamSink, Answer {
     this.#observer.onHead()
   }
 
+  session(answer: SessionAnswer): void {
+    this.#placement = { ...this.#placement, session: answer }
+  }
+
   head(status: number, headers: string, startKind: StartKind | null, version: string | null, body: Uint8Array | null, last: boolean): void {
-    this.#placement = { place: 'region', reason: this.#reason, version, startKind, stale: false, ...this.#attempts() }
+    this.#placement = { place: 'region', reason: this.#reason, version, startKind, stale: false, ...this.#attempts(), ...this.#told() }
     this.#sink.head(status, headers, this.#placement, body, last)
   }
 
@@ -111,6 +116,11 @@ export class Relay implements LinkStreamSink, Answer {
     // It was sent away for want of room, and there is none elsewhere: that is not the same as a function that is not here.
     if (this.#reason === 'capacity' && error.code === 'ERR_REGION_UNREACHABLE') return this.error({ code: 'ERR_QUEUE_FULL', params: ['no region in reach'] })
     if (this.#settle(null)) this.#sink.fail(CodedError.fromData(error), { ...this.#placement, ...this.#attempts() })
+  }
+
+  #told(): { readonly session?: SessionAnswer } {
+    const { session } = this.#placement
+    return session ? { session } : {}
   }
 
   /** Absent for one, so that placements of most calls are alike. */

@@ -54,6 +54,7 @@ export async function startPop(config: PopConfig, { clock, log, workers, onHangu
     wrapDispatcher: (inner) => logLines.atPop(inner),
     slots: 'leased', accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,
     area: config.area, queueWaitMaxMs: config.queueWaitMaxMs,
+    sessions: { ...config, place: { kind: 'site', site: config.site } },
     admitCount: config.hotMinRequests, staleMaxMs: config.staleMaxMs,
     // Images may take what the arena has: half of the budget.
     hotSetBytes: (config.memoryMib / 2) * MIB,

@@ -13,6 +13,7 @@ import type { Clock } from '../shared/clock.ts'
 import { toCodedError } from '../shared/errors.ts'
 import type { FunctionDescription, FunctionRef, FunctionVersions, VersionEvent } from '../shared/link/types.ts'
 import type { Log } from '../shared/log.ts'
+import type { SealKey } from '../shared/sessions/session-seal.ts'
 import type { Random } from '../shared/random.ts'
 import { KnownBuild, type FunctionEntry, type FunctionTable, type Resolution } from './functions.ts'
 import type { RegionLink } from './region-link.ts'
@@ -27,6 +28,8 @@ export interface VersionsOptions {
   readonly staleMaxMs: number
   /** No qualifier stands for these builds any more; `deleted`: nor for any other. */
   readonly onGone: (entry: FunctionEntry, builds: readonly BuildKey[], fate: 'replaced' | 'deleted') => void
+  /** What the account's sessions are sealed with; of functions that have sessions. */
+  readonly onSessionKey?: (account: string, key: SealKey) => void
   /** A qualifier of this function stands for this build now. */
   readonly onResolved: (entry: FunctionEntry, known: KnownBuild) => void
 }
@@ -135,6 +138,7 @@ export class Versions {
     }
     // V1: changes can come faster than answers.
     if (description.seq < entry.changedAtSeq) return 'failed'
+    if (description.sessionKey !== null) this.#options.onSessionKey?.(entry.account.account, description.sessionKey)
     this.#resolved(entry, qualifier, description)
     return 'answered'
   }

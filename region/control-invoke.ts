@@ -9,6 +9,7 @@ import { CodedError } from '../shared/errors.ts'
 import { RESPONSE_TOO_LARGE, LAMBDA_RESPONSE_MAX_BYTES, lambdaFailure, logTail } from '../shared/http/lambda-answer.ts'
 import type { ControlCall, ControlReply } from '../shared/http/types.ts'
 import { REQUEST_BODY_MAX_BYTES } from '../shared/limits.ts'
+import { SESSION_HEADER } from '../shared/sessions/session-request.ts'
 import type { BuildSpec, InvocationResult } from '../shared/worker/types.ts'
 import type { RegionRun, RunRequest, RunSink } from './run.ts'
 
@@ -112,7 +113,7 @@ function payload(body: Uint8Array): Uint8Array {
 
 function contextHeaders(headers: string): string {
   const kept: Record<string, string> = {}
-  for (const name of ['x-amz-client-context', 'x-amzn-trace-id']) {
+  for (const name of ['x-amz-client-context', 'x-amzn-trace-id', SESSION_HEADER]) {
     const value = headerValue(headers, name)
     if (value !== null) kept[name] = value
   }

@@ -16,6 +16,7 @@ import type { Log } from '../shared/log.ts'
 import { chooseFromPool } from '../shared/place/bounded-load.ts'
 import { ringKey, type Ring } from '../shared/place/ring.ts'
 import type { Random } from '../shared/random.ts'
+import type { SessionAnswer } from '../shared/sessions/types.ts'
 import type { BuildSpec } from '../shared/worker/types.ts'
 import { OwnerRun } from './owner-run.ts'
 import type { FunctionChange } from './registry.ts'
@@ -158,6 +159,10 @@ class CountedSink implements RunSink {
 
   started(build: BuildSpec): void {
     this.#sink.started(build, this.#node)
+  }
+
+  session(answer: SessionAnswer): void {
+    this.#sink.session?.(answer)
   }
 
   head(...head: Parameters<RunSink['head']>): void {

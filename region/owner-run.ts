@@ -11,6 +11,7 @@ import { CodedError, ERRORS, type CodedErrorData } from '../shared/errors.ts'
 import type { LinkStream, LinkStreamSink, OpenInvocation, OpenRing } from '../shared/link/types.ts'
 import type { StartKind } from '../shared/outcome.ts'
 import type { Peers } from '../shared/peers/types.ts'
+import type { SessionAnswer } from '../shared/sessions/types.ts'
 import type { BuildSpec, InvocationResult } from '../shared/worker/types.ts'
 import type { RegionRun, RunRequest, RunSink } from './run.ts'
 
@@ -89,6 +90,10 @@ export class OwnerRun implements LinkStreamSink, RegionRun {
     if (this.#state.kind !== 'asked') return
     this.#state = { kind: 'there' }
     this.#sink.started(this.#build, this.#options.owner)
+  }
+
+  session(answer: SessionAnswer): void {
+    this.#sink.session?.(answer)
   }
 
   head(status: number, headers: string, startKind: StartKind | null, _version: string | null, body: Uint8Array | null, last: boolean): void {

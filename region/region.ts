@@ -23,6 +23,9 @@ import { ACCOUNT_CONCURRENCY_DEFAULT, LINK_BUILDS_PER_ANSWER } from '../shared/l
 import type { FunctionDescription, FunctionRef, FunctionVersions, ImageRef, LinkAnswer, LinkHandler, LinkInvocation, LinkPeer, OpenInvocation, VersionSnapshot } from '../shared/link/types.ts'
 import { TopicTable } from '../shared/link/topics.ts'
 import type { Log } from '../shared/log.ts'
+import type { SealKey } from '../shared/sessions/session-seal.ts'
+import type { SessionTable } from '../shared/sessions/session-table.ts'
+import type { SessionAnswer } from '../shared/sessions/types.ts'
 import type { ImageBuilder } from '../shared/microvm/build-types.ts'
 import type { BuildSpec, SandboxHost } from '../shared/worker/types.ts'
 import type { Content } from './content.ts'
@@ -34,6 +37,7 @@ import { Publisher, type BringContent } from './publish.ts'
 import type { FunctionChange, Registry } from './registry.ts'
 import type { NodeRouter } from './node-router.ts'
 import { Run, type RegionRun, type RunAdmission, type RunDeps, type RunRequest, type RunSink } from './run.ts'
+import { SessionSink } from './session-sink.ts'
 
 export interface RegionDeps {
   readonly content: Content
@@ -60,6 +64,10 @@ export interface RegionDeps {
   readonly nodes?: NodeRouter | null
   /** Shared with whoever else answers peers. Default: a table of its own. */
   readonly topics?: TopicTable
+  /** Null: nobody keeps machines between requests. */
+  readonly sessions?: SessionTable | null
+  /** What POPs seal an account's sessions with. */
+  readonly popSessionKey?: (account: string) => SealKey | null
   /** Time an invocation that came as a control call may take in all. Default 900 s: the function's own limit ends it before. */
   readonly requestTimeoutMs?: number
 }
@@ -136,6 +144,7 @@ export class Region implements Dispatcher {
   async drain(timeoutMs: number): Promise<void> {
     this.#state = 'closed'
     await this.#deps.host.drain(timeoutMs)
+    await this.#deps.sessions?.drain()
     await this.#publisher.close()
   }
 
@@ -285,7 +294,7 @@ export class Region implements Dispatcher {
     const request = { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs }
     if (role === 'node' && open.ring !== null) this.#deps.nodes?.received(build, open.ring)
     const sink = new LinkSink(answer, build)
-    const run = role === 'node' ? Run.start(this.#runDeps, build, request, sink) : this.#start(build, request, sink, open.hops + 1)
+    const run = role === 'node' ? this.#runHere(build, request, sink, open.session) : this.#start(build, request, sink, open.hops + 1, open.session)
     return {
       write(chunk) {
         run.write(new Uint8Array(chunk))
@@ -298,9 +307,17 @@ export class Region implements Dispatcher {
   }
 
   /** A call that came to this region here. `hops`: what it has if it goes on from here. */
-  #start(build: BuildSpec, request: RunRequest, sink: RunSink, hops: number): RegionRun {
-    const runHere = (...run: [BuildSpec, RunRequest, RunSink]): RegionRun => Run.start(this.#runDeps, ...run)
+  #start(build: BuildSpec, request: RunRequest, sink: RunSink, hops: number, session: string | null = null): RegionRun {
+    const runHere = (...run: [BuildSpec, RunRequest, RunSink]): RegionRun => this.#runHere(...run, session)
+    if (build.traits.sessions !== null) return runHere(build, request, sink)
     return this.#deps.nodes?.start(build, request, sink, hops, runHere) ?? runHere(build, request, sink)
+  }
+
+  /** `session`: its id, as whoever sent the call found it. */
+  #runHere(build: BuildSpec, request: RunRequest, sink: RunSink, session: string | null): RegionRun {
+    const ticket = this.#deps.sessions?.ticket(request, build, session) ?? null
+    if (ticket === null) return Run.start(this.#runDeps, build, request, sink)
+    return Run.start({ ...this.#runDeps, host: ticket.over(this.#deps.host) }, ticket.build, request, new SessionSink(sink, ticket))
   }
 
   /** Secrets are in it: a POP's sandboxes need them, and the link is the way they get there. */
@@ -308,7 +325,8 @@ export class Region implements Dispatcher {
     if (!this.#grants.allows(popId, account, functionName)) return null
     const seq = this.#deps.registry.seq()
     try {
-      return { seq, routes: [{ weight: 1, build: this.#deps.registry.resolve(account, functionName, qualifier) }] }
+      const build = this.#deps.registry.resolve(account, functionName, qualifier)
+      return { seq, routes: [{ weight: 1, build }], sessionKey: build.traits.sessions === null ? null : (this.#deps.popSessionKey?.(account) ?? null) }
     } catch (error) {
       const { code } = toCodedError(error)
       if (code === 'ERR_FUNCTION_NOT_FOUND' || code === 'ERR_RESOURCE_NOT_FOUND') return null
@@ -355,6 +373,7 @@ function toVersions({ account, functionName, seq, liveKeys }: FunctionChange): F
 
 class FrontDoorSink implements RunSink {
   readonly #sink: AnswerSink
+  #session: SessionAnswer | null = null
   #build: BuildSpec
   #node: string | undefined = undefined
 
@@ -366,6 +385,10 @@ class FrontDoorSink implements RunSink {
   started(build: BuildSpec, node?: string): void {
     this.#build = build
     this.#node = node
+  }
+
+  session(answer: SessionAnswer): void {
+    this.#session = answer
   }
 
   head(status: number, headers: string, startKind: InvocationStart, body: Uint8Array | null, last: boolean): void {
@@ -390,7 +413,8 @@ class FrontDoorSink implements RunSink {
 
   #placement(startKind: Placement['startKind']): Placement {
     const placement = { place: 'region', reason: null, version: this.#build.version, startKind, stale: false, memoryMib: this.#build.limits.memoryMib } as const
-    return this.#node === undefined ? placement : { ...placement, node: this.#node }
+    const placed = this.#node === undefined ? placement : { ...placement, node: this.#node }
+    return this.#session === null ? placed : { ...placed, session: this.#session }
   }
 }
 
@@ -408,6 +432,10 @@ class LinkSink implements RunSink {
   started(build: BuildSpec): void {
     this.#version = build.version
     this.#answer.started()
+  }
+
+  session(answer: SessionAnswer): void {
+    this.#answer.session?.(answer)
   }
 
   head(status: number, headers: string, startKind: InvocationStart, body: Uint8Array | null, last: boolean): void {

@@ -240,6 +240,15 @@ export class Registry {
     return spec
   }
 
+  /** The build of this key, as long as a version names it: what a session that began with it goes on with. */
+  buildOf(account: string, functionName: string, key: BuildKey): BuildSpec | null {
+    for (const spec of this.#resolved.get(`${account}/${functionName}`)?.values() ?? []) if (spec.key === key) return spec
+    const reader = this.read(account, functionName)
+    const latest = reader.function()?.latest
+    const version = latest?.build.key === key ? latest : reader.versions(0, VERSIONS_PER_FUNCTION_MAX).find(({ build }) => build.key === key)
+    return version === undefined ? null : this.resolve(account, functionName, version.version)
+  }
+
   /** Throws ERR_STORE_KEY if they were sealed with another keyring. */
   secretsOf(account: string, functionName: string, secretsId: string | null): Secrets {
     return secretsId === null ? {} : this.#tables.secrets.read(account, functionName, secretsId)

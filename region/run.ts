@@ -10,6 +10,7 @@ import { CodedError, toCodedError } from '../shared/errors.ts'
 import { REQUEST_BODY_MAX_BYTES } from '../shared/limits.ts'
 import type { SlotPool } from '../shared/concurrency/slot-table.ts'
 import type { StartKind } from '../shared/outcome.ts'
+import type { SessionAnswer } from '../shared/sessions/types.ts'
 import type { BuildSpec, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from '../shared/worker/types.ts'
 import type { ImageLease, ImageResidency } from './image-residency.ts'
 
@@ -23,6 +24,8 @@ export interface RunSink {
   /** The next thing that happens is the run of `build`: a retry elsewhere is not safe from here on. */
   /** `node`: where, if this region has several. */
   started(build: BuildSpec, node?: string): void
+  /** What the client is to be told of its session: before `head`, or before the end if there was none. The last one counts. */
+  session?(answer: SessionAnswer): void
   head(status: number, headers: string, startKind: StartKind, body: Uint8Array | null, last: boolean): void
   data(chunk: Uint8Array): boolean
   bodyEnd(): void
@@ -51,7 +54,7 @@ export interface RunAdmission {
 export interface RunDeps {
   /** Null: as many as the host takes. */
   readonly admission: RunAdmission | null
-  readonly host: SandboxHost
+  readonly host: Pick<SandboxHost, 'invoke'>
   readonly residency: ImageResidency
   /** Called when the image of `build` is missing, altered or of another engine: what to run in its place, or null. */
   repair(build: BuildSpec): Promise<BuildSpec | null>

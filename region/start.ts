@@ -26,6 +26,8 @@ import { systemRandom } from '../shared/random.ts'
 import { parseFingerprint } from '../shared/identity/fingerprint.ts'
 import { LINK_KEY_FILE, loadLinkKeyPair, type LinkKeyPair } from '../shared/identity/key-pair.ts'
 import { POPS_BUCKET } from '../shared/identity/pop-records.ts'
+import { createSessionTable } from '../shared/sessions/create-table.ts'
+import { registerSessionMetrics } from '../shared/sessions/metrics.ts'
 import { Keyring } from '../shared/store/keyring.ts'
 import { LmdbEnvironment } from '../shared/store/lmdb-environment.ts'
 import { ObjectStore } from '../shared/store/object-store.ts'
@@ -90,7 +92,15 @@ export async function startRegion(config: RegionConfig, { clock, log, workers, o
     defaultConcurrency: config.accountConcurrency, concurrencyOf: (account) => accessKeys.concurrencyOf(account),
   })
   limits.answer(topics)
-  const region = new Region({ ...opened.parts, admission: limits.admission, accounts: limits.book, grants: directory, nodes: nodes?.router ?? null, topics, content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild })
+  const sessions = createSessionTable({
+    ...config, place: { kind: 'region' }, clock, log,
+    keys: { current: (account) => keyring.sessionKey(account, 'region'), of: (account, version) => keyring.sessionKey(account, 'region', version) },
+    buildOf: ({ account, functionName }, key) => registry.buildOf(account, functionName, key),
+  })
+  const region = new Region({
+    ...opened.parts, admission: limits.admission, accounts: limits.book, grants: directory, nodes: nodes?.router ?? null, topics, sessions, popSessionKey: (account) => keyring.sessionKey(account, 'pop'),
+    content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild,
+  })
   opened.start()
   await region.start()
   peer?.start()
@@ -110,6 +120,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers, o
   })
   registerRegionMetrics(door.registry, { store, collector, scrubber, popReports: region.popReports, nodes })
   registerLimitMetrics(door.registry, limits)
+  registerSessionMetrics(door.registry, 'region', sessions)
   const { port, adminPort } = await door.listen()
   if (front.tls !== null) onHangup(() => door.reloadCertificate())
   await nodes?.start(region, addressOf(config, links.linkPort ?? port))

@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { CodedError } from './errors.ts'
 import { isNetwork } from './http/forwarded.ts'
 import { parseFingerprint, type Fingerprint } from './identity/fingerprint.ts'
-import { ACCOUNT_CONCURRENCY_DEFAULT, ACCOUNT_CONCURRENCY_MAX, REGIONS_MAX } from './limits.ts'
+import { ACCOUNT_CONCURRENCY_DEFAULT, ACCOUNT_CONCURRENCY_MAX, MIB, REGIONS_MAX, SESSION_STATE_MAX_BYTES, SESSIONS_MEMORY_MAX_BYTES } from './limits.ts'
 
 /** Where one value may come from. */
 interface Source {
@@ -112,6 +112,10 @@ export const regionSchema = z.strictObject({
   accountConcurrency: z.int().min(0).max(ACCOUNT_CONCURRENCY_MAX).default(ACCOUNT_CONCURRENCY_DEFAULT).register(sources, { option: '--account-concurrency', env: 'OUTPOST_REGION_ACCOUNT_CONCURRENCY' }),
   /** MiB that sandboxes, images and caches may hold together. */
   memoryMib: z.int().min(64).max(1_048_576).default(1024).register(sources, { option: '--memory', env: 'OUTPOST_REGION_MEMORY_MIB' }),
+  /** MiB that session machines at rest may take in memory, beside `memoryMib`; what is used least goes to `dataDir`, or ends. */
+  sessionMemoryMib: z.int().min(1).max(1_048_576).default(SESSIONS_MEMORY_MAX_BYTES / MIB).register(sources, { option: '--session-memory', env: 'OUTPOST_REGION_SESSION_MEMORY_MIB' }),
+  /** MiB that one session machine may take at rest; a session that grows beyond it ends. */
+  sessionStateMaxMib: z.int().min(1).max(1024).default(SESSION_STATE_MAX_BYTES / MIB).register(sources, { option: '--session-state-max', env: 'OUTPOST_REGION_SESSION_STATE_MAX_MIB' }),
   /** Threads that run functions; null: one per core beside the front door's, one to four. */
   workers: z.int().min(1).max(256).nullable().default(null).register(sources, { option: '--workers', env: 'OUTPOST_REGION_WORKERS' }),
   /** Private addresses that functions may fetch, `host:port` each; by option and environment separated by commas. All others are refused. */
@@ -153,6 +157,10 @@ export const popSchema = z.strictObject({
   /** With NATS: the site that this host belongs to. */
   site: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$/, 'a name has 1 to 24 lower case letters, digits and hyphens').default('site-1').register(sources, { option: '--site', env: 'OUTPOST_POP_SITE' }),
   memoryMib: z.int().min(64).max(1_048_576).default(512).register(sources, { option: '--memory', env: 'OUTPOST_POP_MEMORY_MIB' }),
+  /** MiB that session machines at rest may take in memory, beside `memoryMib`; what is used least goes to `dataDir`, if there is one, or ends. */
+  sessionMemoryMib: z.int().min(1).max(1_048_576).default(SESSIONS_MEMORY_MAX_BYTES / MIB).register(sources, { option: '--session-memory', env: 'OUTPOST_POP_SESSION_MEMORY_MIB' }),
+  /** MiB that one session machine may take at rest; a session that grows beyond it ends. */
+  sessionStateMaxMib: z.int().min(1).max(1024).default(SESSION_STATE_MAX_BYTES / MIB).register(sources, { option: '--session-state-max', env: 'OUTPOST_POP_SESSION_STATE_MAX_MIB' }),
   workers: z.int().min(1).max(256).nullable().default(null).register(sources, { option: '--workers', env: 'OUTPOST_POP_WORKERS' }),
   egressAllow: addresses.register(sources, { option: '--egress-allow', env: 'OUTPOST_EGRESS_ALLOW' }),
   /** Where it stands. A POP is advised to hold what others of its area are asked for. */

@@ -33,6 +33,8 @@ export const ERRORS = {
 
   // Sessions.
   ERR_SESSION_STATE: { status: 500, fault: 'platform', ran: 'no', message: 'What was kept of the session cannot be used: %s' },
+  ERR_SESSION_ID: { status: 400, fault: 'client', ran: 'no', message: 'Header %s holds no session id: 1 to 128 visible characters, or `new`' },
+  ERR_SESSION_MOVED: { status: 503, fault: 'overload', ran: 'no', message: 'The session has just moved to another host. Try again' },
   ERR_SESSION_BUSY: { status: 429, fault: 'client', ran: 'no', message: 'Too many requests of the session wait for their turn (%s): they run one at a time' },
 
   // What a function did.

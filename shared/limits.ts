@@ -147,6 +147,8 @@ export const LINK_ASK_OF_POP_MAX_BYTES = 64 * KIB
 export const LINK_TOPIC_MAX_CHARS = 64
 /** What names a session, a reservation and a member on the link. */
 export const LINK_SESSION_ID_MAX_CHARS = 256
+/** A session's Set-Cookie: name and id of 128 characters each, and what is said of it. */
+export const LINK_COOKIE_MAX_CHARS = 512
 export const LINK_RESERVATION_ID_MAX_CHARS = 128
 export const LINK_MEMBER_ID_MAX_CHARS = 128
 /** Members that one invocation names as predecessors: those of three older rings with four managers a key each, and some. */
@@ -257,6 +259,28 @@ export const SLOT_POOLS_MAX = 20_000
 export const ADMISSION_WAITING_MAX = 4_096
 /** How long an invocation waits for a slot that is called back from elsewhere: a POP's renewal period, and the trip there and back. */
 export const ADMISSION_WAIT_MS = 2_000
+
+// Sessions.
+/** An id that a client chose. Shorter than what the link carries. */
+export const SESSION_ID_MAX_CHARS = 128
+/** Of one session at rest: beyond it the session ends. A counter takes 4 KiB, a Hono app 50. */
+export const SESSION_STATE_MAX_BYTES = 4 * MIB
+/** Machines at rest that a process keeps in memory, of all accounts; beyond it the least recently used goes to disk, or ends. */
+export const SESSIONS_MEMORY_MAX_BYTES = 64 * MIB
+/** What a session takes besides its state: names, cookie, queue. */
+export const SESSION_OVERHEAD_BYTES = 1 * KIB
+/** Sessions of one account that a process keeps in memory; beyond it that account's least recently used one goes. */
+export const SESSIONS_PER_ACCOUNT_MAX = 10_000
+/** Requests of one session that wait for their turn; one more gets ERR_SESSION_BUSY. A browser opens six connections to a host. */
+export const SESSION_WAITING_MAX = 64
+/** Sessions at rest on disk; beyond it the oldest go. */
+export const SESSIONS_DISK_MAX_BYTES = 1024 * MIB
+/** Sessions that ended, of which it is remembered why; the oldest are forgotten first. 200 bytes each. */
+export const SESSIONS_ENDED_REMEMBERED_MAX = 10_000
+/** What a function may ask for. Lambda has no sessions; load balancers keep them for a day or a week. */
+export const SESSION_MAX_AGE_MAX_MS = 86_400_000
+export const SESSION_IDLE_DEFAULT_MS = 60_000
+export const SESSION_MAX_AGE_DEFAULT_MS = 900_000
 
 // Front doors.
 /** Request bodies that one front door holds until they are complete, all together; beyond it ERR_QUEUE_FULL. Room for three uploads of the largest zip. */

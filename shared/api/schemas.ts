@@ -5,11 +5,13 @@
 import { z } from 'zod'
 import { CodedError } from '../errors.ts'
 import { LATENCY_SENSITIVITIES } from '../worker/types.ts'
-import { ACCOUNT_CONCURRENCY_MAX, FUNCTION_LIMIT_MAX, FUNCTION_SECRETS_MAX_BYTES, FUNCTION_VARS_MAX_BYTES, ROUTES_PER_FUNCTION_MAX, TAGS_PER_FUNCTION_MAX, ZIP_MAX_BYTES } from '../limits.ts'
+import { ACCOUNT_CONCURRENCY_MAX, FUNCTION_LIMIT_MAX, FUNCTION_SECRETS_MAX_BYTES, FUNCTION_VARS_MAX_BYTES, ROUTES_PER_FUNCTION_MAX, SESSION_MAX_AGE_MAX_MS, TAGS_PER_FUNCTION_MAX, ZIP_MAX_BYTES } from '../limits.ts'
 
 /** Length of ZIP_MAX_BYTES in base64. */
 const ZIP_BASE64_MAX = Math.ceil(ZIP_MAX_BYTES / 3) * 4
 const PRIME_PATHS_MAX = 16
+/** What front doors read themselves, or drop; `x-outpost-session` comes through. */
+const RESERVED_HEADER = /^(?:host|cookie|authorization|content-length|content-type|transfer-encoding|connection|expect|te|trailer|upgrade|keep-alive|proxy-.*|x-forwarded-.*|forwarded|x-outpost-(?!session$).*)$/i
 
 const description = z.string().max(256)
 const revisionId = z.string().max(64)
@@ -20,6 +22,19 @@ const variables = (maxBytes: number) => z.record(variableName, z.string()).refin
 )
 const zipFile = z.string().max(ZIP_BASE64_MAX, `the zip may have ${ZIP_MAX_BYTES} bytes`).refine((text) => text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text), 'it is not base64')
 const requestPath = z.string().regex(/^\/[\x21-\x7e]*$/, 'a path begins with / and holds no spaces').max(2048)
+
+const cookieName = z.string().regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$/, 'a cookie has a name like session_id')
+const sessionHeader = z.string().regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$/, 'a header has a name like x-session-id')
+  .refine((name) => !RESERVED_HEADER.test(name), 'this header means something else, or does not reach functions')
+
+const sessions = z.strictObject({
+  /** Name of the request header that brings the id. */
+  Header: sessionHeader.optional(),
+  /** Name of the cookie that brings the id; requests without it begin a session. */
+  Cookie: cookieName.optional(),
+  IdleSeconds: z.int().min(1).max(SESSION_MAX_AGE_MAX_MS / 1000).optional(),
+  MaxAgeSeconds: z.int().min(1).max(SESSION_MAX_AGE_MAX_MS / 1000).optional(),
+}).refine(({ Header, Cookie }) => Header !== undefined || Cookie !== undefined, 'Header or Cookie says how requests name their session')
 
 const outpost = z.strictObject({
   /** Values by name; they replace all that were there. Never given back. */
@@ -32,6 +47,8 @@ const outpost = z.strictObject({
     LogMaxBytes: z.int().min(0).max(FUNCTION_LIMIT_MAX.logMaxBytes).optional(),
     SubrequestMax: z.int().min(0).max(FUNCTION_LIMIT_MAX.subrequestMax).optional(),
   }).optional(),
+  /** Requests that bear one id share one machine; false: every request has its own. */
+  Sessions: z.union([sessions, z.literal(false)]).optional(),
   Routes: z.array(z.string().min(1).max(256)).max(ROUTES_PER_FUNCTION_MAX).optional(),
   /** One request may run the function more than once: a region that fails in the middle is replaced by another. */
   Idempotent: z.boolean().optional(),

@@ -1,6 +1,7 @@
 /** From a client's body to settings, over those that are there. Pure. */
 import { CodedError } from '../errors.ts'
-import { DEFAULT_FUNCTION_LIMITS } from '../limits.ts'
+import { DEFAULT_FUNCTION_LIMITS, SESSION_IDLE_DEFAULT_MS, SESSION_MAX_AGE_DEFAULT_MS } from '../limits.ts'
+import type { SessionSettings } from '../sessions/types.ts'
 import { DEFAULT_FUNCTION_TRAITS } from '../worker/types.ts'
 import type { FunctionSettings } from './records.ts'
 import type { OutpostBody, SettingsBody } from './schemas.ts'
@@ -45,6 +46,7 @@ export function mergeSettings(base: FunctionSettings, body: SettingsBody, archit
     traits: {
       idempotent: outpost.Idempotent ?? base.traits.idempotent,
       latencySensitivity: outpost.LatencySensitivity ?? base.traits.latencySensitivity,
+      sessions: outpost.Sessions === undefined ? base.traits.sessions : sessionSettings(outpost.Sessions),
     },
     vars: body.Environment === undefined || body.Environment === null ? base.vars : (body.Environment.Variables ?? {}),
     secretNames: base.secretNames,
@@ -56,4 +58,15 @@ export function mergeSettings(base: FunctionSettings, body: SettingsBody, archit
   const both = secretNames.find((name) => Object.hasOwn(merged.vars, name))
   if (both !== undefined) throw new CodedError('ERR_PARAMETER', [`${both} is a variable and a secret; it can be one of them`])
   return merged
+}
+
+/** What the body does not name is the default, not what was there: a session's settings belong together. */
+function sessionSettings(given: NonNullable<OutpostBody['Sessions']>): SessionSettings | null {
+  if (given === false) return null
+  return {
+    header: given.Header?.toLowerCase() ?? null,
+    cookie: given.Cookie ?? null,
+    idleMs: given.IdleSeconds === undefined ? SESSION_IDLE_DEFAULT_MS : given.IdleSeconds * 1000,
+    maxAgeMs: given.MaxAgeSeconds === undefined ? SESSION_MAX_AGE_DEFAULT_MS : given.MaxAgeSeconds * 1000,
+  }
 }

@@ -33,6 +33,12 @@ export function configurationView(context: ViewContext, version: VersionRecord, 
       Routes: settings.routes,
       Idempotent: settings.traits.idempotent,
       LatencySensitivity: settings.traits.latencySensitivity,
+      Sessions: settings.traits.sessions === null ? null : {
+        Header: settings.traits.sessions.header,
+        Cookie: settings.traits.sessions.cookie,
+        IdleSeconds: settings.traits.sessions.idleMs / 1000,
+        MaxAgeSeconds: settings.traits.sessions.maxAgeMs / 1000,
+      },
     },
   }
 }

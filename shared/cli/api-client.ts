@@ -56,6 +56,7 @@ export interface OutpostMembers {
   readonly Routes?: readonly string[]
   readonly Idempotent?: boolean
   readonly LatencySensitivity?: LatencySensitivity
+  readonly Sessions?: Readonly<{ Header?: string; Cookie?: string; IdleSeconds?: number; MaxAgeSeconds?: number }> | false
 }
 
 export interface ConfigurationMembers {

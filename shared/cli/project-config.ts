@@ -47,6 +47,11 @@ const outpostSchema = z.strictObject({
   /** One request may run it more than once. */
   idempotent: z.boolean().optional(),
   latency_sensitivity: z.enum(LATENCY_SENSITIVITIES).optional(),
+  sessions: z.union([
+    z.literal(false),
+    z.strictObject({ header: z.string().optional(), cookie: z.string().optional(), idle_s: z.int().positive().optional(), max_age_s: z.int().positive().optional() })
+      .refine(({ header, cookie }) => header !== undefined || cookie !== undefined, 'header or cookie says how requests name their session'),
+  ]).optional(),
 })
 
 const wranglerSchema = z.looseObject({
@@ -80,6 +85,7 @@ function readOutpost(dir: string): ProjectConfig | null {
       ...(config.routes === undefined ? {} : { Routes: config.routes }),
       ...(config.idempotent === undefined ? {} : { Idempotent: config.idempotent }),
       ...(config.latency_sensitivity === undefined ? {} : { LatencySensitivity: config.latency_sensitivity }),
+      ...(config.sessions === undefined ? {} : { Sessions: sessionMembers(config.sessions) }),
     },
   })
 }
@@ -121,6 +127,17 @@ function variables(vars: Readonly<Record<string, string>> | undefined): Configur
 function limits(given: { readonly cpu_ms?: number | undefined; readonly subrequests?: number | undefined } | undefined): NonNullable<ConfigurationMembers['Outpost']> {
   if (given === undefined) return {}
   return { Limits: { ...(given.cpu_ms === undefined ? {} : { CpuMs: given.cpu_ms }), ...(given.subrequests === undefined ? {} : { SubrequestMax: given.subrequests }) } }
+}
+
+function sessionMembers(given: NonNullable<z.infer<typeof outpostSchema>['sessions']>): NonNullable<NonNullable<ConfigurationMembers['Outpost']>['Sessions']> {
+  if (given === false) return false
+  const { header, cookie, idle_s: idleSeconds, max_age_s: maxAgeSeconds } = given
+  return {
+    ...(header === undefined ? {} : { Header: header }),
+    ...(cookie === undefined ? {} : { Cookie: cookie }),
+    ...(idleSeconds === undefined ? {} : { IdleSeconds: idleSeconds }),
+    ...(maxAgeSeconds === undefined ? {} : { MaxAgeSeconds: maxAgeSeconds }),
+  }
 }
 
 function check<T>(schema: z.ZodType<T>, value: unknown, file: string): T {

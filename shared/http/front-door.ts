@@ -19,6 +19,7 @@ import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import { CONTROL_BODY_MAX_BYTES, EXCHANGES_MAX, REQUEST_BODY_MAX_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
+import { SESSION_HEADER } from '../sessions/session-request.ts'
 import { randomUuid } from '../uuid.ts'
 import { addressText, isLoopback } from './address.ts'
 import { adminReply } from './admin.ts'
@@ -347,7 +348,8 @@ export class FrontDoor {
       chunked: head.chunked,
       wantLogs: request.getHeader('x-amz-log-type') === 'Tail',
       clientContext: request.getHeader('x-amz-client-context'),
-      traceId: cleanTraceId(request.getHeader('x-amzn-trace-id')),
+      traceId: cleanToken(request.getHeader('x-amzn-trace-id')),
+      session: cleanToken(request.getHeader(SESSION_HEADER)),
       clientIp,
       signed: verify === null ? null : this.#signedCall(request, requestId, clientIp),
       authorize: verify,
@@ -500,6 +502,6 @@ function checkInvocationType(type: string): void {
 }
 
 /** It is sent back in a header, so only what a header may hold. */
-function cleanTraceId(traceId: string): string {
-  return /^[\x21-\x7e]{0,256}$/.test(traceId) ? traceId : ''
+function cleanToken(text: string): string {
+  return /^[\x21-\x7e]{0,256}$/.test(text) ? text : ''
 }

@@ -6,6 +6,7 @@ import { functionArn, type FunctionReference } from '../api/names.ts'
 import { encodeError } from '../api/replies.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import { DEFAULT_FUNCTION_LIMITS, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
+import { SESSION_HEADER } from '../sessions/session-request.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import type { Door, GiveUpReason } from './exchange.ts'
 import { LAMBDA_RESPONSE_MAX_BYTES, RESPONSE_TOO_LARGE, lambdaFailure, logTail } from './lambda-answer.ts'
@@ -30,6 +31,8 @@ export interface InvokeRequest {
   /** As received, or empty. */
   readonly clientContext: string
   readonly traceId: string
+  /** The session's id as received, or empty. */
+  readonly session: string
   readonly clientIp: string
   /** Everything as received, for `authorize`; null where nothing is verified. */
   readonly signed: Omit<ControlCall, 'body'> | null
@@ -97,10 +100,11 @@ export class InvokeExchange extends WholeBodyExchange implements AnswerSink {
 
   /** What of the request a handler's context is made from. */
   #eventHeaders(): string {
-    const { clientContext, traceId } = this.#request
-    const context = clientContext === '' ? '' : `x-amz-client-context\n${clientContext}`
-    const trace = traceId === '' ? '' : `x-amzn-trace-id\n${traceId}`
-    return context !== '' && trace !== '' ? `${context}\n${trace}` : context + trace
+    const { clientContext, traceId, session } = this.#request
+    let headers = clientContext === '' ? '' : `x-amz-client-context\n${clientContext}`
+    if (traceId !== '') headers += `${headers === '' ? '' : '\n'}x-amzn-trace-id\n${traceId}`
+    if (session !== '') headers += `${headers === '' ? '' : '\n'}${SESSION_HEADER}\n${session}`
+    return headers
   }
 
   protected override onGone(): void {

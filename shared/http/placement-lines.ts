@@ -1,4 +1,6 @@
 /** The response headers that say where and how a call ran. */
+import { SESSION_HEADER, SESSION_STATE_HEADER } from '../sessions/session-request.ts'
+import type { SessionAnswer } from '../sessions/types.ts'
 import type { Placement } from './types.ts'
 
 const REQUEST_ID = '\r\nx-outpost-request-id: '
@@ -20,9 +22,15 @@ export class PlacementLines {
     if (placement.version !== null) lines += `\r\nx-outpost-version: ${placement.version}`
     if (placement.attempts !== undefined) lines += `\r\nx-outpost-attempts: ${placement.attempts}`
     if (placement.node !== undefined) lines += `\r\nx-outpost-node: ${placement.node}`
+    if (placement.session) lines += sessionLines(placement.session)
     if (placement.stale) lines += '\r\nx-outpost-stale: 1'
     this.#lastPlacement = placement
     this.#lastLines = lines + REQUEST_ID
     return this.#lastLines
   }
+}
+
+function sessionLines({ id, state, reason, setCookie }: SessionAnswer): string {
+  const lines = `\r\n${SESSION_HEADER}: ${id}\r\n${SESSION_STATE_HEADER}: ${state}${reason === null ? '' : `; reason=${reason}`}`
+  return setCookie === null ? lines : `${lines}\r\nset-cookie: ${setCookie}`
 }

@@ -18,6 +18,7 @@
  * Not visible here either: uWS stops reading headers at one with an empty name, but so does its framing, and both agree.
  */
 import type { ProxyHeaders } from './forwarded.ts'
+import { SESSION_HEADER } from '../sessions/session-request.ts'
 import type { HttpRequest } from './uws.ts'
 
 /** What to do with a header by its name; every other name is given on, unless it begins with `x-outpost-`. */
@@ -87,7 +88,7 @@ export class RequestHead {
   readonly #collect = (name: string, value: string): void => {
     const special = this.#special.get(name)
     if (special === undefined) {
-      if (name.charCodeAt(0) === 0x78 && name.startsWith('x-outpost-')) return
+      if (name.charCodeAt(0) === 0x78 && name.startsWith('x-outpost-') && name !== SESSION_HEADER) return
       this.#append(name, value)
     } else {
       this.#collectSpecial(special, name, value)

@@ -5,6 +5,7 @@
 import type { CodedError } from '../errors.ts'
 import type { InvocationKind, InvocationResult } from '../worker/types.ts'
 import type { StartKind } from '../outcome.ts'
+import type { SessionAnswer } from '../sessions/types.ts'
 
 export interface InvokeCall {
   readonly requestId: string
@@ -47,6 +48,8 @@ export interface Placement {
   readonly stale: boolean
   /** Regions that were asked one after the other; absent for one. */
   readonly attempts?: number
+  /** Absent: the request was of no session. */
+  readonly session?: SessionAnswer | null
   /** The node that ran it, where a region has several. */
   readonly node?: string
   /** The function's memory limit, for Lambda's REPORT line; absent or null if it is not known. */

@@ -202,6 +202,7 @@ export class ClientConnection implements CarrierOwner, ClientStreamOwner {
         this.#destroy(error.code, formatMessage(error.code, error.params))
       },
       started: (id) => this.#stream(id)?.onStarted(),
+      session: (id, answer) => this.#stream(id)?.onSession(answer),
       head: (id, status, headers, startKind, version, body, last) => this.#stream(id)?.onHead(status, headers, startKind, version, body, last),
       data: (id, bytes) => this.#stream(id)?.onDataFrame(bytes),
       bodyEnd: (id) => this.#stream(id)?.onBodyEndFrame(),

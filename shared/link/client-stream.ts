@@ -12,6 +12,7 @@ import { toCodedError } from '../errors.ts'
 import type { CodedErrorData } from '../errors.ts'
 import { LINK_CANCEL_GRACE_MS, LINK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_DEADLINE_GRACE_MS } from '../limits.ts'
 import type { StartKind } from '../outcome.ts'
+import type { SessionAnswer } from '../sessions/types.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import { MalformedError } from './codec.ts'
 import { InboundBody, OutboundBody } from './flow.ts'
@@ -118,6 +119,11 @@ export class ClientStream implements LinkStream, InboundReader {
     if (this.#heard !== 'nothing') throw new MalformedError('started out of order')
     this.#heard = 'started'
     if (this.#state === 'live') this.#call(() => this.#sink.started())
+  }
+
+  onSession(answer: SessionAnswer): void {
+    if (this.#heard === 'ended') throw new MalformedError('session out of order')
+    if (this.#state === 'live') this.#call(() => this.#sink.session?.(answer))
   }
 
   onHead(status: number, headers: string, startKind: StartKind | null, version: string | null, body: Uint8Array | null, last: boolean): void {

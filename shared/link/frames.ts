@@ -16,6 +16,7 @@
  *   credit   [12, stream, bytes]                             either way
  *   goaway   [13, drainMs]                                   region to POP: open nothing more here
  *   ping     [14, number]   pong [15, number]                either way
+ *   session  [17, stream, id, state, reason|null, cookie|null]   region to POP, before what it belongs to: head, end or error
  *   version  [16, seq, account, functionName, builds]        region to POP
  *
  * `credit` of a query is what its answer may send before any of it was taken; all else starts with LINK_CREDIT_BYTES.
@@ -24,9 +25,10 @@
 import type { BuildKey } from '../brand.ts'
 import { isErrorCode } from '../errors.ts'
 import type { CodedErrorData, ErrorParams } from '../errors.ts'
-import { LINK_BULK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_EXCEPTION_MAX_CHARS, LINK_LOGS_MAX_BYTES, LINK_MEMBER_ID_MAX_CHARS, LINK_MESSAGE_MAX_BYTES, LINK_PREDECESSORS_MAX, LINK_RESERVATION_ID_MAX_CHARS, LINK_SESSION_ID_MAX_CHARS } from '../limits.ts'
+import { LINK_BULK_CREDIT_BYTES, LINK_COOKIE_MAX_CHARS, LINK_DATA_MAX_BYTES, LINK_EXCEPTION_MAX_CHARS, LINK_LOGS_MAX_BYTES, LINK_MEMBER_ID_MAX_CHARS, LINK_MESSAGE_MAX_BYTES, LINK_PREDECESSORS_MAX, LINK_RESERVATION_ID_MAX_CHARS, LINK_SESSION_ID_MAX_CHARS } from '../limits.ts'
 import { OUTCOMES, START_KINDS } from '../outcome.ts'
 import type { StartKind } from '../outcome.ts'
+import { SESSION_REASONS, SESSION_STATES, type SessionAnswer } from '../sessions/types.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import { MalformedError } from './codec.ts'
 import type { Outbox } from './outbox.ts'
@@ -38,7 +40,7 @@ export const LINK_PROTOCOL = 3
 
 export const FRAME = {
   hello: 1, welcome: 2, fault: 3, open: 4, started: 5, head: 6, data: 7, bodyEnd: 8, end: 9, error: 10, cancel: 11,
-  credit: 12, goaway: 13, ping: 14, pong: 15, version: 16,
+  credit: 12, goaway: 13, ping: 14, pong: 15, version: 16, session: 17,
 } as const
 
 export const QUERIES = ['describe', 'snapshot', 'report', 'chain', 'blocks', 'peerBlocks', 'ask'] as const
@@ -64,6 +66,7 @@ export interface FrameReceiver {
   fault(error: CodedErrorData): void
   open(id: number, frame: AnyOpen): void
   started(id: number): void
+  session(id: number, answer: SessionAnswer): void
   head(id: number, status: number, headers: string, startKind: StartKind | null, version: string | null, body: Uint8Array | null, last: boolean): void
   data(id: number, bytes: Uint8Array): void
   bodyEnd(id: number): void
@@ -87,6 +90,10 @@ export function writeWelcome(outbox: Outbox, regionId: string): void {
 
 export function writeFault(outbox: Outbox, error: CodedErrorData): void {
   outbox.push([FRAME.fault, error.code, boundedParams(error.params)])
+}
+
+export function writeSession(outbox: Outbox, id: number, answer: SessionAnswer): void {
+  outbox.push([FRAME.session, id, answer.id, SESSION_STATES.indexOf(answer.state), answer.reason === null ? null : SESSION_REASONS.indexOf(answer.reason), answer.setCookie])
 }
 
 /** `body` is at most LINK_DATA_MAX_BYTES. False: the frame would be too large and was not written. */
@@ -170,6 +177,12 @@ export function dispatchFrame(frame: readonly unknown[], receiver: FrameReceiver
         natural(frame, 1), httpStatus(frame, 2), text(frame, 3), frame[4] === null ? null : oneOf(START_KINDS, frame, 4), textOrNull(frame, 5),
         frame[6] === null ? null : payload(frame, 6), flag(frame, 7),
       )
+    case FRAME.session:
+      items(frame, 6)
+      return receiver.session(natural(frame, 1), {
+        id: boundedText(frame, 2, LINK_SESSION_ID_MAX_CHARS), state: oneOf(SESSION_STATES, frame, 3), reason: frame[4] === null ? null : oneOf(SESSION_REASONS, frame, 4),
+        setCookie: frame[5] === null ? null : boundedText(frame, 5, LINK_COOKIE_MAX_CHARS),
+      })
     case FRAME.bodyEnd:
       items(frame, 2)
       return receiver.bodyEnd(natural(frame, 1))

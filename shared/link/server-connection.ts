@@ -207,6 +207,7 @@ export class ServerConnection implements CarrierOwner, ServerStreamOwner {
     return {
       welcome: never,
       started: never,
+      session: never,
       head: never,
       end: never,
       error: never,

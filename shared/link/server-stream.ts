@@ -10,10 +10,11 @@ import { toCodedError } from '../errors.ts'
 import type { CodedErrorData } from '../errors.ts'
 import { LINK_CANCEL_GRACE_MS, LINK_DATA_MAX_BYTES, LINK_DEADLINE_GRACE_MS } from '../limits.ts'
 import type { StartKind } from '../outcome.ts'
+import type { SessionAnswer } from '../sessions/types.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import { InboundBody, OutboundBody } from './flow.ts'
 import type { Carrier, InboundReader } from './flow.ts'
-import { writeEnd, writeError, writeHead, writeStarted } from './frames.ts'
+import { writeEnd, writeError, writeHead, writeSession, writeStarted } from './frames.ts'
 import type { LinkAnswer, LinkInvocation } from './types.ts'
 
 export interface ServerStreamOwner {
@@ -75,6 +76,11 @@ export class ServerStream implements LinkAnswer, InboundReader {
     if (this.#said !== 'nothing' || this.#canceled) return
     this.#said = 'started'
     writeStarted(this.#carrier.outbox, this.id)
+  }
+
+  session(answer: SessionAnswer): void {
+    if (this.#said === 'ending' || this.#said === 'done' || this.#canceled) return
+    writeSession(this.#carrier.outbox, this.id, answer)
   }
 
   head(status: number, headers: string, startKind: StartKind | null, version: string | null, body: Uint8Array | null, last: boolean): boolean {

@@ -11,6 +11,8 @@ import type { CodedErrorData, ErrorCode } from '../errors.ts'
 import type { ControlCall, ControlReply } from '../http/types.ts'
 import type { Fingerprint } from '../identity/fingerprint.ts'
 import type { StartKind } from '../outcome.ts'
+import type { SealKey } from '../sessions/session-seal.ts'
+import type { SessionAnswer } from '../sessions/types.ts'
 import type { SealedBlockId } from '../store/types.ts'
 import type { BuildSpec, HostStats, InvocationKind, InvocationResult } from '../worker/types.ts'
 
@@ -80,6 +82,8 @@ export type OpenFrame = OpenInvocation | OpenControl
 export interface LinkStreamSink {
   /** The region has begun to run the function: from here on a retry elsewhere is not safe. */
   started(): void
+  /** What the client is to be told of its session: with the head, or with the end if there was none. The last one counts. */
+  session?(answer: SessionAnswer): void
   /** `version` is the resolved Lambda version label; it and `startKind` are null for control calls. `last`: `body` is all there is; `bodyEnd` follows at once. */
   head(status: number, headers: string, startKind: StartKind | null, version: string | null, body: Uint8Array | null, last: boolean): void
   /** Return false for a pause until `LinkStream.resume`. */
@@ -107,6 +111,8 @@ export interface LinkStream {
 /** Where a region's answer to one invocation goes; the same order as LinkStreamSink. After `end` or `error` every method does nothing. */
 export interface LinkAnswer {
   started(): void
+  /** Before `head`, `end` or `error`; see LinkStreamSink. */
+  session?(answer: SessionAnswer): void
   /** False: hold data until `LinkInvocation.resume`. A body of any length may be given. */
   head(status: number, headers: string, startKind: StartKind | null, version: string | null, body: Uint8Array | null, last: boolean): boolean
   /** Copies what it cannot send now. False: hold further chunks until `LinkInvocation.resume`. */
@@ -190,6 +196,8 @@ export interface FunctionDescription {
   readonly seq: number
   /** One build of weight 1, or those of a weighted alias; weights add up to 1. */
   readonly routes: readonly { readonly weight: number; readonly build: BuildSpec }[]
+  /** What a POP seals the account's sessions with, if the function has sessions. */
+  readonly sessionKey: SealKey | null
 }
 
 /** Since the POP's `epoch` began, or since it last forgot the function: totals, so that a report that comes twice or not at all changes nothing. */

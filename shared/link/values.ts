@@ -19,6 +19,8 @@ const functionRef = z.object({ account: name, functionName: name })
 const functionVersions = z.object({ account: name, functionName: name, seq: count, builds: z.array(buildKey) })
 const positive = z.number().positive()
 
+const sessionSettings = z.looseObject({ header: name.nullable(), cookie: name.nullable(), idleMs: positive, maxAgeMs: positive })
+
 /** Loose: a field that a newer region adds is passed on. */
 const buildSpec: z.ZodType<BuildSpec> = z.looseObject({
   key: buildKey,
@@ -28,7 +30,7 @@ const buildSpec: z.ZodType<BuildSpec> = z.looseObject({
   functionName: name,
   version: name,
   limits: z.looseObject({ cpuMs: positive, wallMs: positive, memoryMib: positive, responseMaxBytes: positive, logMaxBytes: count, subrequestMax: count }),
-  traits: z.looseObject({ idempotent: z.boolean(), latencySensitivity: z.enum(LATENCY_SENSITIVITIES) }),
+  traits: z.looseObject({ idempotent: z.boolean(), latencySensitivity: z.enum(LATENCY_SENSITIVITIES), sessions: sessionSettings.nullable() }),
   secrets: z.record(z.string(), z.string()),
 })
 
@@ -40,7 +42,7 @@ export const refsSchema: z.ZodType<readonly FunctionRef[]> = z.array(functionRef
 export const versionSnapshotSchema: z.ZodType<VersionSnapshot> = z.object({ seq: count, functions: z.array(functionVersions).max(LINK_FUNCTIONS_MAX), answered: count })
 export const describeSchema = z.object({ account: name, functionName: name, qualifier: name.nullable() })
 export const descriptionSchema: z.ZodType<FunctionDescription | null> = z
-  .object({ seq: count, routes: z.array(z.object({ weight: z.number().min(0).max(1), build: buildSpec })).min(1).max(16) })
+  .object({ seq: count, routes: z.array(z.object({ weight: z.number().min(0).max(1), build: buildSpec })).min(1).max(16), sessionKey: z.object({ version: count, key: bytes }).nullable() })
   .nullable()
 const imageRef: z.ZodType<ImageRef> = functionRef.extend({ imageId })
 export const chainRequestSchema = z.object({ image: imageRef, from: imageId, known: z.array(imageId).max(LINK_KNOWN_IMAGES_MAX) })

@@ -10,6 +10,7 @@ import { CodedError, toCodedError, type CodedErrorData } from '../errors.ts'
 import type { LinkClient } from '../link/link-client.ts'
 import type { LinkStream, LinkStreamSink, OpenInvocation } from '../link/types.ts'
 import type { StartKind } from '../outcome.ts'
+import type { SessionAnswer } from '../sessions/types.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import type { PeerMember } from './types.ts'
 
@@ -159,6 +160,10 @@ class PeerSink implements LinkStreamSink {
   started(): void {
     this.#owner.heard()
     this.#sink.started()
+  }
+
+  session(answer: SessionAnswer): void {
+    this.#sink.session?.(answer)
   }
 
   head(status: number, headers: string, startKind: StartKind | null, version: string | null, body: Uint8Array | null, last: boolean): void {

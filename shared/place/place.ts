@@ -11,13 +11,14 @@
  *   slow             seen to take longer here than in a region with the trip to it
  *   capacity         nothing free here, or too little for one whose users do not mind the trip
  *   limit            no slot of the account is leased here; decided after all others, by who counts them
+ *   session          its session lives in the region: the dispatcher's to say, `place` does not look at it
  *
  * With no region in reach, whatever can run here does: late is better than never. How often a function is asked for, at
  * what time of day, and what a place here is worth to it are weighed before, by the hot set (`hot`).
  */
 import type { LatencySensitivity } from '../worker/types.ts'
 
-export const FORWARD_REASONS = ['capability', 'heavy', 'not-hot', 'version-unknown', 'no-image', 'slow', 'capacity', 'limit'] as const
+export const FORWARD_REASONS = ['capability', 'heavy', 'not-hot', 'version-unknown', 'no-image', 'slow', 'capacity', 'limit', 'session'] as const
 export type ForwardReason = (typeof FORWARD_REASONS)[number]
 
 export type PlaceDecision =
@@ -85,6 +86,7 @@ const FORWARD: Readonly<Record<ForwardReason, PlaceDecision>> = {
   slow: { kind: 'forward', reason: 'slow' },
   capacity: { kind: 'forward', reason: 'capacity' },
   limit: { kind: 'forward', reason: 'limit' },
+  session: { kind: 'forward', reason: 'session' },
 }
 
 export function place(facts: PlaceFacts, policy: PlacePolicy): PlaceDecision {

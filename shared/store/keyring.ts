@@ -3,6 +3,7 @@
  * is a file of its own so that it can be kept and backed up apart from the data.
  *
  *   version key (random, in the file) -> account key = HKDF(version key, account) -> seals data keys and secrets
+ *                                      -> session key = HKDF of the account key for a tier: seals session machines
  *   index secret (random, in the file) -> names of contents in the index of copies
  *
  * K1: what was sealed says with which version, so a rotation makes nothing unreadable; `rotate` adds a version that new
@@ -15,6 +16,7 @@
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { CodedError } from '../errors.ts'
+import type { SealKey } from '../sessions/session-seal.ts'
 import { SEAL_TAG_BYTES, type ContentDigest } from './block-seal.ts'
 import { createSecretFile, readSecretFile, replaceSecretFile } from './secret-file.ts'
 import type { DataKey, ObjectId } from './types.ts'
@@ -24,6 +26,7 @@ const KEY_BYTES = 32
 const VERSION_BYTES = 4
 const NONCE_BYTES = 12
 const LABEL = 'outpost account 1'
+const SESSION_LABEL = 'outpost sessions 1'
 const ACCOUNT_KEYS_CACHED_MAX = 10_000
 
 const secret = z.string().regex(/^[A-Za-z0-9_-]{43}$/)
@@ -95,6 +98,12 @@ export class Keyring {
 
   unwrap(account: string, objectId: ObjectId, wrapped: Uint8Array): DataKey {
     return this.open(account, `the manifest ${objectId}`, wrapped) as DataKey
+  }
+
+  /** K1. What one tier seals an account's sessions with; null for a version that the keyring does not have. Opens nothing else. */
+  sessionKey(account: string, tier: 'pop' | 'region', version = this.#file.active): SealKey | null {
+    if (!this.#file.versions.some((each) => each.version === version)) return null
+    return { version, key: Buffer.from(hkdfSync('sha256', this.#accountKey(version, account), '', JSON.stringify([SESSION_LABEL, tier]), KEY_BYTES)) }
   }
 
   /** Name of a content in the index of copies: tells nothing to who lacks the keyring. */

@@ -7,6 +7,7 @@ import type { CodedErrorData } from '../errors.ts'
 import type { FunctionLimits } from '../limits.ts'
 import type { BlockId, ImageManifest } from '../microvm/manifest.ts'
 import type { Outcome, StartKind } from '../outcome.ts'
+import type { SessionSettings } from '../sessions/types.ts'
 
 /** What a module exports, found by the builder: `export default { fetch }` or `export const handler`. */
 export type HandlerKind = 'fetch' | 'event'
@@ -20,9 +21,11 @@ export interface FunctionTraits {
   readonly idempotent: boolean
   /** How much its users gain from an answer out of a near place: what a place there is worth against others'. */
   readonly latencySensitivity: LatencySensitivity
+  /** Whether requests may share a machine, and how they say so. Null: every request has a fresh one. */
+  readonly sessions: SessionSettings | null
 }
 
-export const DEFAULT_FUNCTION_TRAITS: FunctionTraits = { idempotent: false, latencySensitivity: 'normal' }
+export const DEFAULT_FUNCTION_TRAITS: FunctionTraits = { idempotent: false, latencySensitivity: 'normal', sessions: null }
 
 /** A runnable build: everything a host needs to know besides the image's pages. */
 export interface BuildSpec {

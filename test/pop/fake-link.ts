@@ -108,7 +108,7 @@ export class FakeLink implements RegionClient {
 
   /** The region has this function now, with its image. */
   deploy(build: BuildSpec, images: readonly FakeImage[], seq = 1, qualifier: string | null = null): void {
-    this.descriptions.set(qualifier === null ? build.functionName : `${build.functionName}:${qualifier}`, { seq, routes: [{ weight: 1, build }] })
+    this.descriptions.set(qualifier === null ? build.functionName : `${build.functionName}:${qualifier}`, { seq, routes: [{ weight: 1, build }], sessionKey: null })
     for (const image of images) this.images.set(image.imageId, image)
   }
 

@@ -25,6 +25,7 @@ import { FunctionTable } from '../../pop/functions.ts'
 import { ImageCache, type ImageDisk } from '../../pop/image-cache.ts'
 import { RegionSet } from '../../pop/region-set.ts'
 import { imageRates, Residency } from '../../pop/residency.ts'
+import { createSessionTable } from '../../shared/sessions/create-table.ts'
 import { Versions } from '../../pop/versions.ts'
 import { FakeLink } from './fake-link.ts'
 
@@ -417,8 +418,12 @@ export function makePop(options: PopHarnessOptions = {}): PopHarness {
     onGone: (entry, builds, fate) => residency.gone(entry, builds, fate), onResolved: (entry, known) => residency.resolved(entry, known),
   })
   const slots = options.slots === 'leased' ? new AccountSlots({ link: regions, host, clock, log, staleMaxMs: options.staleMaxMs ?? 3_600_000 }) : null
+  const sessions = createSessionTable({
+    place: { kind: 'site', site: 'here' }, dataDir: null, sessionMemoryMib: 16, sessionStateMaxMib: 1, clock, log, keys: { current: () => null, of: () => null },
+    buildOf: ({ account, functionName }, key) => table.find(account, functionName)?.builds.get(key)?.build ?? null,
+  })
   const dispatcher = new PopDispatcher({
-    host, link: regions, table, versions, hotSet, residency, policy: DEFAULT_PLACE_POLICY, clock, log,
+    host, link: regions, table, versions, hotSet, residency, sessions, policy: DEFAULT_PLACE_POLICY, clock, log,
     inFlightMax: options.inFlightMax ?? 100, localInFlightMax: options.localInFlightMax ?? 50, accountInFlightMax: options.accountInFlightMax ?? 80, slots,
     waitingMax: options.waitingMax ?? 10, queueWaitMaxMs: options.queueWaitMaxMs ?? 20,
   })

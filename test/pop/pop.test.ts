@@ -163,7 +163,7 @@ class TestRegion {
 
   #description(name: string): FunctionDescription | null {
     const entry = this.builds.get(name)
-    return entry === undefined ? null : { seq: this.seq, routes: [{ weight: 1, build: entry.build }] }
+    return entry === undefined ? null : { seq: this.seq, routes: [{ weight: 1, build: entry.build }], sessionKey: null }
   }
 }
 

@@ -145,7 +145,7 @@ t.test('a hot function that changed while cut off is asked about at reconnect', 
 t.test('a weighted alias is drawn anew for each call, in proportion', async (t) => {
   const { call, link, versions, table } = makePop()
   link.deploy(V1, [IMAGE_1, IMAGE_2], 1, 'prod')
-  link.descriptions.set('hello:prod', { seq: 1, routes: [{ weight: 0.75, build: V1 }, { weight: 0.25, build: V2 }] })
+  link.descriptions.set('hello:prod', { seq: 1, routes: [{ weight: 0.75, build: V1 }, { weight: 0.25, build: V2 }], sessionKey: null })
   link.connect()
   await call('hello', { qualifier: 'prod' })
   const entry = table.get(ACCOUNT, 'hello')

@@ -313,7 +313,7 @@ t.test('a description that a change has overtaken is asked for again', async (t)
     const seq = asked === 1 ? 1 : 2
     // The change is told while the old answer is being made.
     if (asked === 1) region.server.pushVersions({ account: 'a', functionName: 'f', seq: 2, builds: [] })
-    return { seq, routes: [{ weight: 1, build: { ...build, version: String(seq) } as never }] }
+    return { seq, routes: [{ weight: 1, build: { ...build, version: String(seq) } as never }], sessionKey: null }
   }
   const description = await client.describe('a', 'f', null)
   t.equal(asked, 2)

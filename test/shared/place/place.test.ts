@@ -83,7 +83,7 @@ t.test('for every combination of facts: local only if it can run, forward only w
         if (regionInReach) t.ok(hot && inFlight === 0 && learnedCpuUs === 0, JSON.stringify(facts))
       } else {
         const holds = {
-          capability: !capable, heavy: learnedCpuUs > 0, 'not-hot': !hot, 'version-unknown': !versionKnown, 'no-image': !imageHere, slow: false, capacity: inFlight === 10, limit: false,
+          capability: !capable, heavy: learnedCpuUs > 0, 'not-hot': !hot, 'version-unknown': !versionKnown, 'no-image': !imageHere, slow: false, capacity: inFlight === 10, limit: false, session: false,
         }
         t.ok(holds[decision.reason], `${decision.reason} ${JSON.stringify(facts)}`)
       }
