@@ -47,9 +47,9 @@ export async function openSharedRegistry(options: OpenRegistryOptions): Promise<
     parts: {
       bring: (account, named) => registry.bring(account, named),
       checks: () => {
-        const { connected, current } = registry.status()
+        const { connected, current, known } = registry.status()
         // A node that is cut off answers from what it has: it says so, and goes on being asked.
-        return { ready: current || !connected, checks: { coordination: connected, registry: current } }
+        return { ready: current || (known && !connected), checks: { coordination: connected, registry: current } }
       },
     },
     start() {

@@ -151,7 +151,11 @@ export class Region implements Dispatcher {
   readiness(): { readonly ready: boolean; readonly checks: Readonly<Record<string, boolean>> } {
     const sandboxes = this.#state === 'ready'
     const { nodes = null } = this.#deps
-    return nodes === null ? { ready: sandboxes, checks: { sandboxes } } : { ready: sandboxes && nodes.ready, checks: { sandboxes, nodes: nodes.ready } }
+    const more = this.#deps.checks?.() ?? { ready: true, checks: {} }
+    return {
+      ready: sandboxes && more.ready && (nodes === null || nodes.ready),
+      checks: { sandboxes, ...more.checks, ...(nodes === null ? {} : { nodes: nodes.ready }) },
+    }
   }
 
   invoke(call: InvokeCall, sink: AnswerSink): Answer {

@@ -86,6 +86,10 @@ export class Mirror {
     return this.#current
   }
 
+  get known(): boolean {
+    return this.#options.registry.note(IDENTITY_KEY) !== null
+  }
+
   start(): void {
     void this.#begin('from-the-last')
   }

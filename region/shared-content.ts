@@ -17,7 +17,7 @@
  */
 import type { ImageId } from '../shared/brand.ts'
 import type { Clock } from '../shared/clock.ts'
-import type { BlobEntry, Blobs } from '../shared/coordination/types.ts'
+import type { BlobEntry, Blobs, Coordination } from '../shared/coordination/types.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
 import { SHARED_CONTENT_GRACE_MS } from '../shared/limits.ts'
 import type { Log } from '../shared/log.ts'
@@ -32,6 +32,8 @@ import { rowDigest } from './function-state.ts'
 
 export interface SharedContentOptions {
   readonly blobs: Blobs
+  /** Of the store behind them: nothing is asked of one that is known to be away. */
+  readonly coordination: Pick<Coordination, 'connected'>
   readonly store: ObjectStore
   readonly content: Content
   readonly clock: Clock
@@ -78,6 +80,7 @@ export class SharedContent {
   /** Objects of these that are not here, brought; those of them that could not be. Never rejects. */
   async bring(account: string, { images, bundles }: { readonly images: readonly ImageId[]; readonly bundles: readonly string[] }): Promise<ObjectKey[]> {
     const missing = this.missing(account, { images, bundles })
+    if (!this.#options.coordination.connected) return missing
     const failed: ObjectKey[] = []
     await inParallel(missing, 4, async (key) => {
       if (!(await this.#bringOne(key))) failed.push(key)

@@ -56,9 +56,9 @@ export class SharedRegistry extends Registry {
     this.#mirror.start()
   }
 
-  /** `current`: the mirror has had all that was there once since the start; `connected`: commits can be made. */
-  status(): { readonly connected: boolean; readonly current: boolean } {
-    return { connected: this.#coordination.connected, current: this.#mirror.current }
+  /** `known`: the mirror has had all that was there once, in this life or an earlier one; `current`: in this one; `connected`: commits can be made. */
+  status(): { readonly connected: boolean; readonly current: boolean; readonly known: boolean } {
+    return { connected: this.#coordination.connected, current: this.#mirror.current, known: this.#mirror.known }
   }
 
   stop(): Promise<void> {

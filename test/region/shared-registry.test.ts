@@ -188,7 +188,7 @@ await t.test('a pass over the shared content deletes what nothing names any more
   }
   const before = await count()
   t.equal(await a.housekeeping.run() + await b.housekeeping.run(), 0, 'all of it is young')
-  const shared = new SharedContent({ blobs, store: a.store, content: new Content(a.store), clock: systemClock, log: silentLog, graceMs: -1 })
+  const shared = new SharedContent({ blobs, coordination: other, store: a.store, content: new Content(a.store), clock: systemClock, log: silentLog, graceMs: -1 })
   const deleted = await shared.collect({ objects: a.registry.liveObjects(), rows: a.registry.liveRows() }, () => false)
   t.ok(deleted > 0, `${deleted} of ${before} deleted`)
   t.equal(await count(), before - deleted)
