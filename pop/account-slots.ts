@@ -3,13 +3,14 @@
  * is counted by the region that runs it.
  *
  * A1: without a slot at hand a call is forwarded, not held up: the next one finds the slot that was asked for meanwhile.
- * A2: a lease lasts `staleMax`, so a POP that is cut off goes on with what it had and never with more; when it ends,
+ * A2: a lease lasts `staleMax` and the time in which a silent link is found out, so a POP that is cut off goes on with
+ *     what it had for as long as it serves anything, and never with more; when it ends,
  *     what still runs is stopped, because the region gives the slots to others then.
  */
 import type { Clock } from '../shared/clock.ts'
 import { GRANT_TOPIC, grantAnswerSchema, inBatches, type GrantItem, type GrantResult } from '../shared/concurrency/grant-protocol.ts'
 import { SlotTable, type SlotPool } from '../shared/concurrency/slot-table.ts'
-import { LEASE_MAX_MS } from '../shared/limits.ts'
+import { LEASE_MAX_MS, LINK_SILENCE_MAX_MS } from '../shared/limits.ts'
 import type { Log } from '../shared/log.ts'
 import type { SandboxHost } from '../shared/worker/types.ts'
 import type { FunctionEntry } from './functions.ts'
@@ -29,6 +30,8 @@ const ANSWER_MS = 5_000
 const LOOK_MS = 250
 /** A slot is kept at hand for an account whose functions were asked for in this time: else a call now and then would always be forwarded. */
 const KEEP_MS = 600_000
+/** From a region's last renewal until its silence is noticed. */
+const FOUND_OUT_MS = LINK_SILENCE_MAX_MS + 2 * RENEW_MS
 /** A lease has to outlast some renewals that are lost. */
 const LEASE_MIN_MS = 5_000
 
@@ -46,7 +49,7 @@ export class AccountSlots {
     this.#life = Math.floor(clock.nowMs())
     this.#table = new SlotTable({
       clock,
-      lease: { leaseMs: Math.min(LEASE_MAX_MS, Math.max(LEASE_MIN_MS, staleMaxMs)), renewMs: RENEW_MS, answerMs: ANSWER_MS, keepMs: KEEP_MS },
+      lease: { leaseMs: Math.min(LEASE_MAX_MS, Math.max(LEASE_MIN_MS, staleMaxMs + FOUND_OUT_MS)), renewMs: RENEW_MS, answerMs: ANSWER_MS, keepMs: KEEP_MS },
       lookMs: LOOK_MS,
       ask: (items, done) => this.#ask(items, done),
       onOver: (pool, count) => this.#stopRuns(pool, count),

@@ -54,6 +54,8 @@ const DECISION_LOG_PERIOD_MS = 1_000
 
 /** Of the calls of a function that is faster elsewhere, one in so many runs here to see whether it still is. */
 const TRIAL_EVERY = 64
+/** A region that takes so long to answer a ping may be gone: waiting here is better than waiting there. */
+const TRIP_DOUBTFUL_MS = 1_000
 const ONCE: OpenOptions = { idempotent: false }
 const IDEMPOTENT: OpenOptions = { idempotent: true }
 const DONE: Answer = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
@@ -78,7 +80,7 @@ export class PopDispatcher implements Dispatcher {
       sensitivity: 'normal', inFlight: 0, inFlightMax: options.localInFlightMax, regionInReach: false,
       waiting: 0, waitingMax: options.waitingMax,
     }
-    this.#waitingRoom = new WaitingRoom({ clock: options.clock, waitMs: () => queueWaitMs(options.link.tripMs, options.queueWaitMaxMs), regionInReach: () => options.link.state.kind === 'open' })
+    this.#waitingRoom = new WaitingRoom({ clock: options.clock, waitMs: () => queueWaitMs(options.link.tripMs, options.queueWaitMaxMs), regionInReach: () => options.link.state.kind === 'open' && options.link.tripMs < TRIP_DOUBTFUL_MS })
     this.forwards = Object.fromEntries(FORWARD_REASONS.map((reason) => [reason, { count: 0 }])) as Record<ForwardReason, { count: number }>
   }
 

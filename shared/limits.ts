@@ -99,6 +99,8 @@ export const LINK_STREAMS_MAX = 4096
 export const LINK_CREDIT_BYTES = 256 * KIB
 /** The same for an answer that is known to be large, a pull of blocks or of manifests: what 1 Gbit/s brings in 67 ms, so an image comes in one round trip. The receiver keeps up with it by design; the sender reads only what its socket takes. */
 export const LINK_BULK_CREDIT_BYTES = 8 * MIB
+/** After so long without a word the peer of a link counts as gone, whatever the socket says. */
+export const LINK_SILENCE_MAX_MS = 10_000
 /** Regions of one POP: each has a link of its own and a number for every function that is known. */
 export const REGIONS_MAX = 16
 /** What a POP keeps of the body of a forwarded request, to send it to another region if the first one fails before it starts. The front door has counted it (BODIES_BUFFERED_MAX_BYTES). */

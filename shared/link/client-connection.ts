@@ -11,7 +11,7 @@
 import type { CodedErrorData, ErrorCode } from '../errors.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, formatMessage } from '../errors.ts'
-import { LINK_BULK_CREDIT_BYTES, LINK_CREDIT_BYTES, LINK_FUNCTIONS_MAX, LINK_SOCKET_MAX_BYTES, REQUEST_HEADERS_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT } from '../limits.ts'
+import { LINK_BULK_CREDIT_BYTES, LINK_CREDIT_BYTES, LINK_FUNCTIONS_MAX, LINK_SILENCE_MAX_MS, LINK_SOCKET_MAX_BYTES, REQUEST_HEADERS_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { LinkCarrier } from './carrier.ts'
 import type { CarrierOwner } from './carrier.ts'
@@ -31,7 +31,7 @@ const CONNECT_TIMEOUT_MS = 10_000
 /** Functions asked for at once; the region answers as many as fit. */
 const SNAPSHOT_FUNCTIONS_PER_QUESTION = 1_000
 const PING_INTERVAL_MS = 5_000
-const PONG_TIMEOUT_MS = 5_000
+const PONG_TIMEOUT_MS = LINK_SILENCE_MAX_MS - PING_INTERVAL_MS
 /** How often deadlines and pings are looked at. */
 const SWEEP_MS = 500
 /** After `close` the peer has this long to say goodbye too. */

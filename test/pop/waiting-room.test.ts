@@ -87,6 +87,18 @@ t.test('no more wait than may, and those that do not mind the trip go before', a
   t.equal(pop.dispatcher.waits.watched, 0)
 })
 
+t.test('a region that does not answer its pings is none to send anybody to', async (t) => {
+  const pop = await busy()
+  pop.link.unansweredMs = 2_000
+  const { sink } = pop.begin('hello')
+  pop.clock.advance(1_000)
+  t.equal(sink.place, 'nothing')
+  pop.link.unansweredMs = 0
+  pop.clock.advance(100)
+  await settle()
+  t.equal(sink.place, 'region; capacity')
+})
+
 t.test('a region that comes back is asked by those that wait', async (t) => {
   const pop = await busy()
   pop.link.disconnect()

@@ -1,4 +1,7 @@
-/** Several POPs before several regions, as real processes. Each region has a registry of its own here, so what is deployed is deployed to each, in the same order: then their change numbers agree. */
+/**
+ * Several POPs before several regions, as real processes. Without NATS each region has a registry of its own, so what is
+ * deployed is deployed to each, in the same order: then their change numbers agree, and a test decides which is behind.
+ */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { zipSync } from 'fflate'
@@ -20,6 +23,8 @@ export interface GridOptions {
   readonly pops: number
   readonly pop?: readonly string[]
   readonly region?: readonly string[]
+  /** Address of a NATS server: the regions share one registry. */
+  readonly nats?: string
   /** Before the POPs start, so that they hear of nothing but what comes later. */
   readonly before?: (deploy: Grid['deploy']) => Promise<void>
 }
@@ -33,9 +38,10 @@ export async function startGrid(t: Test, options: GridOptions): Promise<Grid> {
     mkdirSync(path)
     return path
   }
+  const sharing = (index: number): readonly string[] => (options.nats === undefined ? [] : ['--nats', options.nats, '--region-name', `region-${index + 1}`, '--keyring', join(directory, 'keyring.json'), '--peer-token', 'of regions'])
   const small = ['--token', 'grid', '--workers', '1', '--memory', '256']
   const made = async (name: 'region' | 'pop', index: number, argv: readonly string[]): Promise<AdminTier> => tier(t, name, await freePort(), ['--data', dataOf(`${name}-${index}`), ...small, ...argv])
-  const regions = await Promise.all(Array.from({ length: options.regions }, (_, index) => made('region', index, ['--keys', keysFile, ...(options.region ?? [])])))
+  const regions = await inTurn(options.nats === undefined ? options.regions : 1, options.regions, (index) => made('region', index, ['--keys', keysFile, ...sharing(index), ...(options.region ?? [])]))
   const api = ({ url }: AdminTier): ApiClient => apiOf(url)
   const deploy: Grid['deploy'] = async (name, source, members = {}, to = regions) => {
     await Promise.all(to.map((region) => deployFunction(api(region), { name, zip: zipSync({ 'index.mjs': Buffer.from(source) }), members, publish: false, alias: null })))
@@ -44,6 +50,12 @@ export async function startGrid(t: Test, options: GridOptions): Promise<Grid> {
   const ways = regions.flatMap(({ url }) => ['--region', url])
   const pops = await Promise.all(Array.from({ length: options.pops }, (_, index) => made('pop', index, [...ways, ...(options.pop ?? [])])))
   return { regions, pops, api, deploy }
+}
+
+/** The first `together` at once, then the others at once: one of them makes what the others find. */
+async function inTurn<T>(together: number, count: number, make: (index: number) => Promise<T>): Promise<T[]> {
+  const first = await Promise.all(Array.from({ length: Math.min(together, count) }, (_, index) => make(index)))
+  return [...first, ...(await Promise.all(Array.from({ length: count - first.length }, (_, index) => make(first.length + index))))]
 }
 
 /** Values of a series of the metrics page by the value of one label. */
