@@ -203,17 +203,17 @@ export class ShareManager {
   /** M1. */
   #decide(entry: Share): void {
     const nowMs = this.#options.clock.monotonicMs()
-    const granted: (() => void)[] = []
+    const granted: ((verdict: 'written' | 'failed') => void)[] = []
     for (const { question, quota, done } of entry.waiting.splice(0)) {
       const { answer, mustWrite } = entry.ledger.ask(question, quota(), nowMs)
-      if (mustWrite) granted.push(() => done(this.#options.group?.holds() === false ? null : answer))
+      if (mustWrite) granted.push((verdict) => done(verdict === 'failed' || this.#options.group?.holds() === false ? null : answer))
       else done(answer)
     }
     if (granted.length === 0) return
     entry.state = 'writing'
     void this.#write(entry, { owner: this.#options.group?.self ?? null, leases: [...entry.ledger.leases()] }).then((verdict) => {
+      for (const answer of granted) answer(verdict)
       if (verdict === 'failed') return
-      for (const answer of granted) answer()
       entry.state = 'ready'
       if (entry.waiting.length > 0) this.#decide(entry)
     })

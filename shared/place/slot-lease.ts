@@ -52,6 +52,8 @@ interface Part {
 
 /** How long a peak of use is remembered: twice this at most. */
 const PEAK_WINDOW_MS = 2_000
+/** An image that is on its way is here within this many windows. */
+const EXPECTED_WINDOWS = 3
 /** After an answer that brought nothing. */
 const THROTTLED_MS = 50
 
@@ -67,7 +69,8 @@ export class SlotLease {
   #askAbove = 0
   #missed = 0
   #wanted = false
-  #expected = false
+  /** Windows for which a slot is kept at hand though nothing was in use. */
+  #expected = 0
   #usedAtMs = Number.NEGATIVE_INFINITY
   #scarce = false
   #give = 0
@@ -135,7 +138,7 @@ export class SlotLease {
 
   /** Something may be wanted soon: asks for a slot to have at hand, if there is none. */
   expect(): void {
-    this.#expected = true
+    this.#expected = EXPECTED_WINDOWS
     if (this.#held === 0) this.#wanted = true
   }
 
@@ -165,6 +168,7 @@ export class SlotLease {
   /** What to ask now; null: nothing. The caller sends it and calls `answered`, or nothing if no answer comes. */
   question(nowMs: number): SlotQuestion | null {
     this.#turnWindow(nowMs)
+    if (this.#missed > 0) this.#usedAtMs = nowMs
     if (this.#pending !== null && nowMs - this.#pending.sentAtMs < this.#options.answerMs) return null
     this.#pending = null
     const due = nowMs - this.#askedAtMs >= this.#options.renewMs
@@ -239,7 +243,7 @@ export class SlotLease {
     if (this.#scarce) return demand + (this.#held === 0 && this.#missed > 0 ? 1 : 0)
     const peak = Math.max(this.#peak, this.#peakBefore, demand + Math.min(this.#missed, LEASE_SPARE_MAX))
     // As much again, so that growth takes few questions.
-    const kept = this.#expected || nowMs - this.#usedAtMs < this.#options.keepMs ? 1 : 0
+    const kept = this.#expected > 0 || nowMs - this.#usedAtMs < this.#options.keepMs ? 1 : 0
     return Math.max(kept, peak + Math.min(LEASE_SPARE_MAX, peak))
   }
 
@@ -280,7 +284,7 @@ export class SlotLease {
   #turnWindow(nowMs: number): void {
     if (nowMs - this.#windowFromMs < PEAK_WINDOW_MS) return
     if (this.#peak > 0) this.#usedAtMs = nowMs
-    this.#expected = false
+    if (this.#expected > 0) this.#expected--
     this.#peakBefore = this.#peak
     this.#peak = this.#inUse
     this.#windowFromMs = nowMs

@@ -2,8 +2,6 @@
  * Concurrency limits of a region and its POPs, as real processes. A function calls an upstream of the test and waits there:
  * what the upstream counts is what runs, wherever it runs.
  */
-import { createServer, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { type AccountLimit, DeleteFunctionConcurrencyCommand, GetAccountSettingsCommand, GetFunctionCommand, GetFunctionConcurrencyCommand, InvokeCommand, LambdaClient, PutFunctionConcurrencyCommand } from '@aws-sdk/client-lambda'
 import { zipSync } from 'fflate'
@@ -11,51 +9,10 @@ import t from 'tap'
 import { deployFunction } from '../../shared/cli/deployment.ts'
 import { runHere } from '../support/cli.ts'
 import { eventually } from '../support/dev-server.ts'
+import { startUpstream, waiter } from '../support/counting-upstream.ts'
 import { call, freePort, tier, writeKeys, type AdminTier, type Called, type Tier } from '../support/site.ts'
 
-interface Upstream {
-  readonly port: number
-  /** Requests that wait now, and the most that ever did at once. */
-  readonly running: () => number
-  readonly peak: () => number
-  /** Answers every request that waits, and those that come, until `hold`. */
-  release(): void
-  hold(): void
-}
-
-async function startUpstream(t: { teardown(run: () => void): void }): Promise<Upstream> {
-  const waiting = new Set<ServerResponse>()
-  let peak = 0
-  let open = false
-  const server = createServer((_request, response) => {
-    waiting.add(response)
-    peak = Math.max(peak, waiting.size)
-    response.on('close', () => waiting.delete(response))
-    if (open) response.end('released')
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  return {
-    port: (server.address() as AddressInfo).port,
-    running: () => waiting.size,
-    peak: () => peak,
-    release() {
-      open = true
-      for (const response of waiting) response.end('released')
-    },
-    hold: () => (open = false),
-  }
-}
-
 const ACCOUNT = '000000000000'
-
-const waiter = (port: number): string => `export default { async fetch(request) {
-  if (new URL(request.url).pathname === '/quick') return new Response('quick')
-  return new Response(await (await fetch('http://127.0.0.1:${port}/')).text())
-} }`
 
 await t.test('a region, two POPs and a maximum of 8', async (t) => {
   const upstream = await startUpstream(t)

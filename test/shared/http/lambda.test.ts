@@ -67,6 +67,7 @@ t.test('what kept a function from running has a status of its own', async (t) =>
   const cases: [error: CodedError, status: number, name: string][] = [
     [new CodedError('ERR_FUNCTION_NOT_FOUND', ['hello']), 404, 'ResourceNotFoundException'],
     [new CodedError('ERR_ACCOUNT_LIMIT', [5]), 429, 'TooManyRequestsException'],
+    [new CodedError('ERR_FUNCTION_LIMIT', ['hello', 5]), 429, 'TooManyRequestsException'],
     [new CodedError('ERR_QUEUE_FULL', ['5']), 503, 'ServiceException'],
     [new CodedError('ERR_INTERNAL', ['x']), 500, 'ServiceException'],
   ]
@@ -76,6 +77,7 @@ t.test('what kept a function from running has a status of its own', async (t) =>
     t.equal(response.status, status)
     t.equal(response.headers.get('x-amzn-errortype'), name)
     if (status === 429 || status === 503) t.equal(response.headers.get('retry-after'), '1')
+    if (status === 429) t.match(await response.json(), { Reason: error.code === 'ERR_ACCOUNT_LIMIT' ? 'ConcurrentInvocationLimitExceeded' : 'ReservedFunctionConcurrentInvocationLimitExceeded', retryAfterSeconds: '1' })
   }
 })
 
