@@ -16,6 +16,7 @@ import { storeRead } from './store-read.ts'
 import { simCold } from './sim/cold-share.ts'
 import { simHotSet } from './sim/hot-set.ts'
 import { simProbe } from './sim/probe.ts'
+import { simLimits } from './sim/limit-growth.ts'
 import { simRing } from './sim/ring-load.ts'
 import { slowUpstream } from './slow-upstream.ts'
 import { store } from './store.ts'
@@ -23,5 +24,5 @@ import { zipf } from './zipf.ts'
 
 export const BENCHMARKS: readonly Benchmark[] = [
   httpJson, httpLatency, httpEvent, guestTime, resetCost, honoImage, engineSlowdown, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget, store, storeRead, pull,
-  simHotSet, simProbe, simRing, simCold,
+  simHotSet, simProbe, simRing, simLimits, simCold,
 ]
