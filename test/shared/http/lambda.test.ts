@@ -77,7 +77,7 @@ t.test('what kept a function from running has a status of its own', async (t) =>
     t.equal(response.status, status)
     t.equal(response.headers.get('x-amzn-errortype'), name)
     if (status === 429 || status === 503) t.equal(response.headers.get('retry-after'), '1')
-    if (status === 429) t.match(await response.json(), { Reason: error.code === 'ERR_ACCOUNT_LIMIT' ? 'ConcurrentInvocationLimitExceeded' : 'ReservedFunctionConcurrentInvocationLimitExceeded', retryAfterSeconds: '1' })
+    if (status === 429) t.match(JSON.parse(response.body), { Reason: error.code === 'ERR_ACCOUNT_LIMIT' ? 'ConcurrentInvocationLimitExceeded' : 'ReservedFunctionConcurrentInvocationLimitExceeded', retryAfterSeconds: '1' })
   }
 })
 
