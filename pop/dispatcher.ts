@@ -14,13 +14,17 @@ import type { HotSet } from '../shared/place/hot-set.ts'
 import { FORWARD_REASONS, place, queueWaitMs, type ForwardReason, type PlaceDecision, type PlaceFacts, type PlacePolicy } from '../shared/place/place.ts'
 import type { SessionTable } from '../shared/sessions/session-table.ts'
 import type { SessionTicket } from '../shared/sessions/session-ticket.ts'
+import type { Peers } from '../shared/peers/types.ts'
 import type { InvocationResult, SandboxHost } from '../shared/worker/types.ts'
 import type { AccountSlots } from './account-slots.ts'
 import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
+import { HeldAnswer } from './held-answer.ts'
 import { LocalRun, type LocalRunObserver } from './local-run.ts'
 import type { OpenOptions, RegionLink } from './region-link.ts'
 import { Relay, type RelayObserver } from './relay.ts'
 import type { Residency } from './residency.ts'
+import { SiblingRun } from './sibling-run.ts'
+import type { ProbeQuestion, SiteSearch } from './site-search.ts'
 import type { Versions } from './versions.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
@@ -45,6 +49,8 @@ export interface PopDispatcherOptions {
   readonly queueWaitMaxMs: number
   /** Invocations of one account under way. ERR_ACCOUNT_LIMIT beyond. */
   readonly accountInFlightMax: number
+  /** Calls that may run here at once and still leave one more for another host of the site. Default SITE_SLOTS. */
+  readonly siteSlots?: number
   /** What of an account may run here; null: whatever the host takes. */
   readonly slots: AccountSlots | null
 }
@@ -52,12 +58,22 @@ export interface PopDispatcherOptions {
 /** A function at the edge of capacity changes place with every call. */
 const DECISION_LOG_PERIOD_MS = 1_000
 
+/** As many as there are sandboxes by default. */
+const SITE_SLOTS = 64
+
+interface SiteOfDispatcher {
+  readonly search: SiteSearch
+  readonly peers: Peers
+}
+
 /** Of the calls of a function that is faster elsewhere, one in so many runs here to see whether it still is. */
 const TRIAL_EVERY = 64
 /** A region that takes so long to answer a ping may be gone: waiting here is better than waiting there. */
 const TRIP_DOUBTFUL_MS = 1_000
 const ONCE: OpenOptions = { idempotent: false }
 const IDEMPOTENT: OpenOptions = { idempotent: true }
+/** A call that cannot run here for these reasons may find a place at another host of the site. */
+const SEARCHED: ReadonlySet<ForwardReason> = new Set(['not-hot', 'no-image', 'capacity'])
 const DONE: Answer = { write() {}, writeEnd() {}, resume() {}, cancel() {} }
 
 export class PopDispatcher implements Dispatcher {
@@ -66,10 +82,11 @@ export class PopDispatcher implements Dispatcher {
   #inFlight = 0
   #localInFlight = 0
   #hostReady = false
+  #site: SiteOfDispatcher | null = null
   /** Written for each call, so that a decision makes no object. */
   readonly #facts: PlaceFacts
   readonly #waitingRoom: WaitingRoom
-  readonly counts = { admissionRefused: 0, shedToRegion: 0, shed: 0 }
+  readonly counts = { admissionRefused: 0, shedToRegion: 0, shed: 0, sibling: 0 }
   readonly forwards: Readonly<Record<ForwardReason, { count: number }>>
 
   constructor(options: PopDispatcherOptions) {
@@ -143,6 +160,7 @@ export class PopDispatcher implements Dispatcher {
     const reason = decision.kind === 'forward' ? decision.reason : 'version-unknown'
     // By the time its image is here there is a slot to run it.
     if (reason === 'no-image') this.#options.slots?.poolOf(entry).expect()
+    if (this.#site !== null && SEARCHED.has(reason) && this.#site.search.isWorthIt()) return this.#search(this.#site, call, sink, entry, reason)
     return this.#forward(call, sink, entry, reason)
   }
 
@@ -156,6 +174,67 @@ export class PopDispatcher implements Dispatcher {
     // Cut off, it is of use as long as it holds something.
     const useful = region || this.#options.hotSet.memberCount > 0
     return { ready: this.#hostReady && useful, checks: { sandboxes: this.#hostReady, region } }
+  }
+
+  /** Other hosts of the same site are asked before a call leaves it. */
+  attachSite(search: SiteSearch, peers: Peers): void {
+    this.#site = { search, peers }
+  }
+
+  /** For another host of the site: a build that could run here at once. If there is none, a final question counts as a call that came here. */
+  idleFor({ account, functionName, qualifier, final }: ProbeQuestion, reserved: number): KnownBuild | null {
+    const { table, versions, host, hotSet, residency, siteSlots = SITE_SLOTS } = this.#options
+    const entry = final ? table.get(account, functionName) : table.find(account, functionName)
+    if (entry === undefined) return null
+    const known = versions.resolve(entry, qualifier)
+    // Sessions have their own way.
+    if (known !== null && known.build.traits.sessions !== null) return null
+    if (known !== null && known.capable && host.hasImage(known.build.imageId) && this.#hostReady && host.queued === 0 && this.#localInFlight + reserved < siteSlots) return known
+    if (!final) return null
+    const earned = hotSet.arrived(entry.hot)
+    if (known === null) versions.learn(entry, qualifier)
+    else if (earned || entry.hot.member) residency.consider(entry, known)
+    return null
+  }
+
+  /** A call of another host of the site, for which room was kept here. */
+  runForSite(call: InvokeCall, sink: AnswerSink, known: KnownBuild): Answer {
+    const entry = this.#options.table.get(call.account, call.functionName)
+    const pool = this.#options.slots?.poolOf(entry) ?? null
+    if (pool !== null && !pool.enter()) {
+      sink.fail(new CodedError('ERR_NO_SANDBOX', [0]), null)
+      return DONE
+    }
+    this.#inFlight++
+    entry.account.inFlight++
+    return this.#runHere(call, sink, entry, known, pool, null)
+  }
+
+  #search({ search, peers }: SiteOfDispatcher, call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, reason: ForwardReason): Answer {
+    const { clock } = this.#options
+    // What waits is this POP's own: the front door uses its buffers again.
+    const own = { ...call, body: call.body === null ? null : new Uint8Array(call.body) }
+    const held = new HeldAnswer(sink, () => {
+      this.#over(entry, null)
+      sink.fail(new CodedError('ERR_CANCELED'), null)
+    })
+    const leftMs = call.deadlineAtMs - clock.nowMs()
+    // It never rejects.
+    void search.find(call.account, call.functionName, call.qualifier, clock.monotonicMs() + leftMs).then((found) => {
+      if (found === null) held.place(() => this.#forward(own, sink, entry, reason))
+      else if (!held.isHeld) search.release(found)
+      else {
+        held.place(() => new SiblingRun(own, sink, {
+          peers, ...found, reason: 'sibling', nowMs: clock.nowMs(),
+          onRefused: (refused) => this.#forward(refused, sink, entry, reason),
+          onOver: (result) => {
+            this.counts.sibling++
+            this.#over(entry, result)
+          },
+        }))
+      }
+    })
+    return held
   }
 
   #admission(entry: FunctionEntry): CodedError | null {

@@ -9,6 +9,7 @@ import type { PopDispatcher } from './dispatcher.ts'
 import type { FunctionTable } from './functions.ts'
 import type { ImageCache } from './image-cache.ts'
 import type { RegionSet } from './region-set.ts'
+import type { Site } from './site.ts'
 
 export interface PopParts {
   readonly dispatcher: PopDispatcher
@@ -68,4 +69,30 @@ export function registerPopMetrics(registry: Registry, { dispatcher, table, hotS
   gauge(registers, 'pop_slots_in_use_count', 'Of these, taken by invocations', () => slots?.stats().inUse ?? 0)
   counter(registers, 'pop_slots_questions_total', 'Questions for slots', [], (add) => add({}, slots?.counts.questions ?? 0))
   counter(registers, 'pop_slots_unanswered_total', 'Pools whose question was not answered', [], (add) => add({}, slots?.counts.unanswered ?? 0))
+}
+
+/** What passes between the hosts of a site. */
+export function registerSiteMetrics(registry: Registry, site: Site, dispatcher: PopDispatcher): void {
+  const registers = [registry]
+  const { search, counts, peers } = site
+  gauge(registers, 'pop_site_hosts_count', 'Other hosts of the site that are linked up and answer', () => peers.members().filter(({ memberId }) => peers.reachable(memberId)).length)
+  gauge(registers, 'pop_site_reserved_count', 'Sandboxes whose room is kept for other hosts', () => site.reserved)
+  gauge(registers, 'pop_probe_round_trip_us', 'What a question to another host and its answer take, as learned', () => search.probeUs)
+  counter(registers, 'pop_probe_requests_total', 'Questions to other hosts of the site for a free sandbox: pure ones, and final ones that may have it brought', ['kind', 'result'], (add) => {
+    for (const kind of ['existing', 'final'] as const) for (const [result, count] of Object.entries(search.counts[kind])) add({ kind, result }, count)
+  })
+  counter(registers, 'pop_probe_searches_total', 'Calls for which other hosts were asked, and calls for which that was not worth it', ['kind'], (add) => {
+    add({ kind: 'asked' }, search.counts.searches)
+    add({ kind: 'skipped' }, search.counts.skipped)
+  })
+  counter(registers, 'pop_probe_asked_total', 'The same questions as this host was asked them, and how many it had a sandbox for', ['kind'], (add) => {
+    add({ kind: 'existing' }, counts.askedExisting)
+    add({ kind: 'final' }, counts.askedFinal)
+    add({ kind: 'reserved' }, counts.reserved)
+  })
+  counter(registers, 'pop_site_calls_total', 'Calls that another host ran for this one, that this one ran for others, and that came without a reservation that holds', ['kind'], (add) => {
+    add({ kind: 'sent' }, dispatcher.counts.sibling)
+    add({ kind: 'ran' }, counts.ran)
+    add({ kind: 'refused' }, counts.refused)
+  })
 }

@@ -142,6 +142,11 @@ export class Pop {
     registerSessionMetrics(this.registry, 'pop', this.sessions)
   }
 
+  /** What a trip to the nearest region in reach and back takes, ms. */
+  get tripMs(): number {
+    return this.#link.tripMs
+  }
+
   /** Warms the sandboxes up, begins to connect, accepts requests. Rejects with what kept it from that; then it is closed. */
   async start(): Promise<{ readonly port: number; readonly adminPort: number | null }> {
     if (this.#state !== 'idle') throw new Error('a POP starts once')

@@ -1,4 +1,5 @@
 /** A POP as a process has it: sandboxes, disk, link and front door, wired by constructor. */
+import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,7 +19,9 @@ import { systemRandom } from '../shared/random.ts'
 import { loadPopKeys } from '../shared/store/pop-keys.ts'
 import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
 import { DiskCache } from './disk-cache.ts'
+import { registerSiteMetrics } from './metrics.ts'
 import { Pop } from './pop.ts'
+import { Site } from './site.ts'
 
 export interface StartedPop {
   readonly port: number
@@ -59,13 +62,22 @@ export async function startPop(config: PopConfig, { clock, log, workers, onHangu
     // Images may take what the arena has: half of the budget.
     hotSetBytes: (config.memoryMib / 2) * MIB,
   })
+  const site = coordination === null ? null : new Site({
+    coordination, siteName: config.site, keys: loadLinkKeyPair(join(folder, LINK_KEY_FILE)), publicKey: keys.publicKey, host: config.host, advertise: config.advertise, capacity: DEFAULT_SLOTS,
+    newName: () => `${hostname()}-${config.port}-${randomBytes(4).toString('hex')}`.replaceAll(/[^A-Za-z0-9._-]/g, '-').slice(-64),
+    tripMs: () => pop.tripMs, clock, random: systemRandom, log,
+  }, pop.dispatcher)
+  if (site !== null) registerSiteMetrics(pop.registry, site, pop.dispatcher)
   const { port, adminPort } = await pop.start()
+  await site?.start()
   if (front.tls !== null) onHangup(() => pop.frontDoor.reloadCertificate())
   return {
     port, adminPort,
     async stop(drainTimeoutMs) {
+      await site?.drain(drainTimeoutMs)
       await pop.drain(drainTimeoutMs)
       await pop.close()
+      await site?.close()
       await coordination?.close()
       if (temporary !== null) rmSync(temporary, { recursive: true, force: true })
     },

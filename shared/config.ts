@@ -154,6 +154,8 @@ export const popSchema = z.strictObject({
   natsCredentialsFile: natsFile().register(sources, { option: '--nats-credentials', env: 'OUTPOST_NATS_CREDENTIALS' }),
   natsCaFile: natsFile().register(sources, { option: '--nats-ca', env: 'OUTPOST_NATS_CA' }),
   natsReplicas: natsReplicas().register(sources, { option: '--nats-replicas', env: 'OUTPOST_NATS_REPLICAS' }),
+  /** With NATS: where the other hosts of the site reach this one, `host:port`; it listens on that port. Null: `host` and any free port. */
+  advertise: z.string().regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'an address is like 10.0.0.5:8789').nullable().default(null).register(sources, { option: '--advertise', env: 'OUTPOST_POP_ADVERTISE' }),
   /** With NATS: the site that this host belongs to. */
   site: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$/, 'a name has 1 to 24 lower case letters, digits and hyphens').default('site-1').register(sources, { option: '--site', env: 'OUTPOST_POP_SITE' }),
   memoryMib: z.int().min(64).max(1_048_576).default(512).register(sources, { option: '--memory', env: 'OUTPOST_POP_MEMORY_MIB' }),

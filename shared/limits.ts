@@ -155,6 +155,8 @@ export const LINK_RESERVATION_ID_MAX_CHARS = 128
 export const LINK_MEMBER_ID_MAX_CHARS = 128
 /** Members that one invocation names as predecessors: those of three older rings with four managers a key each, and some. */
 export const LINK_PREDECESSORS_MAX = 16
+/** Functions for which a host of a site remembers which others lately had a sandbox; the longest unasked is forgotten and begins alike for all. */
+export const SITE_FUNCTIONS_WEIGHED_MAX = 1_000
 /** Images that one member tells another one of: more than fit in the memory of most. */
 export const HOT_LIST_MAX = 10_000
 /** Links to other members of a group that one member keeps: each is a socket and a few KiB. Those beyond it are linked up when they are wanted. */

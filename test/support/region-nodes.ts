@@ -54,9 +54,9 @@ export async function untilRing(nodes: readonly AdminTier[]): Promise<void> {
   }
 }
 
-/** Of a series without labels, or with these. */
+/** Of a series without labels, or with these; 0 for one that has counted nothing. */
 export async function metric({ adminUrl }: AdminTier, name: string): Promise<number> {
   const text = await (await fetch(`${adminUrl}/metrics`)).text()
   const line = text.split('\n').find((each) => each.startsWith(`${name} `))
-  return line === undefined ? Number.NaN : Number(line.slice(line.lastIndexOf(' ') + 1))
+  return line === undefined ? 0 : Number(line.slice(line.lastIndexOf(' ') + 1))
 }

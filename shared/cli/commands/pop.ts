@@ -25,6 +25,7 @@ interface PopOptions {
   readonly natsCa?: string
   readonly natsReplicas?: number
   readonly site?: string
+  readonly advertise?: string
   readonly area?: string
   readonly memory?: number
   readonly workers?: number
@@ -58,6 +59,7 @@ export function addPop(program: Command, context: CliContext): void {
     .option('--nats-ca <file>', 'PEM file of the authority behind the NATS servers\' certificates (OUTPOST_NATS_CA; the system\'s)')
     .option('--nats-replicas <count>', 'NATS servers that keep what is written (OUTPOST_NATS_REPLICAS; 1)', wholeNumber(1, 5))
     .option('--site <name>', 'with --nats: the site that this host belongs to (OUTPOST_POP_SITE; site-1)')
+    .option('--advertise <host:port>', 'with --nats: where the other hosts of the site reach this one (OUTPOST_POP_ADVERTISE; --host and any port)')
     .option('--area <name>', 'where it stands: POPs of one area hold alike (OUTPOST_POP_AREA; none)')
     .option('--memory <mib>', 'budget of sandboxes, images and caches (OUTPOST_POP_MEMORY_MIB; 512)', wholeNumber(64, 1_048_576))
     .option('--workers <count>', 'threads that run functions (OUTPOST_POP_WORKERS; cores less one, 2 to 4)', wholeNumber(1, 256))
