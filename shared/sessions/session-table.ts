@@ -98,6 +98,7 @@ export class SessionTable {
   #bytes = 0
   #waitingCount = 0
   #cancelSweep: (() => void) | null = null
+  #sweepPeriodMs = 0
   #closed = false
   readonly counts = { begun: 0, resumed: 0, refused: 0, endedBy: new Map<SessionReason, number>() }
 
@@ -572,8 +573,11 @@ export class SessionTable {
   }
 
   #sweepLater(): void {
-    if (this.#cancelSweep !== null || this.#closed || this.#sessions.size === 0) return
-    this.#cancelSweep = this.#options.clock.after(this.#waitingCount > 0 ? SWEEP_WAITING_MS : SWEEP_MS, () => {
+    const periodMs = this.#waitingCount > 0 ? SWEEP_WAITING_MS : SWEEP_MS
+    if (this.#closed || this.#sessions.size === 0 || (this.#cancelSweep !== null && this.#sweepPeriodMs <= periodMs)) return
+    this.#cancelSweep?.()
+    this.#sweepPeriodMs = periodMs
+    this.#cancelSweep = this.#options.clock.after(periodMs, () => {
       this.#cancelSweep = null
       this.#sweep()
       this.#sweepLater()
