@@ -10,8 +10,8 @@
  * M3: the shared store has an identity, made by the first node. A mirror of another identity, or of none, gives what it
  *     has and the store has not, and takes the rest: an embedded region that gets NATS brings its functions along, and
  *     a store that was lost is filled again by whoever still has it.
- * M4: of the same store, but further behind than it remembers deletions: what it does not tell is deleted. What is newer
- *     than its newest revision is not: then the store has lost its end, and gets it back.
+ * M4: of the same store, but further behind than it remembers deletions: what it does not tell is deleted. What is here
+ *     with a later revision than there is not: then the store has lost its end, as in a power cut, and gets it back.
  */
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../shared/clock.ts'
@@ -149,10 +149,8 @@ export class Mirror {
     const begun = await this.#persist(async () => {
       const identity = await this.#identity()
       const same = registry.note(IDENTITY_KEY) === identity
-      const newest = same && how === 'gap' ? await this.#newestRevision() : Number.MAX_SAFE_INTEGER
-      const lostItsEnd = newest < registry.seq()
-      if (lostItsEnd) await this.#giveNewer(newest)
-      if (lostItsEnd || !same) {
+      const wentBack = same && how === 'gap' && (await this.#giveNewer())
+      if (wentBack || !same) {
         this.#log.warn('the registry is taken anew from the shared store', { known: same, functions: [...registry.names()].length })
         await registry.restartFeed()
         shared.forgetAges()
@@ -285,15 +283,27 @@ export class Mirror {
     await registry.putNote(IDENTITY_KEY, identity)
   }
 
-  /** M4: functions whose last change the store does not have any more. */
-  async #giveNewer(newest: number): Promise<void> {
+  /** M4: what the store does not have any more, though this node was told of it. False if there is none of that. */
+  async #giveNewer(): Promise<boolean> {
     const { registry, documents } = this.#options
+    // What was there before this document; whatever is above it here was lost there.
+    const newest = (await this.#newestRevision()) - 1
+    let wentBack = false
     for (const { account, functionName } of registry.names()) {
-      if (registry.seqOf(account, functionName) <= newest) continue
-      const state = registry.stateOf(account, functionName)
+      const seq = registry.seqOf(account, functionName)
       const found = await documents.get(headKey(account, functionName))
-      if (state !== null) await this.#give(account, functionName, state, found?.revision ?? 0)
+      const state = registry.stateOf(account, functionName)
+      if (state === null || (found === null ? seq <= newest : seq <= found.revision)) continue
+      await this.#give(account, functionName, state, found?.revision ?? 0)
+      wentBack = true
     }
+    for (const { account, functionName, seq } of registry.deletions()) {
+      const found = await documents.get(headKey(account, functionName))
+      if (found === null || seq <= found.revision) continue
+      await documents.delete(headKey(account, functionName), found.revision)
+      wentBack = true
+    }
+    return wentBack
   }
 
   /** Of the store: that of a document that is written for it. */

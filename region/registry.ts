@@ -216,6 +216,14 @@ export class Registry {
     for (const { key: [account, functionName] } of pages(this.#tables.functions)) yield { account, functionName }
   }
 
+  /** Deletions that the feed remembers. */
+  deletions(): { readonly account: string; readonly functionName: string; readonly seq: number }[] {
+    return [...this.#tables.tombstones.getRange()].map(({ key: seq, value }) => {
+      const [account, functionName] = decode<FunctionKey>(value)
+      return { account, functionName, seq }
+    })
+  }
+
   /** A word that is kept beside the records. */
   note(name: string): string | null {
     return decodeOrNull<string>(this.#tables.meta.getBinary(`note-${name}`))

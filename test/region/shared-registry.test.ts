@@ -1,5 +1,5 @@
 /** A registry that several nodes share, over the embedded driver: each node is a client of its own. */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -35,12 +35,12 @@ function site(t: Test): Site {
 }
 
 async function same(t: Test, nodes: readonly SharedNode[], name: string): Promise<void> {
-  const [first, ...others] = nodes
-  if (first === undefined) return
-  for (const other of others) {
-    await eventually(() => Promise.resolve(describe(other, name) === describe(first, name)), Boolean, 10_000).catch(() => t.equal(describe(other, name), describe(first, name)))
+  const states = (): string[] => [...new Set(nodes.map((node) => describe(node, name)))]
+  await eventually(() => Promise.resolve(states().length), (count) => count === 1, 10_000).catch(() => t.fail(`they differ: ${states().join('  ')}`))
+  for (const node of nodes) {
+    await eventually(() => Promise.resolve(node.audit().length), (count) => count === 0, 10_000).catch(() => undefined)
+    t.same(node.audit(), [])
   }
-  for (const node of nodes) t.same(node.audit(), [])
 }
 
 await t.test('what is published at one node is everywhere, with its images, versions, aliases and secrets', async (t) => {
@@ -166,6 +166,30 @@ await t.test('a region without other nodes brings its functions along, and a sto
   t.same(withoutSeq(describe(b, 'mine')), withoutSeq(before))
   t.equal((await b.call('PUT', '/mine/code', { ZipFile: zipText('third'), Publish: true })).json['Version'], '2')
   await same(t, [again, b], 'mine')
+})
+
+await t.test('a store that lost its end, as in a power cut, gets back what was acknowledged', async (t) => {
+  const { node, folder } = site(t)
+  const a = await node('a')
+  await a.call('POST', '', createBody('changed', 'old'))
+  await a.call('POST', '', createBody('gone'))
+  await a.close()
+  cpSync(join(folder, 'coordination'), join(folder, 'earlier'), { recursive: true })
+  const later = await node('a')
+  await later.call('DELETE', '/gone')
+  await later.call('PUT', '/changed/code', { ZipFile: zipText('acknowledged'), Publish: true })
+  await later.call('POST', '', createBody('new'))
+  const expected = ['changed', 'new'].map((name) => (JSON.parse(describe(later, name)) as unknown[]).slice(0, 3))
+  await later.close()
+  rmSync(join(folder, 'coordination'), { recursive: true })
+  cpSync(join(folder, 'earlier'), join(folder, 'coordination'), { recursive: true })
+  const again = await node('a')
+  const fresh = await node('b')
+  await eventually(() => Promise.resolve(fresh.registry.read(ACCOUNT, 'new').function()), (record) => record !== null)
+  await same(t, [again, fresh], 'changed')
+  await same(t, [again, fresh], 'new')
+  for (const each of [again, fresh]) t.equal(each.registry.read(ACCOUNT, 'gone').function(), null, 'deletions too')
+  t.same(['changed', 'new'].map((name) => (JSON.parse(describe(fresh, name)) as unknown[]).slice(0, 3)), expected)
 })
 
 await t.test('a pass over the shared content deletes what nothing names any more, and nothing else', async (t) => {
