@@ -16,6 +16,8 @@ export const ASK_TIMEOUT_MS = 1_000
 export const OFFER_RETRY_MS = 500
 export const TAKEN_RETRY_MS = 300
 export const FATE_RETRY_MS = 2_000
+/** How long one that leaves stays to say that it did not take what was given to it: a question of FATE_RETRY_MS and its answer. */
+export const LINGER_MS = 3_000
 export const READ_RETRY_MS = 500
 /** How long an item is kept for an owner that lives and does not take it. Then it is as if it had been lost: old versions of the ring do not stay for ever. */
 export const STRANDED_MS = 3_600_000

@@ -136,6 +136,6 @@ export interface HandOffMachine {
   dueAtMs(): number | null
   /** Versions of the ring by which items are held here. The member says it in its info; the leader drops none that is needed (R4). */
   heldVersions(): readonly number[]
-  /** Items that are held or given and not yet confirmed. A member that drains leaves at 0. */
+  /** Items that are held, given and not yet confirmed, or may be under way to here. A member that drains leaves at 0. */
   itemCount(): number
 }

@@ -24,7 +24,7 @@ import { ItemLedger } from './item-ledger.ts'
 import type { Item } from './item-ledger.ts'
 import { isNewer } from './ring.ts'
 import type { KeyKind, Ring } from './ring.ts'
-import { ASK_TIMEOUT_MS, dueAtMsOf, FATE_RETRY_MS, heirsOf, newRecord, newSearch, newTarget, OFFER_RETRY_MS, POOL_WAIT_MS, READ_RETRY_MS, RETRY_MAX_MS, RETRY_MIN_MS, STRANDED_MS, TAKE_TIMEOUT_MS, TAKEN_RETRY_MS, WANTED_MS } from './hand-off-record.ts'
+import { ASK_TIMEOUT_MS, dueAtMsOf, FATE_RETRY_MS, heirsOf, newRecord, newSearch, newTarget, LINGER_MS, OFFER_RETRY_MS, POOL_WAIT_MS, READ_RETRY_MS, RETRY_MAX_MS, RETRY_MIN_MS, STRANDED_MS, TAKE_TIMEOUT_MS, TAKEN_RETRY_MS, WANTED_MS } from './hand-off-record.ts'
 import type { Asked, HandOffOptions, KeyRecord, Search } from './hand-off-record.ts'
 
 export class HandOff implements HandOffMachine {
@@ -36,6 +36,8 @@ export class HandOff implements HandOffMachine {
   /** The newest version heard of. */
   #heardOf: number
   #readAtMs = Infinity
+  /** Somebody may still ask what has become of what it gave in an answer that was not heard; 0: nobody. */
+  #lingerUntilMs = 0
   #lost = false
   readonly #records = new Map<string, KeyRecord>()
   readonly #active = new Set<KeyRecord>()
@@ -113,6 +115,7 @@ export class HandOff implements HandOffMachine {
     switch (asked.kind) {
       case 'take':
         record.takes.delete(askId)
+        if (answer === null) this.#lingerUntilMs = nowMs + LINGER_MS
         this.#tookFrom(record, asked.to, answer, nowMs, out)
         break
       case 'taken': {
@@ -128,11 +131,6 @@ export class HandOff implements HandOffMachine {
         this.#hearFate(asked, answer)
         this.#place(record)
         record.offerAtMs = nowMs
-        break
-      case 'offer':
-        break
-      default:
-        assertNever(asked)
     }
     this.#work(record, nowMs, out)
     return out
@@ -154,7 +152,7 @@ export class HandOff implements HandOffMachine {
     for (const record of [...this.#records.values()]) {
       record.search = null
       this.#place(record)
-      if (!this.#owns(record)) this.#dropTakes(record) // H3
+      if (!this.#owns(record)) this.#dropTakes(record, nowMs) // H3
       record.offerAtMs = nowMs
       this.#work(record, nowMs, out)
     }
@@ -181,12 +179,13 @@ export class HandOff implements HandOffMachine {
     const out: HandOffEffect[] = []
     if (!this.#holds(out)) return out
     if (this.#readAtMs <= nowMs) this.#readRing(nowMs, out)
+    if (this.#lingerUntilMs <= nowMs) this.#lingerUntilMs = 0
     for (const record of [...this.#active]) if (record.dueAtMs <= nowMs) this.#work(record, nowMs, out)
     return out
   }
 
   dueAtMs(): number | null {
-    let dueAtMs = this.#readAtMs
+    let dueAtMs = this.#lingerUntilMs > 0 ? Math.min(this.#readAtMs, this.#lingerUntilMs) : this.#readAtMs
     for (const record of this.#active) dueAtMs = Math.min(dueAtMs, record.dueAtMs)
     return dueAtMs === Infinity || this.#lost ? null : dueAtMs
   }
@@ -201,7 +200,8 @@ export class HandOff implements HandOffMachine {
   }
 
   itemCount(): number {
-    return this.#ledger.count
+    const takes = [...this.#asks.values()].filter(({ kind }) => kind === 'take').length
+    return this.#ledger.count + takes + (this.#lingerUntilMs > 0 ? 1 : 0)
   }
 
   #answer(from: string, message: HandOffMessage, nowMs: number, out: HandOffEffect[]): HandOffAnswer {
@@ -244,7 +244,7 @@ export class HandOff implements HandOffMachine {
     const [index, count] = message.share
     const heirs = record.kind === 'pool' ? heirsOf(record, held, message.ring, count) : null
     for (const item of held) {
-      if (heirs !== null && heirs.get(item.id) !== index) continue
+      if (heirs !== null && (heirs.get(item.id) ?? 0) % count !== index) continue
       if (this.#ledger.mayGive(item, from)) {
         if (items.length >= HAND_OFF_ITEMS_MAX) break
         items.push({ id: item.id, version: item.version, give: this.#ledger.give(item, from, nowMs), state: this.#store.pack(record.key, item.id) })
@@ -256,7 +256,7 @@ export class HandOff implements HandOffMachine {
     if (busy > 0) record.wanted.set(from, nowMs + WANTED_MS)
     else record.wanted.delete(from)
     // H2: what we asked others for in the meantime does not reach us any more.
-    if (record.kind === 'single') this.#dropTakes(record)
+    if (record.kind === 'single') this.#dropTakes(record, nowMs)
     return { kind: 'state', ring: this.#heardOf, items, busy, elsewhere: [...elsewhere] }
   }
 
@@ -534,7 +534,8 @@ export class HandOff implements HandOffMachine {
     this.#store.forget(item.key, item.id)
   }
 
-  #dropTakes(record: KeyRecord): void {
+  #dropTakes(record: KeyRecord, nowMs: number): void {
+    if (record.takes.size > 0) this.#lingerUntilMs = nowMs + LINGER_MS
     for (const askId of record.takes.keys()) this.#asks.delete(askId)
     record.takes.clear()
     record.search = null

@@ -275,6 +275,8 @@ export class Fleet {
     const { member, client, ring } = node
     if (node.state !== 'draining' || member === null || ring === null || ring.weightOf(node.id) > 0 || member.handOff.itemCount() > 0) return
     this.world.log(`${node.id} leaves`)
+    // What somebody has given it, and could not ask about, counts as lost with it.
+    this.#isGone(node.id)
     client.leave()
     node.process.crash()
     this.members.delete(node.id)
