@@ -357,6 +357,7 @@ export class Fleet {
     const { world } = this
     world.after(world.between(200, 4_000), () => {
       if (!this.#trouble) return
+      if (this.#up.length === 0) this.#join()
       const node = world.pick(this.#up)
       const kind = world.random.below(10)
       if (this.#up.length < 2) this.#join()
