@@ -11,15 +11,17 @@ import type { Cluster } from '../shared/cluster/cluster.ts'
 import { HotList } from '../shared/cluster/hot-list.ts'
 import type { Clock } from '../shared/clock.ts'
 import { CodedError } from '../shared/errors.ts'
+import { LINK_PREDECESSORS_MAX } from '../shared/limits.ts'
 import type { OpenRing } from '../shared/link/types.ts'
 import type { Log } from '../shared/log.ts'
 import { chooseFromPool } from '../shared/place/bounded-load.ts'
 import { ringKey, type Ring } from '../shared/place/ring.ts'
 import type { Random } from '../shared/random.ts'
-import type { SessionAnswer } from '../shared/sessions/types.ts'
+import { sessionName, type SessionAnswer } from '../shared/sessions/types.ts'
 import type { BuildSpec } from '../shared/worker/types.ts'
 import { OwnerRun } from './owner-run.ts'
 import type { FunctionChange } from './registry.ts'
+import { SessionCall } from './session-call.ts'
 import type { RegionRun, RunRequest, RunSink } from './run.ts'
 
 type RouterCluster = Pick<Cluster, 'self' | 'state' | 'ring' | 'peers' | 'refreshRing'>
@@ -92,6 +94,35 @@ export class NodeRouter {
     })
   }
 
+  /** A call of a session that came to this node first. `id` null: one that is to begin, at any node that may own some. */
+  startSession(build: BuildSpec, request: RunRequest, sink: RunSink, hops: number, id: string | null, runHere: RunHere): RegionRun {
+    const { clock } = this.#options
+    return new SessionCall(request, sink, {
+      clock,
+      attempt: (again, to, code) => {
+        const cluster = this.#options.cluster()
+        if (code === 'ERR_RING_MOVED') void cluster?.refreshRing()
+        const ring = cluster?.ring ?? null
+        if (cluster === null || ring === null) return null
+        const name = id === null ? null : sessionName({ account: build.account, functionName: build.functionName, id })
+        const owner = name !== null ? ring.owners(name, 'single')[0] : ring.weightOf(cluster.self) > 0 ? cluster.self : this.#ownerOf(cluster, ring, ringKey(build.account, build.functionName))
+        if (owner === undefined || owner === null) return null
+        if (owner === cluster.self) {
+          this.counts.home += 1
+          return this.#here(cluster.self, build, again, to, runHere)
+        }
+        if (!cluster.peers.reachable(owner)) return null
+        this.counts.forwarded += 1
+        this.#count(owner, 1)
+        const key = name ?? ringKey(build.account, build.functionName)
+        return new OwnerRun(build, again, to, {
+          peers: cluster.peers, owner, ring: this.#openRing(ring, key, owner, build, 'single'), session: id, hops, nowMs: clock.nowMs(), runHere: null,
+          onOver: () => this.#count(owner, -1),
+        })
+      },
+    })
+  }
+
   /** T1. `ring`: what the sender knew. Throws ERR_RING_MOVED if this node knows too little to run it. */
   received(build: BuildSpec, ring: OpenRing): void {
     const cluster = this.#options.cluster()
@@ -121,10 +152,10 @@ export class NodeRouter {
     return chooseFromPool(ring, key, (member) => Math.max(0, (this.#underWay.get(member) ?? 0) - free), usable)?.member ?? null
   }
 
-  #openRing(ring: Ring, key: string, owner: string, { account, functionName }: BuildSpec): OpenRing {
+  #openRing(ring: Ring, key: string, owner: string, { account, functionName }: BuildSpec, kind: 'pool' | 'single' = 'pool'): OpenRing {
     const change = this.#changes.get(`${account}/${functionName}`)
     const isNew = change !== undefined && this.#options.clock.monotonicMs() - change.atMs < CHANGE_IS_NEW_MS
-    return { version: ring.version, seq: isNew ? change.seq : 0, predecessors: ring.predecessors(key, owner, 'pool').slice(0, 16) }
+    return { version: ring.version, seq: isNew ? change.seq : 0, predecessors: ring.predecessors(key, owner, kind).slice(0, LINK_PREDECESSORS_MAX) }
   }
 
   #noteChange({ account, functionName, seq }: FunctionChange): void {

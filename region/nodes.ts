@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../shared/clock.ts'
 import { Cluster } from '../shared/cluster/cluster.ts'
+import { ClusterSessions } from '../shared/cluster/session-ownership.ts'
 import type { Coordination } from '../shared/coordination/types.ts'
 import { MemberIdentity } from '../shared/peers/member-identity.ts'
 import type { PeerLink } from '../shared/peers/peer.ts'
@@ -12,7 +13,9 @@ import type { PeerMember } from '../shared/peers/types.ts'
 import type { TopicTable } from '../shared/link/topics.ts'
 import type { PopIdentity } from '../shared/link/types.ts'
 import type { Log } from '../shared/log.ts'
+import { HandOff } from '../shared/place/hand-off.ts'
 import type { Random } from '../shared/random.ts'
+import type { SessionTable } from '../shared/sessions/session-table.ts'
 import type { ManagerGroup } from './limits/share-manager.ts'
 import { NodeRouter } from './node-router.ts'
 import type { Region } from './region.ts'
@@ -40,6 +43,7 @@ export class RegionNodes {
   readonly router: NodeRouter
   readonly #options: RegionNodesOptions
   #cluster: Cluster | null = null
+  #sessions: SessionTable | null = null
 
   constructor(options: RegionNodesOptions) {
     const { newName, makeLink, topics, registry, capacity, clock, random, log } = options
@@ -68,6 +72,11 @@ export class RegionNodes {
     }
   }
 
+  /** Sessions are on the ring from now on. To be called before `start`. */
+  own(sessions: SessionTable): void {
+    this.#sessions = sessions
+  }
+
   get cluster(): Cluster | null {
     return this.#cluster
   }
@@ -80,10 +89,14 @@ export class RegionNodes {
   /** Joins; `address` is where the others reach this one's links, which are open by now. Rejects with what keeps it from that. */
   async start(region: Region, address: string): Promise<void> {
     const { coordination, regionName, newName, capacity, fingerprint, clock, log } = this.#options
+    const table = this.#sessions
+    const owned = table === null ? null : new ClusterSessions(table, () => this.#cluster, clock)
+    if (table !== null) table.ownership = owned
     this.#cluster = await Cluster.start({
       coordination, group: `region-${regionName}`, peers: this.peers, address, capacity, fingerprint, newName,
       hot: { list: () => this.router.hotList.list((imageId) => region.hasImage(imageId)), load: (image) => region.loadImage(image) },
-      makeHandOff: null, onStateLost: () => undefined, clock, log,
+      makeHandOff: owned === null ? null : (self, leases) => new HandOff({ self, ring: null, store: owned.store, leases }),
+      onStateLost: () => table?.forgetAll(), clock, log,
     })
   }
 

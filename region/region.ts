@@ -25,7 +25,9 @@ import { TopicTable } from '../shared/link/topics.ts'
 import type { Log } from '../shared/log.ts'
 import type { SealKey } from '../shared/sessions/session-seal.ts'
 import type { SessionTable } from '../shared/sessions/session-table.ts'
-import type { SessionAnswer } from '../shared/sessions/types.ts'
+import { placeOfSession } from '../shared/sessions/session-id.ts'
+import { wantedSession, type Wanted } from '../shared/sessions/session-request.ts'
+import type { SessionAnswer, SessionSettings } from '../shared/sessions/types.ts'
 import type { ImageBuilder } from '../shared/microvm/build-types.ts'
 import type { BuildSpec, SandboxHost } from '../shared/worker/types.ts'
 import type { Content } from './content.ts'
@@ -313,7 +315,11 @@ export class Region implements Dispatcher {
   /** A call that came to this region here. `hops`: what it has if it goes on from here. */
   #start(build: BuildSpec, request: RunRequest, sink: RunSink, hops: number, session: string | null = null): RegionRun {
     const runHere = (...run: [BuildSpec, RunRequest, RunSink]): RegionRun => this.#runHere(...run, session)
-    if (build.traits.sessions !== null) return runHere(build, request, sink)
+    const { nodes = null, sessions = null } = this.#deps
+    if (nodes !== null && sessions !== null && build.traits.sessions !== null) {
+      const wanted = session === null ? sessionWanted(build.traits.sessions, request) : { kind: 'named', id: session } as const
+      if (wanted.kind !== 'none') return nodes.startSession(build, request, sink, hops, wanted.kind === 'new' ? null : wanted.id, runHere)
+    }
     return this.#deps.nodes?.start(build, request, sink, hops, runHere) ?? runHere(build, request, sink)
   }
 
@@ -369,6 +375,14 @@ export class Region implements Dispatcher {
   #requireGrant(popId: string, account: string, functionName: string): void {
     if (!this.#grants.allows(popId, account, functionName)) throw new CodedError('ERR_LINK_IDENTITY', [`${functionName} is not granted to it`])
   }
+}
+
+/** An event comes from a program, which says by a header what it wants. A session of a POP's cannot be here: it begins anew. */
+function sessionWanted(settings: SessionSettings, { kind, headers }: RunRequest): Wanted {
+  const wanted = wantedSession(settings, headers)
+  if (wanted.kind === 'new' && wanted.by === 'cookie' && kind === 'event') return { kind: 'none' }
+  if (wanted.kind === 'named' && placeOfSession(wanted.id)?.kind === 'site') return { kind: 'new', by: wanted.by }
+  return wanted
 }
 
 function toVersions({ account, functionName, seq, liveKeys }: FunctionChange): FunctionVersions {

@@ -93,10 +93,12 @@ export async function startRegion(config: RegionConfig, { clock, log, workers, o
   })
   limits.answer(topics)
   const sessions = createSessionTable({
-    ...config, place: { kind: 'region' }, clock, log,
+    // What is on the disk of a node that comes back may have gone on elsewhere.
+    ...config, dataDir: nodes === null ? config.dataDir : null, place: { kind: 'region' }, clock, log,
     keys: { current: (account) => keyring.sessionKey(account, 'region'), of: (account, version) => keyring.sessionKey(account, 'region', version) },
     buildOf: ({ account, functionName }, key) => registry.buildOf(account, functionName, key),
   })
+  nodes?.own(sessions)
   const region = new Region({
     ...opened.parts, admission: limits.admission, accounts: limits.book, grants: directory, nodes: nodes?.router ?? null, topics, sessions, popSessionKey: (account) => keyring.sessionKey(account, 'pop'),
     content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild,

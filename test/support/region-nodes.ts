@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { zipSync } from 'fflate'
 import type { Test } from 'tap'
+import type { ConfigurationMembers } from '../../shared/cli/api-client.ts'
 import { deployFunction } from '../../shared/cli/deployment.ts'
 import { eventually } from './dev-server.ts'
 import { startNats, type NatsServer } from './nats.ts'
@@ -13,7 +14,7 @@ export const PEER_TOKEN = 'of nodes'
 export interface RegionNodes {
   readonly nats: NatsServer
   readonly nodes: readonly AdminTier[]
-  deploy(name: string, source: string): Promise<void>
+  deploy(name: string, source: string, members?: ConfigurationMembers): Promise<void>
   /** Starts one more. */
   add(): Promise<AdminTier>
 }
@@ -40,8 +41,8 @@ export async function startRegionNodes(t: Test, count: number, argv: readonly st
   await untilRing(nodes)
   return {
     nats, nodes, add,
-    async deploy(name, source) {
-      await deployFunction(apiOf(nodes[0]?.url ?? ''), { name, zip: zipSync({ 'index.mjs': Buffer.from(source) }), members: {}, publish: false, alias: null })
+    async deploy(name, source, members = {}) {
+      await deployFunction(apiOf(nodes[0]?.url ?? ''), { name, zip: zipSync({ 'index.mjs': Buffer.from(source) }), members, publish: false, alias: null })
     },
   }
 }

@@ -1,19 +1,23 @@
 /**
  * All nodes of a region replaced one after the other under load that comes through a POP: no request fails, and requests
- * find their image in memory.
+ * find their image in memory, sessions go on with their state or are told that they begin anew.
  */
 import t from 'tap'
+import { eventually } from '../support/dev-server.ts'
 import { startRegionNodes, untilRing } from '../support/region-nodes.ts'
 import { call, freePort, tier, type Called } from '../support/site.ts'
 
 const NAMES = Array.from({ length: 20 }, (_, index) => `f${index}`)
-const CLIENTS = 6
+const CLIENTS = 4
+const SESSIONS = 60
+const SESSION_CLIENTS = 3
 
 t.setTimeout(240_000)
 const region = await startRegionNodes(t, 3)
 if (region === null) process.exit(0)
 const { nodes } = region
 for (const name of NAMES) await region.deploy(name, `let n = 0; export default { fetch: () => new Response(${JSON.stringify(name)} + ++n) }`)
+await region.deploy('counted', 'let n = 0; export default { fetch: () => new Response(String(++n)) }', { Outpost: { Sessions: { Header: 'x-session' } } })
 const pop = await tier(t, 'pop', await freePort(), [...nodes.flatMap(({ url }) => ['--region', url]), '--token', 'site', '--hot-min-requests', '1000000', '--workers', '1'])
 
 await t.test('all nodes are replaced under load', async (t) => {
@@ -30,7 +34,26 @@ await t.test('all nodes are replaced under load', async (t) => {
   const first = []
   for (const name of NAMES) first.push((await call(pop, name)).headers.get('x-outpost-start'))
   t.ok(first.every((start) => start === 'cold'), 'an image that has to be loaded is seen')
-  const clients = Array.from({ length: CLIENTS }, (_, seed) => client(seed))
+  const sessions = Array.from({ length: SESSIONS }, (_, index) => ({ id: `session-${index}`, uses: 0, told: 0, silent: 0 }))
+  const sessionFailures: string[] = []
+  const sessionClient = async (seed: number): Promise<void> => {
+    for (let index = seed; going; index += SESSION_CLIENTS) {
+      const session = sessions[index % SESSIONS]
+      if (session === undefined) return
+      const during = phase
+      const { status, body, headers } = await call(pop, 'counted', { headers: { 'x-session': session.id } })
+      if (status !== 200) sessionFailures.push(`${during}: ${status} ${body}`)
+      else if (Number(body) === session.uses + 1) session.uses += 1
+      else {
+        if (headers.get('x-outpost-session-state') === 'new') session.told += 1
+        else session.silent += 1
+        session.uses = Number(body)
+      }
+    }
+  }
+  // Each session is one client's: SESSIONS is a multiple of SESSION_CLIENTS.
+  const clients = [...Array.from({ length: CLIENTS }, (_, seed) => client(seed)), ...Array.from({ length: SESSION_CLIENTS }, (_, seed) => sessionClient(seed))]
+  await eventually(() => Promise.resolve(sessions), (all) => all.every(({ uses }) => uses > 0), 60_000)
   for (const [index, node] of nodes.entries()) {
     phase = `leaving ${index}`
     await node.kill('SIGTERM')
@@ -43,6 +66,11 @@ await t.test('all nodes are replaced under load', async (t) => {
   await Promise.all(clients)
   const failed = answers.filter(({ status, body, name }) => status !== 200 || body !== `${name}1`)
   t.equal(failed.length, 0, failed.map(({ phase: at, status, body }) => `${at}: ${status} ${body}`).slice(0, 5).join('\n'))
+  t.same(sessionFailures, [], 'no request of a session fails')
+  const began = sessions.reduce((sum, { told }) => sum + told, 0)
+  t.equal(sessions.reduce((sum, { silent }) => sum + silent, 0), 0, 'none loses its state without being told')
+  t.ok(sessions.filter(({ told }) => told === 0).length >= 0.95 * SESSIONS, `${began} of ${SESSIONS} sessions began anew`)
+  t.comment(`${sessions.reduce((sum, { uses }) => sum + uses, 0)} requests of ${SESSIONS} sessions, each moved ${nodes.length} times or less; ${began} began anew and were told`)
   const cold = answers.filter(({ headers }) => headers.get('x-outpost-start') === 'cold')
   const share = 1 - cold.length / answers.length
   t.ok(share >= 0.95, `${(100 * share).toFixed(2)} % of ${answers.length} requests found their image in memory`)
