@@ -14,6 +14,8 @@ import { call, freePort, tier, writeKeys, type AdminTier, type Called, type Tier
 
 const ACCOUNT = '000000000000'
 
+t.setTimeout(240_000)
+
 await t.test('a region, two POPs and a maximum of 8', async (t) => {
   const upstream = await startUpstream(t)
   const allow = ['--egress-allow', `127.0.0.1:${upstream.port}`]
@@ -158,7 +160,8 @@ async function gather<T>(make: () => Promise<T>, enough: () => boolean): Promise
     calls.push(...Array.from({ length: 4 }, make))
     await new Promise((resolve) => setTimeout(resolve, 100))
     return enough()
-  }, (is) => is)
+    // Leases that ended while the region was away are over there 15 s after it is back.
+  }, (is) => is, 60_000)
   return calls
 }
 
