@@ -3,16 +3,21 @@
  *
  * The region is a process of its own that answers every invocation at once. Figures: the round trip of one stream at a
  * time, the time per stream with many under way, and bulk transfer each way; beside each the bare primitive, an echo of
- * WebSocket messages of the same size between the same two libraries, in the same run.
+ * WebSocket messages of the same size between the same two libraries, and the same link over mutual TLS (ws at the region, not
+ * uWS), in the same run, taking turns.
  */
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { WebSocket } from 'undici'
 import { systemClock } from '../shared/clock.ts'
 import { App, closeListenSocket, localPort } from '../shared/http/uws.ts'
-import { TokenIdentity } from '../shared/link/identity.ts'
+import { makeLinkKeyPair } from '../shared/identity/key-pair.ts'
+import type { Fingerprint } from '../shared/identity/fingerprint.ts'
+import { dialTls, dialWebSocket } from '../shared/link/dial.ts'
+import { RegionIdentity, TokenIdentity } from '../shared/link/identity.ts'
 import { LinkClient } from '../shared/link/link-client.ts'
 import { LinkServer } from '../shared/link/link-server.ts'
+import { TlsLinkListener } from '../shared/link/tls-listener.ts'
 import type { LinkAnswer, LinkHandler, LinkStreamSink, OpenInvocation } from '../shared/link/types.ts'
 import { silentLog } from '../shared/log.ts'
 import { systemRandom } from '../shared/random.ts'
@@ -54,17 +59,20 @@ async function region(): Promise<void> {
     control: unused, chain: unused, blocks: unused, peerBlocks: unused, describe: unused, report: unused, ask: unused,
   }
   const app = App()
-  new LinkServer({ regionId: 'bench', identity: new TokenIdentity(TOKEN), handler, clock: systemClock, log: silentLog }).attach(app)
+  const everyKey = { find: () => ({ kind: 'known', name: 'bench-by-key', role: 'pop' }) as const, has: () => false }
+  const server = new LinkServer({ regionId: 'bench', identity: new RegionIdentity(new TokenIdentity(TOKEN), [everyKey]), handler, clock: systemClock, log: silentLog })
+  server.attach(app)
+  const keys = makeLinkKeyPair()
+  const listener = await TlsLinkListener.listen({ server, keys, host: '127.0.0.1', port: 0, clock: systemClock, log: silentLog })
   app.ws('/raw', { maxPayloadLength: 1024 * 1024, maxBackpressure: 64 * 1024 * 1024, message: (ws, message) => void ws.send(message, true) })
   app.listen('127.0.0.1', 0, (socket) => {
     if (socket === false) process.exit(1)
-    process.send?.(localPort(socket))
+    process.send?.({ port: localPort(socket), linkPort: listener.port, fingerprint: keys.fingerprint })
     process.once('disconnect', () => {
       closeListenSocket(socket)
       process.exit(0)
     })
   })
-  await Promise.resolve()
 }
 
 function download(answer: LinkAnswer): ReturnType<LinkHandler['invoke']> {
@@ -134,40 +142,38 @@ async function pipelined(count: number, width: number, once: (done: () => void) 
 
 async function pop(quick: boolean): Promise<void> {
   const child = fork(import.meta.filename, ['region'], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
-  const port = await new Promise<number>((resolve, reject) => {
-    child.once('message', (value) => resolve(Number(value)))
+  const { port, linkPort, fingerprint } = await new Promise<{ port: number; linkPort: number; fingerprint: Fingerprint }>((resolve, reject) => {
+    child.once('message', (value) => resolve(value as { port: number; linkPort: number; fingerprint: Fingerprint }))
     child.once('exit', () => reject(new Error('the region ended')))
   })
-  const client = new LinkClient({ url: `ws://127.0.0.1:${port}/link`, token: TOKEN, popId: 'bench', publicKey: makePopKeys().publicKey, clock: systemClock, random: systemRandom, log: silentLog })
-  await new Promise<void>((resolve) => {
-    client.onState((state) => {
-      if (state.kind === 'open') resolve()
-    })
-    client.start()
-  })
+  const common = { token: TOKEN, popId: 'bench', publicKey: makePopKeys().publicKey, clock: systemClock, random: systemRandom, log: silentLog }
+  const client = await opened(new LinkClient({ ...common, url: `ws://127.0.0.1:${port}/link`, dial: dialWebSocket }))
+  const tlsClient = await opened(new LinkClient({ ...common, url: `wss://127.0.0.1:${linkPort}/link`, dial: dialTls({ keys: makeLinkKeyPair(), trust: { kind: 'pinned', fingerprints: [fingerprint] } }) }))
   const raw = new WebSocket(`ws://127.0.0.1:${port}/raw`)
   raw.binaryType = 'arraybuffer'
   const waiting: (() => void)[] = []
   raw.addEventListener('message', () => waiting.shift()?.())
   await new Promise((resolve) => raw.addEventListener('open', resolve))
 
-  const stream = (done: () => void): void => {
-    invoke(client, OPEN, (bytes) => {
+  const streamOn = (by: LinkClient) => (done: () => void): void => {
+    invoke(by, OPEN, (bytes) => {
       if (bytes !== RESPONSE_BODY.length) throw new Error('wrong answer')
       done()
     })
   }
+  const stream = streamOn(client)
+  const streamTls = streamOn(tlsClient)
   const echo = (done: () => void): void => {
     waiting.push(done)
     raw.send(RAW_MESSAGE)
   }
-  const upload = (done: () => void): void => {
-    const up = invoke(client, { ...OPEN, body: null, bodyMore: true }, () => done())
+  const uploadOn = (by: LinkClient) => (done: () => void): void => {
+    const up = invoke(by, { ...OPEN, body: null, bodyMore: true }, () => done())
     for (let sent = 0; sent < BULK_BYTES; sent += CHUNK.length) up.write(CHUNK)
     up.writeEnd()
   }
-  const downloadOnce = (done: () => void): void => {
-    invoke(client, { ...OPEN, functionName: 'download', body: null }, (bytes) => {
+  const downloadOn = (by: LinkClient) => (done: () => void): void => {
+    invoke(by, { ...OPEN, functionName: 'download', body: null }, (bytes) => {
       if (bytes !== BULK_BYTES) throw new Error('wrong answer')
       done()
     })
@@ -175,25 +181,46 @@ async function pop(quick: boolean): Promise<void> {
 
   const count = quick ? 300 : 20_000
   await pipelined(count, 64, stream)
+  await pipelined(count, 64, streamTls)
   await pipelined(count, 64, echo)
   const rows: [string, string][] = []
   const idleRaw = await sequential(count / 5, echo)
   const idle = await sequential(count / 5, stream)
-  rows.push(['one stream at a time, p50 us', `${idle.p50.toFixed(1)}   bare WebSocket echo ${idleRaw.p50.toFixed(1)}`])
-  rows.push(['one stream at a time, p99 us', `${idle.p99.toFixed(1)}   bare WebSocket echo ${idleRaw.p99.toFixed(1)}`])
+  const idleTls = await sequential(count / 5, streamTls)
+  rows.push(['one stream at a time, p50 us', `${idle.p50.toFixed(1)}   bare WebSocket echo ${idleRaw.p50.toFixed(1)}   mutual TLS ${besides(idleTls.p50, idle.p50)}`])
+  rows.push(['one stream at a time, p99 us', `${idle.p99.toFixed(1)}   bare WebSocket echo ${idleRaw.p99.toFixed(1)}   mutual TLS ${besides(idleTls.p99, idle.p99)}`])
   for (const width of [8, 64, 512]) {
     const bare = await pipelined(count * 2, width, echo)
-    const ours = await pipelined(count * 2, width, stream)
-    rows.push([`${width} under way, us per stream`, `${ours.toFixed(2)}   bare WebSocket echo ${bare.toFixed(2)}`])
+    const turns = [0, 0]
+    for (let turn = 0; turn < 4; turn += 1) turns[turn % 2] = (turns[turn % 2] ?? 0) + (await pipelined(count, width, turn % 2 === 0 ? stream : streamTls)) / 2
+    const [ours = 0, tls = 0] = turns
+    rows.push([`${width} under way, us per stream`, `${ours.toFixed(2)}   bare WebSocket echo ${bare.toFixed(2)}   mutual TLS ${besides(tls, ours)}`])
   }
   const bulkCount = quick ? 2 : 40
   const mibPerS = (us: number): string => ((BULK_BYTES / 1024 / 1024 / us) * 1_000_000).toFixed(0)
-  rows.push(['upload, MiB/s', mibPerS(await pipelined(bulkCount, 1, upload))])
-  rows.push(['download, MiB/s', mibPerS(await pipelined(bulkCount, 1, downloadOnce))])
+  for (const [name, on] of [['upload, MiB/s', uploadOn], ['download, MiB/s', downloadOn]] as const) {
+    const plain = await pipelined(bulkCount, 1, on(client))
+    rows.push([name, `${mibPerS(plain)}   mutual TLS ${mibPerS(await pipelined(bulkCount, 1, on(tlsClient)))}`])
+  }
   for (const [name, figure] of rows) process.stdout.write(`${name.padEnd(36)}${figure}\n`)
   client.close()
+  tlsClient.close()
   raw.close()
   await ended(child)
+}
+
+function besides(us: number, plainUs: number): string {
+  return `${us.toFixed(1)} (${(us / plainUs).toFixed(2)} of plain)`
+}
+
+async function opened(client: LinkClient): Promise<LinkClient> {
+  await new Promise<void>((resolve) => {
+    client.onState((state) => {
+      if (state.kind === 'open') resolve()
+    })
+    client.start()
+  })
+  return client
 }
 
 async function ended(child: ChildProcess): Promise<void> {

@@ -46,7 +46,7 @@ export interface RegionLinksDeps {
 export interface RegionLinks {
   readonly server: LinkServer
   /** Null without `linkPort`. */
-  readonly linkPort: number | null
+  readonly listener: TlsLinkListener | null
   /** Takes no new links, waits for the streams of those there are until the deadline. */
   drain(timeoutMs: number): Promise<void>
   close(): void
@@ -83,7 +83,7 @@ export async function openRegionLinks(deps: RegionLinksDeps): Promise<RegionLink
   if (listener === null && !acceptsToken(config)) log.warn('No POP can link up: without a loopback address the token is not accepted, and there is no link port', { host: config.host })
   return {
     server,
-    linkPort: listener?.port ?? null,
+    listener,
     drain(timeoutMs) {
       listener?.stop()
       return server.drain(timeoutMs)

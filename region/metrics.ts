@@ -5,7 +5,9 @@ import type { Ring } from '../shared/place/ring.ts'
 import type { ObjectStore } from '../shared/store/object-store.ts'
 import type { Scrubber } from '../shared/store/repair.ts'
 import type { Collector } from '../shared/store/roots.ts'
+import type { RegionLinks } from './links.ts'
 import type { RegionNodes } from './nodes.ts'
+import type { PopDirectory } from './pop-directory.ts'
 import type { PopReports } from './pop-reports.ts'
 
 export interface RegionParts {
@@ -15,6 +17,16 @@ export interface RegionParts {
   readonly popReports: Pick<PopReports, 'counts' | 'popCount'>
   /** Null: this process is the whole region. */
   readonly nodes?: RegionNodes | null
+}
+
+/** Once per registry. */
+export function registerLinkMetrics(registry: Registry, links: Pick<RegionLinks, 'server' | 'listener'>, directory: Pick<PopDirectory, 'size'>): void {
+  const registers = [registry]
+  gauge(registers, 'region_links_count', 'Links of POPs, nodes and regions, those that have not said who they are included', () => links.server.connectionCount)
+  gauge(registers, 'region_links_arriving_count', 'Connections at the link port that have not become a link', () => links.listener?.arriving ?? 0)
+  counter(registers, 'region_links_ousted_total', 'Connections that were ended on their way to make room for others', [], (add) => add({}, links.listener?.refused ?? 0))
+  counter(registers, 'region_pop_key_conflicts_total', 'Links with the key of a POP that had a living one: two processes with one key', [], (add) => add({}, links.server.conflicts))
+  gauge(registers, 'region_pops_registered_count', 'Names that are registered for keys, those whose key was revoked included', () => directory.size)
 }
 
 /** Once per registry. */

@@ -41,7 +41,7 @@ import { Housekeeping } from './housekeeping.ts'
 import { registerLimitMetrics } from './limits/metrics.ts'
 import { RegionLimits } from './limits/region-limits.ts'
 import { acceptsToken, loadRegionKeys, openRegionLinks } from './links.ts'
-import { registerRegionMetrics } from './metrics.ts'
+import { registerLinkMetrics, registerRegionMetrics } from './metrics.ts'
 import { RegionNodes, type RegionNodesOptions } from './nodes.ts'
 import { PopDirectory } from './pop-directory.ts'
 import { Region } from './region.ts'
@@ -120,12 +120,13 @@ export async function startRegion(config: RegionConfig, { clock, log, workers, o
     awsRegion: regionName, attach: (app) => links.server.attach(app),
     invokeAuth: config.dev ? { kind: 'any' } : { kind: 'verify', verify: (call) => accountOf(region, call) },
   })
+  registerLinkMetrics(door.registry, links, directory)
   registerRegionMetrics(door.registry, { store, collector, scrubber, popReports: region.popReports, nodes })
   registerLimitMetrics(door.registry, limits)
   registerSessionMetrics(door.registry, 'region', sessions)
   const { port, adminPort } = await door.listen()
   if (front.tls !== null) onHangup(() => door.reloadCertificate())
-  await nodes?.start(region, addressOf(config, links.linkPort ?? port))
+  await nodes?.start(region, addressOf(config, links.listener?.port ?? port))
   return {
     port, adminPort,
     async stop(drainTimeoutMs) {

@@ -30,8 +30,8 @@ export interface AdminTier extends Tier {
 }
 
 export interface Site {
-  readonly region: Tier
-  readonly pop: Tier
+  readonly region: AdminTier
+  readonly pop: AdminTier
   /** Signs for the region; through the POP when told so. */
   readonly api: (through: 'region' | 'pop') => ApiClient
   deploy(name: string, source: string, members?: ConfigurationMembers): Promise<void>
