@@ -151,7 +151,6 @@ export function installErrorEvents(): void {
         handlers[type] = typeof value === 'function' ? value : null
       },
       configurable: true,
-      enumerable: true,
     })
   }
   onUncaught(tellError)
