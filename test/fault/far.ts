@@ -1,6 +1,7 @@
 /** A POP far from its region, as its clients see it: what the tests of this folder ask again and again. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { look, type Seen } from '../support/callers.ts'
+import { look, type Callers, type Seen } from '../support/callers.ts'
+import { eventually } from '../support/dev-server.ts'
 import type { NetSite } from '../support/net-site.ts'
 
 /** What the machine itself may add to anything here: a worker that is woken late on two busy cores. */
@@ -42,4 +43,9 @@ export async function untilSeenMs(site: NetSite, name: string, text: string): Pr
     seen.push(latest)
     if (latest.body === text || seen.length === 1_000) return { tookMs: latest.atMs + latest.tookMs - startedAtMs, seen }
   }
+}
+
+/** Slots of an account that a region has just granted count for ten seconds until the POP has confirmed them, which it does once a second. */
+export async function untilConfirmed(hot: Callers): Promise<void> {
+  await eventually(async () => performance.now() - (hot.seen[0]?.atMs ?? Infinity), (ms) => ms > 2_500)
 }

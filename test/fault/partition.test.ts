@@ -7,7 +7,7 @@ import t from 'tap'
 import { codesOf, look, percentileMs, startCallers, summary, type Seen } from '../support/callers.ts'
 import { eventually } from '../support/dev-server.ts'
 import { startNetSite } from '../support/net-site.ts'
-import { answering, BUSY_MS } from './far.ts'
+import { answering, BUSY_MS, untilConfirmed } from './far.ts'
 
 /** A link that says nothing for this long is dead: two pings, and the half second between two looks. */
 const FOUND_MS = 10_500
@@ -33,6 +33,7 @@ await t.test('hot functions go on and are marked stale, cold ones get a coded 50
 
   let next = 0
   const hot = startCallers(t, () => [site.pop, 'hot'], { count: 2 })
+  await untilConfirmed(hot)
   const cold = startCallers(t, () => [site.pop, `cold${next++ % COLD}`], { count: 2, pauseMs: 50 })
   const underWay = look(site.pop, 'slow')
   const streaming = await fetch(`${site.pop.url}/fn/streaming/`)

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { codesOf, look, startCallers, summary } from '../support/callers.ts'
 import { eventually } from '../support/dev-server.ts'
 import { deploy, startNet, untilHot, type Net, type NetTier } from '../support/net-site.ts'
-import { answering, BUSY_MS } from './far.ts'
+import { answering, BUSY_MS, untilConfirmed } from './far.ts'
 
 /** A link that says nothing for this long is dead: two pings, and the half second between two looks. */
 const FOUND_MS = 10_500
@@ -51,6 +51,7 @@ async function suffer(t: Test, net: Net, pop: NetTier, { fall, heal }: Silence):
   let next = 0
   const underWay = look(pop, 'slow')
   const hot = startCallers(t, () => [pop, 'hot'], { count: 1 })
+  await untilConfirmed(hot)
   const cold = startCallers(t, () => [pop, `cold${next++ % COLD}`], { count: 2, pauseMs: 50 })
   await eventually(async () => cold.seen.length, (length) => length > 4)
   t.same(codesOf(cold.seen), [])

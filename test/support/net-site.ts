@@ -17,7 +17,7 @@ import { BIN, runHere, start, type StartedProcess } from './cli.ts'
 import { eventually } from './dev-server.ts'
 import { LINK_KEY_FILE, loadLinkKeyPair } from '../../shared/identity/key-pair.ts'
 import { call, registerPop, type Called, type Tier } from './site.ts'
-import { findTool } from './tools.ts'
+import { findTool, needTool } from './tools.ts'
 import { needWan, type Wan } from './wan.ts'
 
 const KEY = { accessKeyId: 'network-test', secretAccessKey: 'a secret of the network test' }
@@ -25,6 +25,7 @@ const PORTS = { pop: 8787, region: 8788 } as const
 /** A region's link port is this much above its own. */
 const LINK_PORT_ABOVE = 10_000
 const ADMIN_PORT = 9787
+const NATS_PORT = 4222
 
 export interface NetTier extends Tier {
   readonly host: string
@@ -32,7 +33,7 @@ export interface NetTier extends Tier {
   /** Memory that the process has now, bytes. */
   residentBytes(): number
   /** What the admin port says, asked at the host itself. */
-  metrics(): string
+  metrics(): Promise<string>
 }
 
 export interface TierOptions {
@@ -48,8 +49,10 @@ export interface Net {
   /** A file or folder of this network's, gone with the test. */
   path(name: string): string
   region(host: string, options?: TierOptions): Promise<NetTier>
-  /** `region`: where it is told that its region is. */
-  pop(host: string, region: Tier, options?: TierOptions): Promise<NetTier>
+  /** `regions`: where it is told that they are, registered there. */
+  pop(host: string, regions: Tier | readonly Tier[], options?: TierOptions): Promise<NetTier>
+  /** A NATS server with JetStream; it can be killed and started again. Null after the test was skipped for want of it: return then. */
+  nats(host: string): Promise<NetTier | null>
   /** Any other process at a host; ends with the test. */
   process(host: string, command: readonly string[], env?: Readonly<Record<string, string>>): StartedProcess
 }
@@ -66,12 +69,13 @@ export async function startNet(t: Test, hosts: readonly string[]): Promise<Net |
   const folderOf = (kind: 'region' | 'pop', host: string, options: TierOptions): string => path(`${kind}-${host}-${options.port ?? ''}`)
   /** Data folders by address: a POP is registered at the region that it is told of. */
   const regions = new Map<string, string>()
+  let registering: Promise<unknown> = Promise.resolve()
   const tier = async (kind: 'region' | 'pop', host: string, argv: readonly string[], options: TierOptions): Promise<NetTier> => {
     const data = folderOf(kind, host, options)
     mkdirSync(data, { recursive: true })
     const port = options.port ?? PORTS[kind]
     const command = [process.execPath, BIN, kind, '--host', wan.address(host), '--port', String(port), '--admin-port', String(ADMIN_PORT + port - PORTS[kind]), '--data', data, ...argv, ...(options.argv ?? [])]
-    return startTier(t, { wan, kind, host, command, port, env: options.clockShiftS === undefined ? {} : shiftedClock(folder, options.clockShiftS) })
+    return startTier(t, { wan, kind, host, command, port, ready: '"message":"ready"', env: options.clockShiftS === undefined ? {} : shiftedClock(folder, options.clockShiftS) })
   }
   return {
     wan, path,
@@ -80,15 +84,30 @@ export async function startNet(t: Test, hosts: readonly string[]): Promise<Net |
       regions.set(region.url, folderOf('region', host, options))
       return region
     },
-    async pop(host, region, options = {}) {
-      const [data, regionData] = [folderOf('pop', host, options), regions.get(region.url)]
-      if (regionData === undefined) throw new Error(`${region.url} is no region of this network`)
+    async pop(host, among, options = {}) {
+      const data = folderOf('pop', host, options)
       mkdirSync(data)
-      await registerPop((...argv) => runHere(['region', 'pop', ...argv, '--data', regionData]), `${host}-${options.port ?? PORTS.pop}`, data)
-      const link = new URL(region.url)
-      link.protocol = 'https:'
-      link.port = String(Number(link.port) + LINK_PORT_ABOVE)
-      return tier('pop', host, ['--region', link.href, '--region-fingerprint', loadLinkKeyPair(join(regionData, LINK_KEY_FILE)).fingerprint], options)
+      const fingerprints: string[] = []
+      const ways: string[] = []
+      for (const region of 'url' in among ? [among] : among) {
+        const regionData = regions.get(region.url)
+        if (regionData === undefined) throw new Error(`${region.url} is no region of this network`)
+        // One at a time: a process must not open the same folder twice.
+        registering = registering.then(() => registerPop((...argv) => runHere(['region', 'pop', ...argv, '--data', regionData]), `${host}-${options.port ?? PORTS.pop}`, data))
+        await registering
+        const link = new URL(region.url)
+        link.protocol = 'https:'
+        link.port = String(Number(link.port) + LINK_PORT_ABOVE)
+        ways.push('--region', link.href)
+        fingerprints.push(loadLinkKeyPair(join(regionData, LINK_KEY_FILE)).fingerprint)
+      }
+      return tier('pop', host, [...ways, '--region-fingerprint', fingerprints.join(',')], options)
+    },
+    async nats(host) {
+      const server = needTool(t, 'nats-server', 'nats-server')
+      if (server === null) return null
+      const command = [server, '--addr', wan.address(host), '--port', String(NATS_PORT), '--jetstream', '--store_dir', path('nats')]
+      return startTier(t, { wan, kind: 'nats', host, command, port: NATS_PORT, ready: 'Server is ready', env: {} })
     },
     process(host, command, env = {}) {
       const [file, ...argv] = wan.at(host, command)
@@ -150,14 +169,16 @@ export function codeOf({ status, body }: Called): string | null {
 
 interface TierStart {
   readonly wan: Wan
-  readonly kind: 'region' | 'pop'
+  readonly kind: 'region' | 'pop' | 'nats'
   readonly host: string
   readonly command: readonly string[]
   readonly port: number
+  /** What it says on stderr when it is ready. */
+  readonly ready: string
   readonly env: Readonly<Record<string, string>>
 }
 
-async function startTier(t: Test, { wan, kind, host, command, port, env }: TierStart): Promise<NetTier> {
+async function startTier(t: Test, { wan, kind, host, command, port, ready, env }: TierStart): Promise<NetTier> {
   let running: StartedProcess | null = null
   const current = (): StartedProcess => {
     if (running === null) throw new Error(`the ${kind} at ${host} does not run`)
@@ -166,22 +187,24 @@ async function startTier(t: Test, { wan, kind, host, command, port, env }: TierS
   const pid = (): number => current().child.pid ?? 0
   const made: NetTier = {
     host, pid,
-    url: `http://${wan.address(host)}:${port}`,
+    url: `${kind === 'nats' ? 'nats' : 'http'}://${wan.address(host)}:${port}`,
     process: current,
     kill: (signal) => end(current(), signal),
     async start() {
       const [file, ...argv] = wan.at(host, command)
       running = start(file, argv, { env })
-      await running.untilErr('"message":"ready"')
+      await running.untilErr(ready)
     },
     residentBytes() {
       const [, pages = '0'] = readFileSync(`/proc/${pid()}/statm`, 'utf8').split(' ')
       return Number(pages) * 4096
     },
-    metrics() {
+    async metrics() {
+      if (kind === 'nats') throw new Error('a NATS server has no metrics here')
       const admin = `http://127.0.0.1:${ADMIN_PORT + port - PORTS[kind]}/metrics`
       const [file, ...argv] = wan.at(host, [process.execPath, '-e', `fetch(${JSON.stringify(admin)}).then(async (answer) => process.stdout.write(await answer.text()))`])
-      return execFileSync(file, argv, { encoding: 'utf8' })
+      const { ended } = start(file, argv)
+      return (await ended).out
     },
   }
   await made.start()
