@@ -1,10 +1,13 @@
 import t from 'tap'
 import { grantQuestionSchema, type GrantQuestion, type GrantResult } from '../../shared/concurrency/grant-protocol.ts'
+import { LINK_SILENCE_MAX_MS } from '../../shared/limits.ts'
 import { makeBuild, makeImage, makePop, settle, type PopHarness, type PopHarnessOptions } from './harness.ts'
 
 const IMAGE = makeImage([1, 2])
 const BUILD = makeBuild('hello', IMAGE, '4')
 const STALE_MAX_MS = 20_000
+/** Until a POP that was cut off without a word has noticed, and stays so for `staleMax`. */
+const LEASE_MS = STALE_MAX_MS + LINK_SILENCE_MAX_MS + 2_000
 
 interface Lender extends PopHarness {
   readonly questions: GrantQuestion[]
@@ -79,7 +82,7 @@ t.test('cut off: what is held goes on, more is refused with a code, and at the e
   pop.begin('hello')
   t.equal(pop.begin('hello').sink.place, 'ERR_ACCOUNT_LIMIT')
   t.equal(pop.host.runs.length - before, 1)
-  pop.clock.advance(STALE_MAX_MS - 2_000)
+  pop.clock.advance(LEASE_MS - 2_000)
   t.equal(pop.host.runs.at(-1)?.cancels, 0)
   pop.clock.advance(2_500)
   t.equal(pop.host.runs.at(-1)?.cancels, 1)
