@@ -173,7 +173,8 @@ export class SlotLease {
     this.#pending = null
     const due = nowMs - this.#askedAtMs >= this.#options.renewMs
     const free = Math.max(0, this.#held - this.#inUse)
-    const need = Math.max(0, this.#waiting - Math.max(0, this.#usable - this.#inUse))
+    // Who does not let calls wait needs as many as went without: else it would have what is spare of one share, and no more.
+    const need = Math.max(0, Math.max(this.#waiting, Math.min(this.#missed, LEASE_SPARE_MAX)) - Math.max(0, this.#usable - this.#inUse))
     if (!due && nowMs < this.#throttledUntilMs && this.#give === 0) {
       // Whoever drives this looks again soon anyway.
       this.#wanted = false
