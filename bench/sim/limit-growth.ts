@@ -1,7 +1,7 @@
 /** How an account's current limit follows demand: raised share by share when managers are full, lowered when they stand idle. */
 import { atMost, type Benchmark, type BenchmarkContext } from '../harness/benchmark.ts'
 import { at } from '../harness/stats.ts'
-import { ACCOUNT, Cluster } from '../../test/shared/place/limit-cluster.ts'
+import { ACCOUNT, Cluster } from '../../test/sim/limit-cluster.ts'
 import { toSvg } from './plot.ts'
 import { SEED } from './world.ts'
 

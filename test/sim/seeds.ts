@@ -2,13 +2,11 @@
  * Which seeds a simulation runs: `OUTPOST_SIM_SEED=n` one of them, to see a failure again; `OUTPOST_SIM_SEEDS=n` that many; else as many
  * as fit into `budgetMs`, `usual` at most. A failure prints its seed, and the last lines of what happened.
  */
-import type { World } from './world.ts'
-
 const one = process.env.OUTPOST_SIM_SEED
 const many = process.env.OUTPOST_SIM_SEEDS
 
 export interface Simulation {
-  readonly world: World
+  readonly world: { readonly trace: readonly string[] }
   run(): void
 }
 

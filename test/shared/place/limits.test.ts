@@ -1,6 +1,7 @@
+/** The rules of limits one by one, over several managers and frontends; histories of faults are in test/sim/limits.test.ts. */
 import t from 'tap'
 import { managersOf } from '../../../shared/place/slot-line.ts'
-import { ACCOUNT, Cluster } from './limit-cluster.ts'
+import { ACCOUNT, Cluster } from '../../sim/limit-cluster.ts'
 
 const EIGHT = { maximum: 8, reserved: new Map<string, number>() }
 
@@ -89,45 +90,6 @@ t.test('a manager that dies in the middle is replaced: its share is counted by t
   t.equal(cluster.violation, null)
 })
 
-t.test('never above the maximum: loss, duplicates, delays, partitions, deaths and restarts in any order', async (t) => {
-  for (let seed = 1; seed <= 60; seed++) {
-    const shareSlots = 1 + (seed % 4)
-    const cluster = new Cluster({ managers: 1 + (seed % 5), frontends: 2 + (seed % 7), limits: EIGHT, shareSlots, seed, loss: 0.1, duplicates: 0.1, delayMaxMs: 1 + (seed % 3) * 120 })
-    const { random } = cluster
-    let ran = 0
-    for (let step = 0; step < 400; step++) {
-      const dice = random.next()
-      const frontend = cluster.frontends[random.below(cluster.frontends.length)]
-      const manager = cluster.managers[random.below(cluster.managers.length)]
-      if (dice < 0.7) frontend?.call(10 + random.below(4_000), (verdict) => verdict === 'ran' && ran++)
-      else if (dice < 0.74) manager?.restart()
-      else if (dice < 0.76) manager?.kill()
-      else if (dice < 0.79) frontend?.restart()
-      else if (dice < 0.81) cluster.cuts.add(`${frontend?.id ?? ''}>*`)
-      else if (dice < 0.83) cluster.cuts.add(`*>${frontend?.id ?? ''}`)
-      else if (dice < 0.85) cluster.cuts.add(`${manager?.id ?? ''}>*`)
-      else if (dice < 0.9) {
-        cluster.cuts.clear()
-        for (const dead of cluster.managers.filter(({ alive }) => !alive)) dead.restart()
-      }
-      cluster.run(random.below(400))
-    }
-    if (cluster.violation !== null) t.fail(`seed ${seed}: ${cluster.violation}`)
-    if (ran < 20) t.fail(`seed ${seed}: only ${ran} calls ran`)
-    // Whole again, all of the maximum can be had.
-    cluster.cuts.clear()
-    cluster.whole = true
-    for (const manager of cluster.managers) if (!manager.alive) manager.restart()
-    cluster.run(40_000)
-    for (let round = 0; round < 6; round++) {
-      burst(cluster, 16, 9_000)
-      cluster.run(1_000)
-    }
-    if (cluster.running !== 8) t.fail(`seed ${seed}: ${cluster.running} of 8 run when all is whole again`)
-  }
-  t.pass('60 seeds')
-})
-
 t.test('a reserved function has its part, no more than that, and others cannot take it', async (t) => {
   const limits = { maximum: 12, reserved: new Map([['cron', 3], ['off', 0]]) }
   const cluster = new Cluster({ managers: 3, frontends: 4, limits, shareSlots: 5 })
@@ -142,25 +104,4 @@ t.test('a reserved function has its part, no more than that, and others cannot t
   t.equal(cluster.running, 12)
   t.same(verdicts, { ran: 0, refused: 6 })
   t.equal(cluster.violation, null)
-})
-
-t.test('changes of maximum and reservations: once what ran before has ended, the new ones hold', async (t) => {
-  for (let seed = 1; seed <= 20; seed++) {
-    const cluster = new Cluster({ managers: 3, frontends: 5, limits: EIGHT, shareSlots: 3, seed, delayMaxMs: 40 })
-    const { random } = cluster
-    for (let change = 0; change < 8; change++) {
-      const maximum = 2 + random.below(14)
-      const reserved = new Map(random.below(2) === 0 ? [] : [['cron', random.below(maximum)]])
-      cluster.limits = { maximum, reserved }
-      cluster.bound = Math.max(cluster.bound, maximum)
-      for (let step = 0; step < 60; step++) {
-        cluster.frontends[random.below(5)]?.call(10 + random.below(1_500), () => undefined, random.below(3) === 0 && reserved.has('cron') ? 'cron' : null)
-        cluster.run(50 + random.below(100))
-        // What was admitted under the limits before is over after 1.5 s at the latest.
-        if (step === 30) cluster.bound = maximum
-      }
-    }
-    if (cluster.violation !== null) t.fail(`seed ${seed}: ${cluster.violation}`)
-  }
-  t.pass('20 seeds')
 })

@@ -1,23 +1,38 @@
 /**
  * Managers, frontends and a network in one process, for the rules of concurrency limits. Everything happens at a time of
  * one manual clock, in an order that follows from the seed. Faults that may be switched on: loss, duplicates and delay of
- * messages, partitions, death and restart of managers and frontends, lost and late writes of the store.
+ * messages, questions to a manager that is not in charge, partitions, death and restart of managers and frontends, late writes
+ * of the store, and such that are lost with who writes.
  *
  * After every event the sum of running invocations is compared with the maximum.
  */
-import { ManualClock } from '../../../shared/clock.ts'
-import { GrantRound } from '../../../shared/place/grant-round.ts'
-import { GOSSIP_FANOUT, GOSSIP_PERIOD_MS, LimitSets, type LimitEvent, type SetView } from '../../../shared/place/limit-set.ts'
-import { ShareLedger, type LeaseAnswer, type LeaseQuestion, type StoredLease } from '../../../shared/place/share-ledger.ts'
-import { decideOwner } from '../../../shared/place/share-owner.ts'
-import { managersOf, quotaOf, sharesOf, type AccountLimits, type Pool } from '../../../shared/place/slot-line.ts'
-import { SlotLease } from '../../../shared/place/slot-lease.ts'
-import { seededRandom, type Random } from '../../../shared/random.ts'
+import { ManualClock } from '../../shared/clock.ts'
+import { GrantRound } from '../../shared/place/grant-round.ts'
+import { GOSSIP_FANOUT, GOSSIP_PERIOD_MS, LimitSets, type LimitEvent, type SetView } from '../../shared/place/limit-set.ts'
+import { ShareLedger, type LeaseAnswer, type LeaseQuestion, type StoredLease } from '../../shared/place/share-ledger.ts'
+import { decideOwner } from '../../shared/place/share-owner.ts'
+import { managersOf, quotaOf, sharesOf, type AccountLimits, type Pool } from '../../shared/place/slot-line.ts'
+import { SlotLease } from '../../shared/place/slot-lease.ts'
+import { seededRandom, type Random } from '../../shared/random.ts'
 
 export const ACCOUNT = 'acme'
 const ANSWER_MS = 800
 const MEMBER_TTL_MS = 6_000
 const MEMBER_MARGIN_MS = 2_000
+
+/** One rule broken on purpose. */
+export interface LimitFault {
+  /** O3: what is found in the store is not counted. */
+  readonly forgetsLeases?: boolean
+  /** O2: a share is taken from whoever has it, and what that one writes is written over. */
+  readonly ownsTwice?: boolean
+  /** H3: what runs goes on when its lease has ended. */
+  readonly runsOn?: boolean
+  /** S2: a lease ends here that much before the lessee believes. */
+  readonly endsEarlyMs?: number
+  /** S2: an answer leaves before what it grants is stored. */
+  readonly answersUnwritten?: boolean
+}
 
 export interface ClusterOptions {
   readonly managers: number
@@ -29,6 +44,9 @@ export interface ClusterOptions {
   readonly loss?: number
   readonly duplicates?: number
   readonly delayMaxMs?: number
+  /** Of questions, how many go to any manager: not everybody sees the same ring. */
+  readonly strays?: number
+  readonly fault?: LimitFault
   readonly leaseMs?: number
   /** How long a call waits for a slot. */
   readonly waitMs?: number
@@ -46,10 +64,12 @@ export class Cluster {
   readonly store = new Map<number, Stored>()
   readonly managers: Manager[]
   readonly frontends: Frontend[]
+  readonly trace: string[] = []
   readonly events: (LimitEvent & { readonly at: string; readonly atMs: number })[] = []
   /** Links that are cut, `from>to`. */
   readonly cuts = new Set<string>()
   readonly options: ClusterOptions
+  readonly fault: LimitFault
   /** No loss, no duplicates from here on. */
   whole = false
   limits: AccountLimits
@@ -62,6 +82,7 @@ export class Cluster {
 
   constructor(options: ClusterOptions) {
     this.options = options
+    this.fault = options.fault ?? {}
     this.limits = options.limits
     this.bound = options.limits.maximum
     this.random = seededRandom(options.seed ?? 1)
@@ -91,6 +112,10 @@ export class Cluster {
     this.running += count
     this.peak = Math.max(this.peak, this.running)
     if (this.running > this.bound && count > 0) this.violation ??= `${this.running} running of ${this.bound} at ${this.clock.monotonicMs()} ms: ${what}`
+  }
+
+  log(text: string): void {
+    this.trace.push(`${this.clock.monotonicMs().toFixed(0).padStart(9)} ${text}`)
   }
 
   /** In steps, so that timers of one millisecond interleave. */
@@ -150,18 +175,21 @@ export class Manager {
       waiting.push(() => this.ask(share, question, answer))
       return
     }
-    const nowMs = this.#cluster.clock.monotonicMs()
+    const { fault, clock } = this.#cluster
+    const nowMs = clock.monotonicMs()
     const held = this.#ledgers.get(share)
     if (held === undefined) return this.#open(share, () => this.ask(share, question, answer))
     this.used.add(share)
+    if (fault.endsEarlyMs !== undefined) held.ledger.expire(nowMs + fault.endsEarlyMs)
     const decision = held.ledger.ask(question, quotaOf(this.#cluster.limits, this.#cluster.options.shareSlots, share), nowMs)
     if (decision.answer === null) return
     const given = decision.answer
     if (!decision.mustWrite) return answer(given)
+    if (fault.answersUnwritten === true) answer(given)
     this.#write(share, { owner: this.member, leases: held.ledger.leases() }, held.revision, (revision) => {
       if (revision === null) return void this.#ledgers.delete(share)
       held.revision = revision
-      if (this.holds) answer(given)
+      if (this.holds && fault.answersUnwritten !== true) answer(given)
     })
   }
 
@@ -172,16 +200,17 @@ export class Manager {
 
   /** O2, O3. */
   #open(share: number, then: () => void): void {
-    const { store, managers, clock } = this.#cluster
+    const { store, managers, clock, fault } = this.#cluster
     const stored = store.get(share) ?? { owner: null, leases: [], revision: 0 }
     const owner = decideOwner({
       owner: stored.owner, self: this.member, isFormerSelf: stored.owner?.startsWith(`${this.id}.`) === true,
       isAlive: (member) => managers.some((manager) => manager.member === member && manager.isSeen),
     })
-    if (owner.kind === 'others') return
-    this.#write(share, { owner: this.member, leases: stored.leases }, stored.revision, (revision) => {
+    if (owner.kind === 'others' && fault.ownsTwice !== true) return
+    const leases = fault.forgetsLeases === true ? [] : stored.leases
+    this.#write(share, { owner: this.member, leases }, stored.revision, (revision) => {
       if (revision === null) return
-      this.#ledgers.set(share, { ledger: new ShareLedger(stored.leases, clock.monotonicMs()), revision })
+      this.#ledgers.set(share, { ledger: new ShareLedger(leases, clock.monotonicMs()), revision })
       then()
     })
   }
@@ -199,12 +228,14 @@ export class Manager {
   }
 
   #write(share: number, value: Omit<Stored, 'revision'>, revision: number, done: (revision: number | null) => void): void {
-    const { store, clock, random, options } = this.#cluster
+    const { store, clock, random, options, fault } = this.#cluster
     const queue: (() => void)[] = []
     const life = this.#life
     this.#writing.set(share, queue)
     clock.after(1 + random.below(options.delayMaxMs ?? 1), () => {
-      const ok = (store.get(share)?.revision ?? 0) === revision
+      // Who dies meanwhile may have died before it was sent.
+      if (life !== this.#life && random.next() < 0.5) return
+      const ok = (store.get(share)?.revision ?? 0) === revision || fault.ownsTwice === true
       if (ok) store.set(share, { ...value, revision: revision + 1 })
       if (life !== this.#life) return
       this.#writing.delete(share)
@@ -397,8 +428,9 @@ export class Frontend {
 
   /** C2: one manager after the other, as they stand on the ring. */
   #askShare(share: number, question: LeaseQuestion, pool: Pool, done: (answer: LeaseAnswer | null) => void): void {
-    const { clock, managers } = this.#cluster
-    const id = this.#cluster.ring(share)[0]
+    const { clock, managers, options, random, whole } = this.#cluster
+    const strays = !whole && options.strays !== undefined && random.next() < options.strays
+    const id = strays ? managers[random.below(managers.length)]?.id : this.#cluster.ring(share)[0]
     const before = this.#inCharge.get(share)
     if (id !== undefined) this.#inCharge.set(share, id)
     if (before !== undefined && id !== undefined && before !== id) this.sets.replaced(ACCOUNT, pool, share, before)
@@ -428,7 +460,7 @@ export class Frontend {
       if (life !== this.#life) return
       const nowMs = clock.monotonicMs()
       for (const [pool, lease] of this.#leases) {
-        let over = lease.tick(nowMs)
+        let over = this.#cluster.fault.runsOn === true ? 0 : lease.tick(nowMs)
         for (const stop of [...(this.#running.get(pool) ?? [])]) if (over-- > 0) stop()
         this.#admit(pool)
         this.#drive(pool)
