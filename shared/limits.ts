@@ -306,8 +306,14 @@ export const CRYPTO_AT_ONCE_MAX = 2
 export const CRYPTO_WAITING_PER_ACCOUNT_MAX = 1_000
 /** PBKDF2: about half a second of one thread with SHA-512. OWASP asks for 600,000 with SHA-256. More is NotSupportedError. */
 export const CRYPTO_ITERATIONS_MAX = 1_000_000
-/** Larger keys take minutes to make. */
+/** What such operations of one account may hold while they wait; one that finds none waiting may be larger. */
+export const CRYPTO_WAITING_BYTES_PER_ACCOUNT_MAX = 64 * MIB
+/** PBKDF2 does its iterations for each 20 to 64 bytes of output: iterations times 160 bits of output, at most. */
+export const CRYPTO_ROUNDS_MAX = 8 * CRYPTO_ITERATIONS_MAX
+/** Larger keys take minutes to make, and those that a guest made up itself take minutes to use. */
 export const CRYPTO_RSA_MAX_BITS = 4_096
+/** PKCS #8 of an RSA key of that size takes 2.4 KB; numbers that are larger than they may be take as long to use as larger keys. */
+export const CRYPTO_RSA_KEY_MAX_BYTES = 2_560
 export const CRYPTO_DERIVED_MAX_BITS = 8 * MIB
 
 // Outbound requests of functions.

@@ -2,7 +2,7 @@
  * Operations that wait for their turn: few at once, since they take libuv's threads, which DNS look-ups need too; one of
  * each account at a time while others wait, so that an account that makes RSA keys delays nobody else's.
  */
-import { CRYPTO_AT_ONCE_MAX, CRYPTO_WAITING_PER_ACCOUNT_MAX } from '../limits.ts'
+import { CRYPTO_AT_ONCE_MAX, CRYPTO_WAITING_BYTES_PER_ACCOUNT_MAX, CRYPTO_WAITING_PER_ACCOUNT_MAX } from '../limits.ts'
 import { performSubtle, type SubtleAnswer } from './perform.ts'
 
 interface Waiting {
@@ -19,8 +19,9 @@ export class CryptoQueue {
   /** `answer` is called once, never from within this call. */
   start(account: string, request: string, data: Uint8Array, answer: (answer: SubtleAnswer) => void): void {
     const own = this.#waiting.get(account) ?? []
-    if (own.length >= CRYPTO_WAITING_PER_ACCOUNT_MAX) {
-      queueMicrotask(() => answer({ kind: 'failed', name: 'OperationError', message: `${CRYPTO_WAITING_PER_ACCOUNT_MAX} operations of crypto.subtle wait already` }))
+    const bytes = own.reduce((sum, waiting) => sum + sizeOf(waiting), 0)
+    if (own.length >= CRYPTO_WAITING_PER_ACCOUNT_MAX || (own.length > 0 && bytes + sizeOf({ request, data }) > CRYPTO_WAITING_BYTES_PER_ACCOUNT_MAX)) {
+      queueMicrotask(() => answer({ kind: 'failed', name: 'OperationError', message: `Too many operations of crypto.subtle wait already: ${CRYPTO_WAITING_PER_ACCOUNT_MAX} of ${CRYPTO_WAITING_BYTES_PER_ACCOUNT_MAX} bytes together may` }))
       return
     }
     own.push({ request, data, answer })
@@ -47,4 +48,8 @@ export class CryptoQueue {
       })
     }
   }
+}
+
+function sizeOf({ request, data }: Pick<Waiting, 'request' | 'data'>): number {
+  return 2 * request.length + data.length
 }

@@ -12,7 +12,7 @@
  */
 import { KeyObject, webcrypto } from 'node:crypto'
 import { z } from 'zod'
-import { CRYPTO_DERIVED_MAX_BITS, CRYPTO_ITERATIONS_MAX, CRYPTO_RSA_MAX_BITS } from '../limits.ts'
+import { CRYPTO_DERIVED_MAX_BITS, CRYPTO_ITERATIONS_MAX, CRYPTO_ROUNDS_MAX, CRYPTO_RSA_KEY_MAX_BYTES, CRYPTO_RSA_MAX_BITS } from '../limits.ts'
 
 const { subtle } = webcrypto
 type CryptoKey = webcrypto.CryptoKey
@@ -82,11 +82,13 @@ async function perform(asked: SubtleRequest, data: Uint8Array<ArrayBuffer>): Pro
       return JSON.stringify(toWire(made, asked.extractable))
     }
     case 'deriveKey': {
+      requireRounds(asked.algorithm, memberOf(asked.derived, 'length') ?? HMAC_DEFAULT_MAX_BITS)
       const derived = await bounded(asked.derived)
       return JSON.stringify(toWire(await subtle.deriveKey(await bounded(asked.algorithm), await imported(asked.key.k), derived, exportable(derived), asked.usages as never), asked.extractable))
     }
     case 'deriveBits': {
       if ((asked.length ?? 0) > CRYPTO_DERIVED_MAX_BITS) throw new DOMException(`At most ${CRYPTO_DERIVED_MAX_BITS} bits are derived at once`, 'OperationError')
+      requireRounds(asked.algorithm, asked.length ?? 0)
       return subtle.deriveBits(await bounded(asked.algorithm), await imported(asked.key.k), asked.length)
     }
     case 'importKey': {
@@ -107,6 +109,7 @@ async function perform(asked: SubtleRequest, data: Uint8Array<ArrayBuffer>): Pro
 }
 
 function toWire(made: CryptoKey, extractable: boolean): WireKey {
+  requireUsable(made)
   const held = KeyObject.from(made)
   const data = held.type === 'secret' ? held.export() : held.export({ type: held.type === 'public' ? 'spki' : 'pkcs8', format: 'der' })
   const { publicExponent, ...rest } = made.algorithm as unknown as Record<string, unknown>
@@ -120,7 +123,16 @@ function toWire(made: CryptoKey, extractable: boolean): WireKey {
 async function imported({ type, extractable, algorithm: described, usages: allowed, data }: WireKey): Promise<CryptoKey> {
   const wanted = await revived(described)
   const format = type === 'secret' ? 'raw' : type === 'public' ? 'spki' : 'pkcs8'
-  return subtle.importKey(format, Buffer.from(data, 'base64'), wanted, extractable && exportable(wanted), allowed as never)
+  return requireUsable(await subtle.importKey(format, Buffer.from(data, 'base64'), wanted, extractable && exportable(wanted), allowed as never))
+}
+
+/** W1: an RSA key costs by its size, and nothing has to be made to have a large one: any number will do. */
+function requireUsable(made: CryptoKey): CryptoKey {
+  const modulusBits = memberOf(made.algorithm, 'modulusLength')
+  if (modulusBits === undefined) return made
+  const bytes = KeyObject.from(made).export({ type: made.type === 'public' ? 'spki' : 'pkcs8', format: 'der' }).length
+  if (Number(modulusBits) > CRYPTO_RSA_MAX_BITS || bytes > CRYPTO_RSA_KEY_MAX_BYTES) throw new DOMException(RSA_TOO_LARGE, 'NotSupportedError')
+  return made
 }
 
 /** Keys for derivation may not be extractable, says the standard. */
@@ -129,14 +141,33 @@ function exportable(described: unknown): boolean {
   return !/^(HKDF|PBKDF2)$/i.test(name)
 }
 
+const RSA_TOO_LARGE = `RSA keys have at most ${CRYPTO_RSA_MAX_BITS} bits here`
+/** Of a key for HMAC that is derived without a length: a block of SHA-512. */
+const HMAC_DEFAULT_MAX_BITS = 1_024
+/** The shortest output of a hash that PBKDF2 takes. */
+const ROUND_BITS = 160
+
+/** W1: what PBKDF2 costs is its iterations times what is asked for. */
+function requireRounds(described: unknown, bits: unknown): void {
+  if (Number(memberOf(described, 'iterations')) * Math.ceil(Number(bits) / ROUND_BITS) <= CRYPTO_ROUNDS_MAX) return
+  if (memberOf(described, 'iterations') === undefined) return
+  throw new DOMException(`PBKDF2 takes at most ${CRYPTO_ROUNDS_MAX} rounds here, which are its iterations for each ${ROUND_BITS} bits`, 'NotSupportedError')
+}
+
 /** W1. */
 async function bounded(described: unknown): Promise<never> {
-  if (typeof described === 'object' && described !== null) {
-    const { iterations, modulusLength } = described as { readonly iterations?: unknown; readonly modulusLength?: unknown }
-    if (Number(iterations) > CRYPTO_ITERATIONS_MAX) throw new DOMException(`PBKDF2 takes at most ${CRYPTO_ITERATIONS_MAX} iterations here`, 'NotSupportedError')
-    if (Number(modulusLength) > CRYPTO_RSA_MAX_BITS) throw new DOMException(`RSA keys have at most ${CRYPTO_RSA_MAX_BITS} bits here`, 'NotSupportedError')
+  // What is no plain value becomes a number only when Node reads it, after it was compared here.
+  for (const name of ['iterations', 'modulusLength', 'length']) {
+    if (typeof (memberOf(described, name) ?? 0) === 'object') throw new TypeError(`${name} is no number`)
   }
+  if (Number(memberOf(described, 'iterations')) > CRYPTO_ITERATIONS_MAX) throw new DOMException(`PBKDF2 takes at most ${CRYPTO_ITERATIONS_MAX} iterations here`, 'NotSupportedError')
+  if (Number(memberOf(described, 'modulusLength')) > CRYPTO_RSA_MAX_BITS) throw new DOMException(RSA_TOO_LARGE, 'NotSupportedError')
+  if (Number(memberOf(described, 'length')) > CRYPTO_DERIVED_MAX_BITS) throw new DOMException(`Keys have at most ${CRYPTO_DERIVED_MAX_BITS} bits here`, 'OperationError')
   return revived(described)
+}
+
+function memberOf(described: unknown, name: string): unknown {
+  return typeof described === 'object' && described !== null ? (described as Readonly<Record<string, unknown>>)[name] : undefined
 }
 
 /** An algorithm with bytes and keys in it as Node takes them. */
