@@ -33,7 +33,7 @@ export class ZipStream {
   /** `format`: of ZIP_FORMATS, `-` before it to unpack. The sink is never called from within this call. */
   constructor(format: string, sink: ZipSink) {
     this.#sink = sink
-    this.#stream = MAKE[format]?.() ?? null
+    this.#stream = Object.hasOwn(MAKE, format) ? (MAKE[format]?.() ?? null) : null
     if (this.#stream === null) queueMicrotask(() => this.#fail(`Unknown format ${format}`))
     this.#stream?.on('readable', () => this.#give())
     this.#stream?.once('end', () => this.#give())
