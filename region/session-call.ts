@@ -6,10 +6,12 @@
  *
  * C1  It goes on to another node only after one has said that the function did not run.
  * C2  It gives up when its own time or SEEK_MAX_MS are over: longer than a lost node's lease takes to end.
+ *     What is kept of the body meanwhile is no more than a request may have.
  * C3  The sink hears `started` with the first word of an answer, then exactly one of `end` and `fail`, last.
  */
 import type { Clock } from '../shared/clock.ts'
-import { CodedError, type ErrorCode } from '../shared/errors.ts'
+import { CodedError, toCodedError, type ErrorCode } from '../shared/errors.ts'
+import { REQUEST_BODY_MAX_BYTES } from '../shared/limits.ts'
 import type { SessionAnswer } from '../shared/sessions/types.ts'
 import type { BuildSpec } from '../shared/worker/types.ts'
 import type { RegionRun, RunRequest, RunSink } from './run.ts'
@@ -32,6 +34,7 @@ export class SessionCall implements RegionRun, RunSink {
   readonly #sink: RunSink
   readonly #giveUpAtMs: number
   #kept: { readonly chunks: Uint8Array[]; ended: boolean } | null = { chunks: [], ended: false }
+  #bodyBytes: number
   #run: RegionRun | null = null
   #pauseMs = PAUSE_MIN_MS
   #cancelPause: (() => void) | null = null
@@ -42,13 +45,17 @@ export class SessionCall implements RegionRun, RunSink {
     this.#options = options
     // Whoever gave the body may use its bytes again once this call has returned.
     this.#request = { ...request, body: request.body === null ? null : new Uint8Array(request.body) }
+    this.#bodyBytes = request.body?.length ?? 0
     this.#sink = sink
     const { clock } = options
     this.#giveUpAtMs = clock.monotonicMs() + Math.min(SEEK_MAX_MS, request.deadlineAtMs - clock.nowMs())
     this.#try(null)
   }
 
+  /** Throws ERR_BODY_TOO_LARGE, as a sandbox does. */
   write(chunk: Uint8Array): void {
+    this.#bodyBytes += chunk.length
+    if (this.#bodyBytes > REQUEST_BODY_MAX_BYTES) throw new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
     this.#kept?.chunks.push(chunk)
     this.#run?.write(chunk)
   }
@@ -90,7 +97,7 @@ export class SessionCall implements RegionRun, RunSink {
   }
 
   end(result: Parameters<RunSink['end']>[0]): void {
-    if (result.error !== null && this.#seekAgain(result.error.code)) return
+    if (this.#over || (result.error !== null && this.#seekAgain(result.error.code))) return
     this.#tellStarted()
     this.#over = true
     this.#sink.end(result)
@@ -106,16 +113,23 @@ export class SessionCall implements RegionRun, RunSink {
   #try(code: ErrorCode | null): void {
     const kept = this.#kept
     if (kept === null || this.#over) return
-    // It may be refused before `attempt` returns.
-    const run = this.#options.attempt(this.#request, this, code)
-    if (run === null) {
-      this.#seekAgain('ERR_PEER_UNREACHABLE')
-      return
+    try {
+      // It may be refused before `attempt` returns.
+      const run = this.#options.attempt(this.#request, this, code)
+      if (run === null) {
+        this.#seekAgain('ERR_PEER_UNREACHABLE')
+        return
+      }
+      if (this.#cancelPause !== null) return
+      this.#run = run
+      for (const chunk of kept.chunks) run.write(chunk)
+      if (kept.ended) run.writeEnd()
+    } catch (error) {
+      // After a pause nobody is above who could be told: it would end the process.
+      this.#kept = null
+      this.fail(toCodedError(error))
+      this.#run?.cancel()
     }
-    if (this.#cancelPause !== null) return
-    this.#run = run
-    for (const chunk of kept.chunks) run.write(chunk)
-    if (kept.ended) run.writeEnd()
   }
 
   /** C1, C2. */

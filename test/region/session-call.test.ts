@@ -4,6 +4,7 @@ import { SessionCall } from '../../region/session-call.ts'
 import type { RegionRun, RunRequest, RunSink } from '../../region/run.ts'
 import { ManualClock } from '../../shared/clock.ts'
 import { CodedError, type ErrorCode } from '../../shared/errors.ts'
+import { MIB, REQUEST_BODY_MAX_BYTES } from '../../shared/limits.ts'
 import type { BuildSpec } from '../../shared/worker/types.ts'
 import { okResult } from './fakes.ts'
 
@@ -43,15 +44,16 @@ interface Attempt {
   canceled: boolean
 }
 
-function setUp(deadlineMs = 60_000): { readonly clock: ManualClock; readonly heard: Heard; readonly attempts: Attempt[]; readonly call: SessionCall; reachable: boolean } {
+function setUp(deadlineMs = 60_000): { readonly clock: ManualClock; readonly heard: Heard; readonly attempts: Attempt[]; readonly call: SessionCall; reachable: boolean; fault: Error | null } {
   const clock = new ManualClock()
   const heard = new Heard()
   const attempts: Attempt[] = []
-  const state = { reachable: true }
+  const state: { reachable: boolean; fault: Error | null } = { reachable: true, fault: null }
   const request: RunRequest = { requestId: 'r', kind: 'http', method: 'POST', url: 'http://x/', headers: '', body: Buffer.from('first'), bodyMore: true, clientIp: '', deadlineAtMs: clock.nowMs() + deadlineMs, wantLogs: false }
   const call = new SessionCall(request, heard, {
     clock,
     attempt(given, sink, code): RegionRun | null {
+      if (state.fault !== null) throw state.fault
       if (!state.reachable) return null
       const attempt: Attempt = { sink, request: given, code, written: [], ended: false, canceled: false }
       attempts.push(attempt)
@@ -143,5 +145,23 @@ t.test('a client that leaves ends it, whether somebody runs it or not', (t) => {
   t.same(seeking.heard.events, ['fail ERR_CANCELED'])
   seeking.clock.advance(60_000)
   t.equal(seeking.attempts.length, 1)
+  t.end()
+})
+
+t.test('a body that no request may have is not kept while a node is looked for', (t) => {
+  const state = setUp()
+  state.attempts[0]?.sink.fail(new CodedError('ERR_RING_MOVED', [1]))
+  const chunk = new Uint8Array(MIB)
+  for (let mib = 0; mib < REQUEST_BODY_MAX_BYTES / MIB - 1; mib++) state.call.write(chunk)
+  t.throws(() => state.call.write(chunk), { code: 'ERR_BODY_TOO_LARGE' }, 'five bytes came with the request')
+  t.end()
+})
+
+t.test('what throws after a pause fails the call, and nothing else', (t) => {
+  const state = setUp()
+  state.attempts[0]?.sink.fail(new CodedError('ERR_RING_MOVED', [1]))
+  state.fault = new CodedError('ERR_BODY_TOO_LARGE', [1])
+  state.clock.advance(1_000)
+  t.same(state.heard.events, ['fail ERR_BODY_TOO_LARGE'])
   t.end()
 })
