@@ -123,7 +123,8 @@ export class HandOffDriver {
       case 'ask':
         return this.#ask(effect)
       case 'serve':
-        this.#log.debug('an item is served', { key: effect.key, state: effect.state })
+        // Not its key: whoever has the name of a session can use it.
+        this.#log.debug('an item is served', { requestId: effect.requestId, state: effect.state })
         return this.#waiters.get(effect.requestId)?.serve(effect.itemId, effect.state)
       case 'refuse': {
         const waiter = this.#waiters.get(effect.requestId)
