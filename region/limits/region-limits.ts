@@ -104,7 +104,8 @@ export class RegionLimits {
     this.#begin(lessee, life)
     const results = items.map((item) => new Promise<GrantResult>((resolve) => {
       // What it has it may keep and give back; new slots are for who may run something of the account.
-      const allowed = this.#options.allows(popId, item.account, item.functionName)
+      // A reserved function has a pool of its own, which is for nobody who may run another one only.
+      const allowed = this.#options.allows(popId, item.account, item.functionName) && (item.pool === null || item.pool === item.functionName)
       const asked = allowed ? item : { ...item, question: { ...item.question, need: 0, spare: 0 } }
       this.grants.grant(lessee, life, asked, (result) => resolve(this.#shown(popId, item, allowed ? result : { ...result, reservations: null })))
     }))
