@@ -38,6 +38,8 @@ export class SessionRun implements Invocation, InvocationSink {
   turnedAway = 0
   /** This member was given the right to serve it, and has to give it back. */
   owned = false
+  /** By what that right is asked for: ids of requests come from outside, and two may be alike. */
+  turn = ''
   #state: RunState = { kind: 'waiting', chunks: [], bytes: 0, ended: false }
   #headSent = false
   #closes = false

@@ -35,7 +35,7 @@ export interface SessionOwnership {
   owns(name: string): boolean
   /**
    * Resolves when the request may run: what there is of its machine has been given to `adopt` by then. Rejects with the
-   * coded error that the client is told. `fresh`: the id is new, so nobody has anything. `stop`: the run's right is gone.
+   * coded error that the client is told. `requestId`: no two requests have the same. `fresh`: the id is new, so nobody has anything. `stop`: the run's right is gone.
    */
   acquire(request: { readonly name: string; readonly requestId: string; readonly fresh: boolean; readonly deadlineAtMs: number; stop(): void }): Promise<void>
   /** The request has ended. `closed`: there is no such session any more. */
@@ -97,6 +97,7 @@ export class SessionTable {
   #ownership: SessionOwnership | null = null
   #bytes = 0
   #waitingCount = 0
+  #turns = 0
   #cancelSweep: (() => void) | null = null
   #sweepPeriodMs = 0
   #closed = false
@@ -307,17 +308,17 @@ export class SessionTable {
   async #obtain(session: Session, run: SessionRun): Promise<void> {
     const { name } = session
     const ownership = this.#ownership
+    run.turn = `${run.input.requestId}/${++this.#turns}`
     await ownership?.acquire({
-      name, requestId: run.input.requestId, fresh: run.ticket.isFresh, deadlineAtMs: run.input.deadlineAtMs,
+      name, requestId: run.turn, fresh: run.ticket.isFresh, deadlineAtMs: run.input.deadlineAtMs,
       stop: () => {
         this.forget(name, 'lost')
       },
     })
     run.owned = ownership !== null
     if (session.state !== null || !this.#onDisk(session)) return
-    const sealed = await this.#options.disk?.take(name)
-    if (sealed !== undefined && sealed !== null && this.adopt(name, sealed)) return
-    session.reason = 'lost'
+    const sealed = (await this.#options.disk?.take(name)) ?? null
+    if (sealed === null || !this.adopt(name, sealed)) session.reason = 'lost'
   }
 
   #begin(session: Session, run: SessionRun): void {
@@ -388,7 +389,7 @@ export class SessionTable {
     if (mine) session.running = null
     if (run.owned) {
       run.owned = false
-      this.#ownership?.release(run.input.requestId, session.name, session.state === null ? 'closed' : 'kept')
+      this.#ownership?.release(run.turn, session.name, session.state === null ? 'closed' : 'kept')
     }
     if (!mine) return
     session.usedAtMs = this.#options.clock.nowMs()

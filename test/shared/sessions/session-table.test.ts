@@ -340,6 +340,28 @@ await t.test('an id in the form of ours that nobody knows gets another one; a co
   t.throws(() => begin(`x-session\n${'x'.repeat(129)}`), { code: 'ERR_SESSION_ID' })
 })
 
+await t.test('requests of one id, which clients may choose, ask for their rights as two', async (t) => {
+  const { host, table: sessions, clock } = table()
+  const asked: string[] = []
+  const released: string[] = []
+  sessions.ownership = {
+    owns: () => true,
+    acquire({ requestId }) {
+      asked.push(requestId)
+      return Promise.resolve()
+    },
+    release: (requestId) => void released.push(requestId), discard: () => undefined,
+  }
+  const build = buildOf()
+  for (const id of ['one', 'two']) {
+    const ticket = sessions.ticket({ kind: 'http', method: 'GET', url: 'http://h/', headers: `x-session\n${id}` }, build)
+    await new Promise((resolve) => void ticket?.over(host).invoke({ requestId: 'same' as RequestId, build, kind: 'http', method: 'GET', url: '', headers: '', body: null, bodyMore: false, clientIp: '', deadlineAtMs: clock.nowMs() + 10_000, wantLogs: false },
+      { head: () => undefined, data: () => true, bodyEnd: () => undefined, end: resolve }))
+  }
+  t.equal(new Set(asked).size, 2)
+  t.same(released, asked)
+})
+
 await t.test('a request that has its turn waits for a slot, and gives it back', async (t) => {
   const { clock, host, table: sessions } = table()
   let free = 0
