@@ -17,10 +17,13 @@ import { SENSITIVITY_WEIGHT, type HotEntry, type HotSet } from '../shared/place/
 import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
 import type { ImageCache, PullOutcome } from './image-cache.ts'
 
+/** What it needs of an image cache. */
+export type Images = Pick<ImageCache, 'isHere' | 'sizeOf' | 'pull' | 'drop' | 'sweep'>
+
 export interface ResidencyOptions {
   readonly hotSet: HotSet
   readonly table: FunctionTable
-  readonly images: ImageCache
+  readonly images: Images
   readonly clock: Clock
   readonly log: Log
   /** What an hour of the day is worth, in place of each function's own habits; told the time since the epoch. */

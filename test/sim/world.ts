@@ -86,13 +86,26 @@ export class World {
 
   /** Lets everything happen up to a time. */
   runUntil(untilMs: number): void {
-    for (let next = this.#events[0]; next !== undefined && next.atMs <= untilMs; next = this.#events[0]) {
-      this.#pop()
-      this.nowMs = next.atMs
-      next.run()
+    while (this.#step(untilMs)) this.check()
+    this.nowMs = Math.max(this.nowMs, untilMs)
+  }
+
+  /** The same for code that waits for promises: what an event settles has been taken note of before the next. */
+  async settleUntil(untilMs: number): Promise<void> {
+    while (this.#step(untilMs)) {
+      await new Promise(setImmediate)
       this.check()
     }
     this.nowMs = Math.max(this.nowMs, untilMs)
+  }
+
+  #step(untilMs: number): boolean {
+    const next = this.#events[0]
+    if (next === undefined || next.atMs > untilMs) return false
+    this.#pop()
+    this.nowMs = next.atMs
+    next.run()
+    return true
   }
 
   #pop(): void {
