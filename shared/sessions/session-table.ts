@@ -311,9 +311,7 @@ export class SessionTable {
     run.turn = `${run.input.requestId}/${++this.#turns}`
     await ownership?.acquire({
       name, requestId: run.turn, fresh: run.ticket.isFresh, deadlineAtMs: run.input.deadlineAtMs,
-      stop: () => {
-        this.forget(name, 'lost')
-      },
+      stop: () => this.forget(name, 'lost'),
     })
     run.owned = ownership !== null
     if (session.state !== null || !this.#onDisk(session)) return
