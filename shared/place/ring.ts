@@ -46,6 +46,8 @@ export interface RingVersion {
 export interface RingDocument extends RingVersion {
   /** Newest first: RING_PREVIOUS_MAX, more if state lies by them, RING_PREVIOUS_HELD_MAX at most. */
   readonly previous: readonly RingVersion[]
+  /** What this version replaced, however long ago: what a rollback goes back to. Nobody looks for state by it. */
+  readonly replaced: Pick<RingVersion, 'members' | 'attributes'> | null
 }
 
 /** What is left out stays as it is. */
@@ -64,12 +66,12 @@ const count = z.int().min(1).max(RING_FLEET_MAX)
 const attributesSchema = z.object({ managersPerKey: z.int().min(1).max(RING_MEMBERS_MAX), perManagerShare: count, maxLive: count })
 const memberSchema = z.strictObject({ id: z.string().regex(/^[\x21-\x7e]{1,128}$/), weight: z.int().min(1).max(RING_WEIGHT_MAX) })
 const versionShape = { version: z.int().min(1), members: z.array(memberSchema).max(RING_MEMBERS_MAX), attributes: attributesSchema }
-const documentSchema = z.strictObject({ ...versionShape, previous: z.array(z.strictObject(versionShape)).max(RING_PREVIOUS_HELD_MAX) })
+const documentSchema = z.strictObject({ ...versionShape, replaced: z.strictObject({ members: versionShape.members, attributes: attributesSchema }).nullable(), previous: z.array(z.strictObject(versionShape)).max(RING_PREVIOUS_HELD_MAX) })
 
 /** The first version. Throws ERR_RING_REFUSED. */
 export function firstRing(members: readonly RingMember[], attributes: Readonly<Record<string, unknown>> = {}): RingDocument {
   const changed = { ...DEFAULT_RING_ATTRIBUTES, ...attributes }
-  return checked({ version: 1, members: sorted(members), attributes: changed, previous: [] }, changed.managersPerKey > DEFAULT_RING_ATTRIBUTES.managersPerKey)
+  return checked({ version: 1, members: sorted(members), attributes: changed, previous: [], replaced: null }, changed.managersPerKey > DEFAULT_RING_ATTRIBUTES.managersPerKey)
 }
 
 /** What a member says about versions. Both may be late: what it has taken up since lies by versions from `ring` on. */
@@ -89,19 +91,19 @@ export function nextRing(document: RingDocument, change: RingChange, needed: Rea
 }
 
 function linked(document: RingDocument, change: RingChange, needed: ReadonlySet<number>, withinFleet: boolean): RingDocument {
-  const { previous, ...replaced } = document
-  const candidates = [replaced, ...previous]
-  let others = RING_PREVIOUS_MAX - candidates.filter(({ version }) => needed.has(version)).length
-  const kept = candidates.filter(({ version }) => needed.has(version) || others-- > 0)
+  const { version, members, attributes: before, previous } = document
+  const candidates: RingVersion[] = [{ version, members, attributes: before }, ...previous]
+  let others = RING_PREVIOUS_MAX - candidates.filter((candidate) => needed.has(candidate.version)).length
+  const kept = candidates.filter((candidate) => needed.has(candidate.version) || others-- > 0)
   if (kept.length > RING_PREVIOUS_HELD_MAX) throw new CodedError('ERR_RING_UNSETTLED', [kept.at(-1)?.version ?? 0])
-  const attributes = { ...document.attributes, ...change.attributes }
-  return checked({ version: document.version + 1, members: sorted(change.members ?? document.members), attributes, previous: kept }, withinFleet)
+  const attributes = { ...before, ...change.attributes }
+  return checked({ version: version + 1, members: sorted(change.members ?? members), attributes, previous: kept, replaced: { members, attributes: before } }, withinFleet)
 }
 
 /** Makes the version before the newest current again, under a new number: state then flows back from the failed one. */
 export function rollback(document: RingDocument, needed: ReadonlySet<number>): RingDocument {
-  const [before] = document.previous
-  if (before === undefined) throw new CodedError('ERR_RING_REFUSED', ['there is no version before this one'])
+  const before = document.replaced
+  if (before === null) throw new CodedError('ERR_RING_REFUSED', ['there is no version before this one'])
   return linked(document, { members: before.members, attributes: { ...before.attributes } }, needed, false)
 }
 

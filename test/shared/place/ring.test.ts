@@ -86,6 +86,8 @@ t.test('a rollback is a new version with the members and attributes of the one b
     const [owner = ''] = ring.owners(key, 'single')
     t.same(ring.predecessorLevels(key, owner, 'single'), [new Ring(failed).owners(key, 'single'), []])
   }
+  const retired = retire(failed, new Set())
+  t.match(rollback(retired ?? failed, SETTLED), { members: first.members, attributes: first.attributes }, 'also when nobody looks for state by it any more')
 })
 
 t.test('keys are spread as weights say', async (t) => {
