@@ -12,6 +12,7 @@ import type { Answer, AnswerSink, ControlCall, ControlReply, Dispatcher, InvokeC
 import type { Log } from '../shared/log.ts'
 import type { HotSet } from '../shared/place/hot-set.ts'
 import { FORWARD_REASONS, place, queueWaitMs, type ForwardReason, type PlaceDecision, type PlaceFacts, type PlacePolicy } from '../shared/place/place.ts'
+import { wantedSession } from '../shared/sessions/session-request.ts'
 import type { SessionTable } from '../shared/sessions/session-table.ts'
 import type { SessionTicket } from '../shared/sessions/session-ticket.ts'
 import type { Peers } from '../shared/peers/types.ts'
@@ -24,6 +25,8 @@ import type { OpenOptions, RegionLink } from './region-link.ts'
 import { Relay, type RelayObserver } from './relay.ts'
 import type { Residency } from './residency.ts'
 import { SiblingRun } from './sibling-run.ts'
+import { SiteSessionCall } from './site-session-call.ts'
+import type { SiteSessions } from './site-sessions.ts'
 import type { ProbeQuestion, SiteSearch } from './site-search.ts'
 import type { Versions } from './versions.ts'
 import { WaitingRoom } from './waiting-room.ts'
@@ -83,6 +86,7 @@ export class PopDispatcher implements Dispatcher {
   #localInFlight = 0
   #hostReady = false
   #site: SiteOfDispatcher | null = null
+  #siteSessions: SiteSessions | null = null
   /** Written for each call, so that a decision makes no object. */
   readonly #facts: PlaceFacts
   readonly #waitingRoom: WaitingRoom
@@ -157,6 +161,7 @@ export class PopDispatcher implements Dispatcher {
     if (decision !== entry.lastDecision) this.#logDecision(entry, decision, call.requestId)
     if (known !== null && known.build.traits.sessions !== null) return this.#inSession(call, sink, entry, known, decision)
     if (decision.kind === 'local' && known !== null) return this.#admitHere(call, sink, entry, known)
+    if (known === null && this.#siteSessions?.mayBear(call.headers) === true) return this.#whenKnown(this.#siteSessions, call, sink, entry, decision)
     const reason = decision.kind === 'forward' ? decision.reason : 'version-unknown'
     // By the time its image is here there is a slot to run it.
     if (reason === 'no-image') this.#options.slots?.poolOf(entry).expect()
@@ -179,6 +184,19 @@ export class PopDispatcher implements Dispatcher {
   /** Other hosts of the same site are asked before a call leaves it. */
   attachSite(search: SiteSearch, peers: Peers): void {
     this.#site = { search, peers }
+  }
+
+  /** Sessions are on the site's ring from now on. To be called before the first call. */
+  attachSessions(sessions: SiteSessions): void {
+    this.#siteSessions = sessions
+  }
+
+  /** A call of a session that is this host's own, as far as another one of the site knows. */
+  runSessionForSite(call: InvokeCall, sink: AnswerSink, id: string): Answer {
+    const entry = this.#options.table.get(call.account, call.functionName)
+    this.#inFlight++
+    entry.account.inFlight++
+    return this.#ownSession(call, sink, entry, id, true)
   }
 
   /** For another host of the site: a build that could run here at once. If there is none, a final question counts as a call that came here. */
@@ -214,10 +232,7 @@ export class PopDispatcher implements Dispatcher {
     const { clock } = this.#options
     // What waits is this POP's own: the front door uses its buffers again.
     const own = { ...call, body: call.body === null ? null : new Uint8Array(call.body) }
-    const held = new HeldAnswer(sink, () => {
-      this.#over(entry, null)
-      sink.fail(new CodedError('ERR_CANCELED'), null)
-    })
+    const held = this.#hold(sink, entry, true)
     const leftMs = call.deadlineAtMs - clock.nowMs()
     // It never rejects.
     void search.find(call.account, call.functionName, call.qualifier, clock.monotonicMs() + leftMs).then((found) => {
@@ -264,8 +279,14 @@ export class PopDispatcher implements Dispatcher {
   /** A call of a function with sessions: a session that is here runs here, wherever else there would be room for it. */
   #inSession(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, decision: PlaceDecision): Answer {
     const { host, sessions } = this.#options
+    const site = this.#siteSessions
     let ticket: SessionTicket | null
     try {
+      if (site !== null && known.build.traits.sessions !== null) {
+        const wanted = wantedSession(known.build.traits.sessions, call.headers)
+        if (wanted.kind === 'named' && site.isOurs(wanted.id)) return this.#onRing(site, call, sink, entry, wanted.id)
+        if (wanted.kind !== 'none' && !site.mayBegin) return this.#forward(call, sink, entry, 'session')
+      }
       ticket = sessions.ticket({ kind: call.invocationKind, method: call.method, url: call.url, headers: call.headers }, known.build)
     } catch (error) {
       sink.fail(toCodedError(error), null)
@@ -278,18 +299,89 @@ export class PopDispatcher implements Dispatcher {
     return runnable ? this.#admitHere(call, sink, entry, pinned, ticket) : this.#forward(call, sink, entry, decision.reason)
   }
 
-  #runHere(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, pool: SlotPool | null, ticket: SessionTicket | null): Answer {
+  /** A head bears what looks like a session of this site, and what the function is has not been told here yet. */
+  #whenKnown(site: SiteSessions, call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, decision: PlaceDecision): Answer {
+    const own = { ...call, body: call.body === null ? null : new Uint8Array(call.body) }
+    const held = this.#hold(sink, entry, true)
+    // It never rejects.
+    void site.known(entry, call.qualifier).then((known) => {
+      held.place(() => (known !== null && known.build.traits.sessions !== null ? this.#inSession(own, sink, entry, known, decision) : this.#forward(own, sink, entry, 'version-unknown')))
+    })
+    return held
+  }
+
+  /** A call of a session of this site, whichever host has it. */
+  #onRing(site: SiteSessions, call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, id: string): Answer {
+    const { clock } = this.#options
+    const key = { account: call.account, functionName: call.functionName, id }
+    return new SiteSessionCall(call, sink, {
+      clock, onOver: (result) => this.#over(entry, result),
+      attempt: (own, to, code) => {
+        if (code === 'ERR_RING_MOVED') site.ringMoved()
+        const owner = site.ownerOf(key)
+        if (owner === null) return null
+        if (owner.isSelf) return this.#ownSession(own, to, entry, id, false)
+        this.counts.sibling++
+        return new SiblingRun(own, to, {
+          peers: site.peers, memberId: owner.memberId, reservation: null, session: { id, ring: owner.ring }, reason: 'session', nowMs: clock.nowMs(),
+          onRefused: null, onOver: () => undefined,
+        })
+      },
+    })
+  }
+
+  /** The session is this host's; it may never have been here. `counts`: the call is over for this host's books when it is over here. */
+  #ownSession(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, id: string, counts: boolean): Answer {
+    const { host, versions } = this.#options
+    const known = versions.resolve(entry, call.qualifier)
+    if (known !== null && host.hasImage(known.build.imageId)) return this.#runOwn(call, sink, entry, known, id, counts)
+    const own = { ...call, body: call.body === null ? null : new Uint8Array(call.body) }
+    const held = this.#hold(sink, entry, counts)
+    // It never rejects.
+    void (this.#siteSessions?.ready(entry, call.qualifier) ?? Promise.resolve(null)).then((ready) => {
+      held.place(() => {
+        if (ready !== null) return this.#runOwn(own, sink, entry, ready, id, counts)
+        if (counts) this.#over(entry, null)
+        sink.fail(new CodedError('ERR_NO_SANDBOX', [1]), null)
+        return DONE
+      })
+    })
+    return held
+  }
+
+  #runOwn(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, id: string, counts: boolean): Answer {
+    const { sessions, slots } = this.#options
+    const request = { kind: call.invocationKind, method: call.method, url: call.url, headers: call.headers }
+    const named = sessions.ticket(request, known.build)
+    // The version here may read its sessions from elsewhere than the one that the sender knows.
+    const ticket = named?.key.id === id ? named : sessions.ticket(request, known.build, id)
+    // It cannot go on elsewhere, and may wait for its turn: the slot is taken when that has come.
+    if (ticket !== null) ticket.gate = slots?.poolOf(entry) ?? null
+    return this.#runHere(call, sink, entry, ticket === null ? known : (entry.builds.get(ticket.build.key) ?? known), null, ticket, counts)
+  }
+
+  #hold(sink: AnswerSink, entry: FunctionEntry, counts: boolean): HeldAnswer {
+    return new HeldAnswer(sink, () => {
+      if (counts) this.#over(entry, null)
+      sink.fail(new CodedError('ERR_CANCELED'), null)
+    })
+  }
+
+  /** `counts`: nobody else says when the call is over. */
+  #runHere(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, pool: SlotPool | null, ticket: SessionTicket | null, counts = true): Answer {
     this.#localInFlight++
     const observer: LocalRunObserver = {
       onShed: (error) => {
-        if (this.#options.link.state.kind !== 'open' || ticket !== null) {
+        // A session whose id was made by a ring that is old by now can begin elsewhere: nobody knows that id.
+        const movable = ticket === null || (counts && ticket.options.fresh && error.code === 'ERR_RING_MOVED')
+        if (this.#options.link.state.kind !== 'open' || !movable) {
           this.counts.shed++
           return null
         }
         this.counts.shedToRegion++
         this.#localInFlight--
         pool?.leave()
-        return this.#forward(call, sink, entry, error.code === 'ERR_INTERNAL' ? 'no-image' : 'capacity')
+        return this.#forward(call, sink, entry, ticket !== null ? 'session' : error.code === 'ERR_INTERNAL' ? 'no-image' : 'capacity')
       },
       onOver: (result) => {
         this.#localInFlight--
@@ -298,7 +390,7 @@ export class PopDispatcher implements Dispatcher {
         entry.counts.localUs += result.wallUs
         // What never ran says nothing of how long it takes.
         if (result.outcome === 'ok') entry.localTime.record(result.wallUs)
-        this.#over(entry, result)
+        if (counts) this.#over(entry, result)
       },
     }
     const { host, versions } = this.#options

@@ -33,6 +33,7 @@ import { RegionSet, type RegionSetOptions } from './region-set.ts'
 import { Reporter } from './reporter.ts'
 import { SessionKeys } from './session-keys.ts'
 import { imageRates, Residency } from './residency.ts'
+import type { SiteSessionsParts } from './site-sessions.ts'
 import { DEFAULT_STALE_MAX_MS, Versions } from './versions.ts'
 
 export interface PopOptions {
@@ -92,6 +93,8 @@ export class Pop {
   readonly hotSet: HotSet
   readonly images: ImageCache
   readonly sessions: SessionTable
+  /** What a site of several hosts needs of this one for sessions. */
+  readonly sessionParts: SiteSessionsParts
   readonly #options: PopOptions
   readonly #link: RegionSet
   readonly #versions: Versions
@@ -137,6 +140,7 @@ export class Pop {
       accountInFlightMax: options.accountInFlightMax ?? 1_000,
       slots: this.#slots,
     })
+    this.sessionParts = { table, versions: this.#versions, residency: this.#residency, host, sessions: this.sessions, clock }
     this.frontDoor = new FrontDoor({ ...options.http, tier: 'pop', dispatcher: options.wrapDispatcher?.(this.dispatcher) ?? this.dispatcher, clock, log, registry: this.registry })
     registerPopMetrics(this.registry, { dispatcher: this.dispatcher, table, hotSet: this.hotSet, images: this.images, host, link, slots: this.#slots })
     registerSessionMetrics(this.registry, 'pop', this.sessions)

@@ -1,23 +1,28 @@
 /**
- * One invocation that another host of this site runs: it has a sandbox for it and has kept it for this call.
+ * One invocation that another host of this site runs: it has a sandbox for it and has kept it for this call, or the
+ * call's session belongs to it.
  *
  * B1: where the other host certainly did not run it, `onRefused` finds another place, with all of the body.
  * B2: the sink hears exactly one of `end` and `fail`, last, unless `onRefused` took the call over.
  */
 import { CodedError, ERRORS, type CodedErrorData } from '../shared/errors.ts'
 import type { Answer, AnswerSink, InvokeCall, Placement } from '../shared/http/types.ts'
-import type { LinkStream, LinkStreamSink } from '../shared/link/types.ts'
+import type { LinkStream, LinkStreamSink, OpenRing } from '../shared/link/types.ts'
 import type { StartKind } from '../shared/outcome.ts'
 import type { Peers } from '../shared/peers/types.ts'
+import type { SessionAnswer } from '../shared/sessions/types.ts'
 import type { InvocationResult } from '../shared/worker/types.ts'
 
 export interface SiblingRunOptions {
   readonly peers: Peers
   readonly memberId: string
-  readonly reservation: string
+  /** What the other host gave out for it; null for a session that it owns. */
+  readonly reservation: string | null
+  readonly session?: { readonly id: string; readonly ring: OpenRing }
   readonly reason: string
   readonly nowMs: number
-  readonly onRefused: (call: InvokeCall, error: CodedErrorData) => Answer
+  /** Null: its refusal is what the sink hears. */
+  readonly onRefused: ((call: InvokeCall, error: CodedErrorData) => Answer) | null
   readonly onOver: (result: InvocationResult | null) => void
 }
 
@@ -41,7 +46,7 @@ export class SiblingRun implements LinkStreamSink, Answer {
     const { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs } = call
     this.#stream = options.peers.open(options.memberId, {
       kind: 'invoke', requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp,
-      remainingMs: Math.max(0, Math.round(deadlineAtMs - options.nowMs)), wantLogs, reason: options.reason, hops: 1, session: null, ring: null, reservation: options.reservation,
+      remainingMs: Math.max(0, Math.round(deadlineAtMs - options.nowMs)), wantLogs, reason: options.reason, hops: 1, session: options.session?.id ?? null, ring: options.session?.ring ?? null, reservation: options.reservation,
     }, this)
   }
 
@@ -70,6 +75,10 @@ export class SiblingRun implements LinkStreamSink, Answer {
 
   started(): void {
     this.#kept = null
+  }
+
+  session(answer: SessionAnswer): void {
+    this.#placement = { ...this.#placement, session: answer }
   }
 
   head(status: number, headers: string, startKind: StartKind | null, version: string | null, body: Uint8Array | null, last: boolean): void {
@@ -103,8 +112,9 @@ export class SiblingRun implements LinkStreamSink, Answer {
     this.#over = true
     const kept = this.#kept
     this.#kept = null
-    if (kept !== null && ERRORS[error.code].ran === 'no') {
-      const elsewhere = this.#options.onRefused(this.#call, error)
+    const { onRefused } = this.#options
+    if (kept !== null && onRefused !== null && ERRORS[error.code].ran === 'no') {
+      const elsewhere = onRefused(this.#call, error)
       this.#elsewhere = elsewhere
       for (const chunk of kept.chunks) elsewhere.write(chunk)
       if (kept.ended) elsewhere.writeEnd()

@@ -4,13 +4,14 @@
  * H1  A question is answered from what is at hand. "Yes" keeps one sandbox's room for 2 s, for the one call that names
  *     the reservation; whatever is not claimed by then is free again.
  * H2  A call that comes with a reservation runs by this host's own rules: its account's slots are counted here.
- * H3  Only members of the site are let in, each by the key that its entry in the group names.
+ * H3  A call of a session that comes from another host runs here if the ring says so, and goes no further.
+ * H4  Only members of the site are let in, each by the key that its entry in the group names.
  */
 import type { Clock } from '../shared/clock.ts'
 import { Cluster } from '../shared/cluster/cluster.ts'
 import type { Coordination } from '../shared/coordination/types.ts'
 import { CodedError } from '../shared/errors.ts'
-import type { AnswerSink, InvokeCall } from '../shared/http/types.ts'
+import type { Answer, AnswerSink, InvokeCall } from '../shared/http/types.ts'
 import { parseFingerprint } from '../shared/identity/fingerprint.ts'
 import type { LinkKeyPair } from '../shared/identity/key-pair.ts'
 import { dialTls } from '../shared/link/dial.ts'
@@ -23,10 +24,12 @@ import type { LinkAnswer, LinkHandler, LinkInvocation, OpenInvocation } from '..
 import type { Log } from '../shared/log.ts'
 import { MemberIdentity } from '../shared/peers/member-identity.ts'
 import { PeerSet } from '../shared/peers/peer-set.ts'
+import { HandOff } from '../shared/place/hand-off.ts'
 import { Reservations } from '../shared/place/reservations.ts'
 import type { Random } from '../shared/random.ts'
 import type { PopDispatcher } from './dispatcher.ts'
 import type { KnownBuild } from './functions.ts'
+import { SiteSessions, type SiteSessionsParts } from './site-sessions.ts'
 import { parseProbeQuestion, PROBE_TOPIC, RELEASE_TOPIC, SiteSearch } from './site-search.ts'
 
 export interface SiteOptions {
@@ -43,6 +46,7 @@ export interface SiteOptions {
   /** Sandboxes. */
   readonly capacity: number
   readonly tripMs: () => number
+  readonly sessions: SiteSessionsParts
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -59,6 +63,7 @@ const SWEEP_MS = 500
 export class Site {
   readonly peers: PeerSet
   readonly search: SiteSearch
+  readonly sessions: SiteSessions
   readonly #options: SiteOptions
   readonly #dispatcher: PopDispatcher
   readonly #reservations = new Reservations<Kept>(() => undefined)
@@ -84,6 +89,8 @@ export class Site {
       },
     })
     this.search = new SiteSearch({ peers: this.peers, tripMs, clock, random })
+    this.sessions = new SiteSessions(options.siteName, options.sessions, this.peers, () => this.#cluster)
+    dispatcher.attachSessions(this.sessions)
     this.peers.handle(PROBE_TOPIC, (_from, payload) => this.#onProbe(payload))
     this.peers.handle(RELEASE_TOPIC, (_from, payload) => {
       if (typeof payload === 'string') this.#reservations.release(payload, clock.monotonicMs())
@@ -105,16 +112,17 @@ export class Site {
 
   /** Listens, joins, and has the dispatcher ask the others. Rejects with what keeps it from that. */
   async start(): Promise<void> {
-    const { coordination, siteName, newName, keys, host, advertise, capacity, clock, log } = this.#options
+    const { coordination, siteName, newName, keys, host, advertise, capacity, sessions, clock, log } = this.#options
     const port = advertise === null ? 0 : Number(advertise.slice(advertise.lastIndexOf(':') + 1))
     const listener = await TlsLinkListener.listen({ server: this.#server, keys, host, port, clock, log })
     this.#listener = listener
     this.#sweepLater()
     this.#cluster = await Cluster.start({
       coordination, group: `site-${siteName}`, peers: this.peers, address: advertise ?? `${host.includes(':') ? `[${host}]` : host}:${listener.port}`, capacity, fingerprint: keys.fingerprint, newName,
-      // Each host brings the images that its own calls earn.
-      hot: { list: () => [], load: () => Promise.resolve() },
-      makeHandOff: null, onStateLost: () => undefined, clock, log,
+      // Each host brings the images that its own calls earn; those of sessions go where sessions may.
+      hot: { spread: 'all', list: () => this.sessions.images(), load: (image) => this.sessions.load(image) },
+      makeHandOff: (self, leases) => new HandOff({ self, ring: null, store: this.sessions.owned.store, leases }),
+      onStateLost: () => sessions.sessions.forgetAll(), clock, log,
     })
     this.#dispatcher.attachSite(this.search, this.peers)
   }
@@ -162,18 +170,28 @@ export class Site {
     }
   }
 
-  /** H2. */
+  /** H2, H3. */
   #invoke(open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation {
     if (open.hops > 1) throw new CodedError('ERR_LINK_LOOP')
+    if (open.session !== null && open.ring !== null) {
+      const { session, ring } = open
+      if (!this.sessions.isOurs(session)) throw new CodedError('ERR_SESSION_ID', ['the link'])
+      this.sessions.ringSeen(ring.version)
+      return this.#run(open, deadlineAtMs, answer, (call, sink) => this.#dispatcher.runSessionForSite(call, sink, session))
+    }
     const kept = open.reservation === null ? null : this.#reservations.claim(open.reservation, this.#options.clock.monotonicMs())
     if (kept === null || kept.account !== open.account || kept.functionName !== open.functionName) {
       this.counts.refused += 1
       throw new CodedError('ERR_NO_SANDBOX', [0])
     }
+    return this.#run(open, deadlineAtMs, answer, (call, sink) => this.#dispatcher.runForSite(call, sink, kept.known))
+  }
+
+  #run(open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer, start: (call: InvokeCall, sink: AnswerSink) => Answer): LinkInvocation {
     this.counts.ran += 1
     const { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, wantLogs } = open
     const call: InvokeCall = { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs }
-    const running = this.#dispatcher.runForSite(call, new SiteSink(answer), kept.known)
+    const running = start(call, new SiteSink(answer))
     // Nothing after a refusal: that has ended the stream.
     answer.started()
     return {
@@ -205,6 +223,7 @@ class SiteSink implements AnswerSink {
   }
 
   head(...[status, headers, placement, body, last]: Parameters<AnswerSink['head']>): void {
+    if (placement.session) this.#answer.session?.(placement.session)
     this.#answer.head(status, headers, placement.startKind, placement.version, body, last)
   }
 
@@ -217,6 +236,7 @@ class SiteSink implements AnswerSink {
   }
 
   end(...[result, placement]: Parameters<AnswerSink['end']>): void {
+    if (placement.session) this.#answer.session?.(placement.session)
     this.#answer.end(result, placement.version)
   }
 

@@ -57,7 +57,8 @@ export async function startPop(config: PopConfig, { clock, log, workers, onHangu
     wrapDispatcher: (inner) => logLines.atPop(inner),
     slots: 'leased', accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,
     area: config.area, queueWaitMaxMs: config.queueWaitMaxMs,
-    sessions: { ...config, place: { kind: 'site', site: config.site } },
+    // What lies on the disk of one of several hosts may have gone on elsewhere.
+    sessions: { ...config, dataDir: coordination === null ? config.dataDir : null, place: { kind: 'site', site: config.site } },
     admitCount: config.hotMinRequests, staleMaxMs: config.staleMaxMs,
     // Images may take what the arena has: half of the budget.
     hotSetBytes: (config.memoryMib / 2) * MIB,
@@ -65,7 +66,7 @@ export async function startPop(config: PopConfig, { clock, log, workers, onHangu
   const site = coordination === null ? null : new Site({
     coordination, siteName: config.site, keys: loadLinkKeyPair(join(folder, LINK_KEY_FILE)), publicKey: keys.publicKey, host: config.host, advertise: config.advertise, capacity: DEFAULT_SLOTS,
     newName: () => `${hostname()}-${config.port}-${randomBytes(4).toString('hex')}`.replaceAll(/[^A-Za-z0-9._-]/g, '-').slice(-64),
-    tripMs: () => pop.tripMs, clock, random: systemRandom, log,
+    tripMs: () => pop.tripMs, sessions: pop.sessionParts, clock, random: systemRandom, log,
   }, pop.dispatcher)
   if (site !== null) registerSiteMetrics(pop.registry, site, pop.dispatcher)
   const { port, adminPort } = await pop.start()

@@ -6,7 +6,8 @@
  *     described anew.
  * V2: while cut off, what was known is used for `staleMaxMs` and marked stale, then no more. Changes that happened
  *     meanwhile come with the snapshot at reconnect, which the link delivers before it opens.
- * V3: only functions that a region was seen to run are described: names that strangers make up cost no question.
+ * V3: only functions that a region was seen to run are described, and those of which a session of this site is asked for
+ *     (site-sessions.ts): other names that strangers make up cost no question.
  */
 import type { BuildKey } from '../shared/brand.ts'
 import type { Clock } from '../shared/clock.ts'

@@ -29,6 +29,8 @@ import { RingLeader } from './ring-leader.ts'
 export interface HotImages {
   /** Latest used first. */
   list(): readonly HotImage[]
+  /** Who needs an image: the owners of its function, or, with state that may come to any of them, all members. Default: owners. */
+  readonly spread?: 'owners' | 'all'
   /** Rejects if it cannot be had; ERR_NO_CAPACITY if there is no room. */
   load(image: HotImage): Promise<void>
 }
@@ -295,7 +297,7 @@ export class Cluster {
         return []
       }
     }))
-    const wanted = new Map(lists.flat().filter((image) => ownersOf(ring, image).includes(this.self)).map((image) => [image.imageId, image]))
+    const wanted = new Map(lists.flat().filter((image) => this.#needing(ring, image).includes(this.self)).map((image) => [image.imageId, image]))
     return loadAll([...wanted.values()], hot, () => clock.monotonicMs() < deadlineMs)
   }
 
@@ -307,7 +309,7 @@ export class Cluster {
     const future = new Ring({ ...document, members: rest, previous: [] })
     const byOwner = new Map<string, HotImage[]>()
     for (const image of this.#options.hot.list()) {
-      for (const owner of ownersOf(future, image)) byOwner.set(owner, [...(byOwner.get(owner) ?? []), image])
+      for (const owner of this.#needing(future, image)) byOwner.set(owner, [...(byOwner.get(owner) ?? []), image])
     }
     await Promise.all([...byOwner].map(async ([owner, images]) => {
       try {
@@ -329,16 +331,16 @@ export class Cluster {
     return loadAll(images, this.#options.hot, () => this.#options.clock.monotonicMs() < deadlineMs)
   }
 
+  #needing(ring: Ring, { account, functionName }: HotImage): readonly string[] {
+    return this.#options.hot.spread === 'all' ? ring.document.members.map(({ id }) => id) : ring.owners(ringKey(account, functionName), 'pool')
+  }
+
   /** Resolves when `condition` holds or the time is over. */
   async #until(condition: () => boolean, timeoutMs: number): Promise<void> {
     const { clock } = this.#options
     const deadlineMs = clock.monotonicMs() + timeoutMs
     while (!condition() && clock.monotonicMs() < deadlineMs) await new Promise<void>((resolve) => clock.after(LOOK_MS, resolve))
   }
-}
-
-function ownersOf(ring: Ring, { account, functionName }: HotImage): readonly string[] {
-  return ring.owners(ringKey(account, functionName), 'pool')
 }
 
 /** Latest used first, until there is no room or no time. Resolves with how many are there. */
