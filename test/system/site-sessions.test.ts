@@ -26,8 +26,8 @@ const folder = (name: string): string => {
 const region = await tier(t, 'region', await freePort(), ['--data', folder('region'), '--keys', keysFile, '--token', 'site', '--workers', '1', '--memory', '256'])
 const host = async (name: string): Promise<AdminTier> =>
   tier(t, 'pop', await freePort(), ['--data', folder(name), '--region', region.url, '--token', 'site', '--nats', nats.url, '--site', 'here', '--workers', '1', '--memory', '128', '--hot-min-requests', '3'])
-const [a, b] = await Promise.all(['a', 'b'].map(host)) as [AdminTier, AdminTier]
-await untilSite([a, b])
+const [a, b, c] = await Promise.all(['a', 'b', 'c'].map(host)) as [AdminTier, AdminTier, AdminTier]
+await untilSite([a, b, c])
 await deployFunction(apiOf(region.url), { name: 'counted', zip: zipSync({ 'index.mjs': Buffer.from(COUNTER) }), members: { Outpost: { Sessions: { Header: HEADER } } }, publish: false, alias: null })
 
 interface Told {
@@ -98,16 +98,22 @@ await t.test('sessions of a host that is drained move to another and go on, and 
   const running = client()
   await a.kill('SIGTERM')
   t.equal((await a.process().ended).code, 0)
-  await untilSite([b])
+  await untilSite([b, c])
   going = false
   await running
   t.same(wrong, [])
-  for (const id of ids) t.match(await ask(b, id), { status: 200, body: `${(uses.get(id) ?? 0) + 1} `, place: 'pop', id, state: 'resumed', node: null })
+  const owners = new Set<string | null>()
+  for (const id of ids) {
+    const told = await ask(b, id)
+    t.match(told, { status: 200, body: `${(uses.get(id) ?? 0) + 1} `, place: /^pop/, id, state: 'resumed' })
+    owners.add(told.node)
+  }
+  t.equal(owners.size, 2, 'they have gone to both of the others, of which one had never heard of the function')
 })
 
 await t.test('sessions of a host that is killed begin anew and say so, the others go on', async (t) => {
   await a.start()
-  await untilSite([a, b])
+  await untilSite([a, b, c])
   const [lost, kept] = [await begin(a, SESSIONS), await begin(b, SESSIONS)]
   for (const id of lost) t.match(await ask(b, id), { body: '2 ', state: 'resumed' })
   await a.kill('SIGKILL')
