@@ -130,10 +130,9 @@ await t.test('two POPs and two regions', { timeout: 240_000 }, async (t) => {
     }
     t.same([...answers], ['{"n":1,"method":"POST","body":"x"}'])
     await eventually(() => call(pop, 'busy'), ({ place }) => place === 'pop')
-    const many = await Promise.all(Array.from({ length: 150 }, () => call(pop, 'busy')))
-    const byPlace = new Map<string, number>()
-    for (const { place } of many) byPlace.set(place ?? '', (byPlace.get(place ?? '') ?? 0) + 1)
-    t.ok((byPlace.get('region; reason=capacity') ?? 0) > 0 && (byPlace.get('pop') ?? 0) > 0, JSON.stringify([...byPlace]))
+    // The first burst finds few leased slots and is forwarded for that; as soon as there are enough the sandboxes are what is full.
+    const burst = (): Promise<Called[]> => Promise.all(Array.from({ length: 150 }, () => call(pop, 'busy')))
+    const many = await eventually(burst, (all) => ['pop', 'region; reason=capacity'].every((wanted) => all.some(({ place }) => place === wanted)))
     t.equal(new Set(many.map(({ status, body }) => `${status} ${body}`)).size, 1)
   })
 
