@@ -26,6 +26,12 @@ import type { HttpResponse } from './uws.ts'
 /** A body beyond this may not fit the socket's buffer: it is sent as the socket drains, and counts as in flight until then. */
 const LARGE_BODY_BYTES = 128 * 1024
 const EMPTY = new Uint8Array(0)
+/**
+ * What goes into one cork of a streamed answer. uWS gathers what is written under a cork in 16 KiB; a chunk that is
+ * larger passes by them, and when the socket is full just then the chunk's size line is lost: the client finds
+ * the framing broken, or reads other bytes (test/fault/streamed-answer.test.ts). Pieces that fit, size line included, are safe.
+ */
+const CORKED_MAX_BYTES = 15_000
 
 export interface ExchangeSettings {
   readonly mode: 'dev' | 'production'
@@ -173,10 +179,11 @@ export abstract class HttpExchange {
     // uWS would write the header for `end(body, true)` in the middle of the body.
     const head = headOf(status, this.#closing() ? lines + CLOSE : lines, ascii)
     let flowing = true
+    const together = first !== null && first.byteLength + head.length <= CORKED_MAX_BYTES
     const write = (): void => {
       response.writeStatus(head)
       // An empty write sends the head at once.
-      flowing = response.write(first ?? EMPTY)
+      flowing = response.write(together ? first : EMPTY)
     }
     if (this.door.corked === this) write()
     else response.cork(write)
@@ -184,7 +191,7 @@ export abstract class HttpExchange {
       this.onWritable()
       return true
     })
-    return flowing
+    return together || first === null ? flowing : this.writeStream(first)
   }
 
   /** False: hold further chunks until `onWritable`. */
@@ -193,9 +200,12 @@ export abstract class HttpExchange {
     if (this.#phase !== 'streaming' || chunk.byteLength === 0) return true
     const response = this.#response
     let flowing = true
-    response.cork(() => {
-      flowing = response.write(chunk)
-    })
+    for (let at = 0; at < chunk.byteLength; at += CORKED_MAX_BYTES) {
+      const piece = chunk.byteLength <= CORKED_MAX_BYTES ? chunk : chunk.subarray(at, at + CORKED_MAX_BYTES)
+      response.cork(() => {
+        flowing = response.write(piece)
+      })
+    }
     return flowing
   }
 
