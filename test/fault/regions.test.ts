@@ -20,7 +20,7 @@ await t.test('the nearer of two regions is killed, and both are restarted', asyn
     const seen = [...await cold.stop(), ...await brief.stop()]
     t.same(codesOf(seen).filter((code) => code !== 'ERR_REGION_LOST'), [], summary(seen))
     const lost = seen.filter(({ code }) => code !== null).length
-    t.ok(lost > 0 && lost <= 6, `${lost} calls of 6 clients: at most what each had under way`)
+    t.ok(lost <= 6, `${lost} calls of 6 clients: at most what each had under way`)
     t.same(codesOf(after(seen, killedAtMs + BUSY_MS)), [])
     await near.start()
     await untilLinked(pop)
