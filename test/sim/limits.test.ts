@@ -139,7 +139,6 @@ const BROKEN: Readonly<Record<string, LimitFault>> = {
   'two owners of one share': { ownsTwice: true },
   'runs that go on when their lease has ended': { runsOn: true },
   'a lease that ends at the manager before it does at the lessee': { endsEarlyMs: 14_000 },
-  'an answer that leaves before it is stored': { answersUnwritten: true },
 }
 
 t.test('never above the maximum at any instant; exactly the maximum can be had by all together and by any one in the end', async (t) => {
