@@ -35,6 +35,9 @@ await t.test('a region, two POPs and a maximum of 8', async (t) => {
     const doors = [first, second, region]
     const calls = Array.from({ length: 40 }, (_, index) => call(doors[index % 3] ?? first, 'waiter'))
     const refused = await untilSettled(calls, 32)
+    // A slot that was on its way to a POP while its calls were refused waits there for the next ones.
+    let turn = 0
+    const later = await gather(() => call(doors[turn++ % 3] ?? first, 'waiter'), () => upstream.running() === 8)
     t.equal(upstream.running(), 8)
     t.equal(upstream.peak(), 8)
     for (const { status, headers, body } of refused) {
@@ -43,7 +46,7 @@ await t.test('a region, two POPs and a maximum of 8', async (t) => {
       t.match(JSON.parse(body), { error: { code: 'ERR_ACCOUNT_LIMIT' } })
     }
     upstream.release()
-    const answers = await Promise.all(calls)
+    const answers = await Promise.all([...calls, ...later])
     t.equal(answers.filter(({ status }) => status === 200).length, 8)
     t.ok(answers.some(({ status, place }) => status === 200 && place === 'pop'), 'some ran at a POP')
     t.equal(upstream.peak(), 8)
