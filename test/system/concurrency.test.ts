@@ -13,6 +13,8 @@ import { startUpstream, waiter } from '../support/counting-upstream.ts'
 import { call, freePort, tier, writeKeys, type AdminTier, type Called, type Tier } from '../support/site.ts'
 
 const ACCOUNT = '000000000000'
+/** After this a changed maximum holds at every POP. */
+const HOLDS_MS = 2_000
 
 t.setTimeout(240_000)
 
@@ -116,7 +118,7 @@ await t.test('a region, two POPs and a maximum of 8', async (t) => {
     await eventually(() => settings(makeClient()), ({ ConcurrentExecutions }) => ConcurrentExecutions === 3)
     t.ok(performance.now() - setAtMs < 2_000)
     const calls = await gather(() => call(region, 'waiter'), () => upstream.running() === 3)
-    await new Promise((resolve) => setTimeout(resolve, 2_000))
+    await new Promise((resolve) => setTimeout(resolve, HOLDS_MS))
     calls.push(...Array.from({ length: 6 }, (_, index) => call(pops[index % 2] ?? first, 'waiter')))
     await untilSettled(calls, calls.length - 3)
     t.equal(upstream.running(), 3)
@@ -136,6 +138,7 @@ await t.test('a region, two POPs and a maximum of 8', async (t) => {
     t.equal((await client.send(new GetFunctionConcurrencyCommand({ FunctionName: 'waiter' }))).ReservedConcurrentExecutions, 2)
     t.match(await client.send(new GetFunctionCommand({ FunctionName: 'waiter' })), { Concurrency: { ReservedConcurrentExecutions: 2 } })
     t.match(await settings(client), { ConcurrentExecutions: 20, UnreservedConcurrentExecutions: 18 })
+    await new Promise((resolve) => setTimeout(resolve, HOLDS_MS))
     const calls = Array.from({ length: 12 }, (_, index) => call([first, second, region][index % 3] ?? first, 'waiter'))
     const refused = await untilSettled(calls, 10)
     t.ok(upstream.running() <= 2)
