@@ -61,7 +61,7 @@ interface Prepared {
 
 interface PreparedCode {
   readonly code: CodeRecord
-  readonly bundle: Pick<Bundle, 'source' | 'chunks' | 'ownCodeFirst'>
+  readonly bundle: Pick<Bundle, 'source' | 'sourceMap' | 'chunks' | 'ownCodeFirst'>
   /** Bytes by id, for what may be new. */
   readonly sources: ReadonlyMap<string, Uint8Array>
 }
@@ -233,6 +233,7 @@ export class Publisher implements ControlBackend {
     }
     const result = await builder.build({
       source: bundle.source,
+      sourceMap: bundle.sourceMap,
       chunks: bundle.chunks,
       ownCodeFirst: bundle.ownCodeFirst,
       fileName: code.fileName,

@@ -51,6 +51,8 @@ export const ZIP_UNPACKED_MAX_BYTES = 250 * MIB
 export const ZIP_ENTRIES_MAX = 10_000
 /** JavaScript of one function after bundling. */
 export const BUNDLE_MAX_BYTES = 10 * MIB
+/** Text of one source map, of a bundle or of one of its chunks; a larger one is not used. Two to three times its code is usual. */
+export const SOURCE_MAP_MAX_BYTES = 32 * MIB
 
 /** Body of a management call: a zip of ZIP_MAX_BYTES in base64, and 2 MiB for the rest of the JSON. */
 export const CONTROL_BODY_MAX_BYTES = Math.ceil(ZIP_MAX_BYTES / 3) * 4 + 2 * MIB

@@ -14,6 +14,7 @@ import { BUNDLE_INPUT_MAX_BYTES, BUNDLE_MAX_BYTES, BUNDLE_TIME_MAX_MS } from '..
 import type { Chunk } from '../microvm/build-types.ts'
 import { removeComputedImports } from './computed-imports.ts'
 import { ZipResolver } from './zip-resolver.ts'
+import { sourceMapOf, withSourceMap } from './zip-source-maps.ts'
 import type { ZipArchive } from './zip.ts'
 
 export interface BundleRequest {
@@ -28,6 +29,8 @@ export interface BundleRequest {
 
 export interface Bundle {
   readonly source: string
+  /** As in BuildRequest. */
+  readonly sourceMap: string | null
   /** As in BuildRequest, like `ownCodeFirst`. */
   readonly chunks: readonly Chunk[]
   readonly ownCodeFirst: boolean
@@ -42,6 +45,8 @@ const EMPTY_NAMESPACE = 'empty'
 const INPUTS = /^(zip|empty|outpost-chunk|outpost-value):/
 const ENTRY_POINT = 'main'
 const WRAPPER = 'outpost-entry.js'
+/** Of no meaning but for names in source maps, which are relative to it. */
+const OUTPUT = 'index.mjs'
 const MODULE_EXTENSIONS = ['.mjs', '.js', '.ts', '.mts', '.cjs', '.cts', '.tsx', '.jsx']
 const PLAIN_EXTENSIONS: ReadonlySet<string> = new Set(['.mjs', '.js'])
 const LOADERS: Readonly<Record<string, Loader>> = {
@@ -59,12 +64,12 @@ export async function bundleZip(request: BundleRequest, clock: Clock): Promise<B
   const first = await runEsbuild({ archive: request.archive, entry, wrapper: null, uploaded }, clock)
   const input = first.metafile.inputs[`${NAMESPACE}:${entry}`]
   if (input?.format === 'cjs' || handler.path.length > 1) return await bundleWrapped(request, entry, handler.path, uploaded, clock)
-  const exported = Object.values(first.metafile.outputs)[0]?.exports ?? []
+  const exported = Object.values(first.metafile.outputs).find(({ entryPoint }) => entryPoint !== undefined)?.exports ?? []
   const name = handler.path[0] ?? null
   const handlerExport = !request.handlerGiven || name === null || (!exported.includes(name) && exported.includes('default')) ? null : name
   const plain = input?.format === 'esm' && input.imports.length === 0 && PLAIN_EXTENSIONS.has(extensionOf(entry))
   const original = plain ? decodeSource(entry, await request.archive.read(entry)) : null
-  if (original !== null && !/\bprocess\b/.test(original)) return checkSize({ source: original, chunks: [], ownCodeFirst: false, fileName: entry, handlerExport })
+  if (original !== null && !/\bprocess\b/.test(original)) return checkSize({ source: original, sourceMap: await sourceMapOf(request.archive, entry, original), chunks: [], ownCodeFirst: false, fileName: entry, handlerExport })
   return checkSize({ ...(await split(request, { archive: request.archive, entry, wrapper: null, uploaded }, first, clock)), fileName: entry, handlerExport })
 }
 
@@ -83,7 +88,7 @@ async function bundleWrapped(request: BundleRequest, entry: string, path: readon
 
 async function split(request: BundleRequest, input: EsbuildInput, whole: EsbuildResult, clock: Clock): Promise<Modules> {
   const { archive, uploaded } = input
-  if (uploaded.chunks.length > 0) return { source: outputOf(whole), chunks: uploaded.chunks, ownCodeFirst: uploaded.ownCodeFirst }
+  if (uploaded.chunks.length > 0) return { ...outputOf(whole), chunks: uploaded.chunks, ownCodeFirst: uploaded.ownCodeFirst }
   const startedAtMs = clock.monotonicMs()
   const found = await splitBundle({
     folder: null,
@@ -95,8 +100,8 @@ async function split(request: BundleRequest, input: EsbuildInput, whole: Esbuild
     },
     versionOf: async (folder) => await readVersion(archive, folder.replace(/^zip:/, '')),
   })
-  if (found === null) return { source: outputOf(whole), chunks: [], ownCodeFirst: false }
-  return { source: Buffer.from(found.code).toString(), chunks: found.chunks, ownCodeFirst: found.ownCodeFirst }
+  if (found === null) return { ...outputOf(whole), chunks: [], ownCodeFirst: false }
+  return { source: Buffer.from(found.code).toString(), sourceMap: Buffer.from(found.sourceMap).toString(), chunks: found.chunks, ownCodeFirst: found.ownCodeFirst }
 }
 
 async function readVersion(archive: ZipArchive, folder: string): Promise<string | null> {
@@ -138,6 +143,7 @@ async function tryEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions):
   const options = {
     // Not the file's own name: esbuild looks on the disk for an entry whose name holds `*`.
     entryPoints: [ENTRY_POINT],
+    outfile: OUTPUT,
     bundle: true,
     write: false,
     metafile: true,
@@ -146,6 +152,8 @@ async function tryEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions):
     target: 'es2023',
     charset: 'utf8',
     legalComments: 'none',
+    sourcemap: 'external',
+    sourcesContent: false,
     logLevel: 'silent',
     tsconfigRaw: '{}',
     // A guest has no `process`: libraries would take their Node path. Only its environment is there, as the prelude's binding.
@@ -217,7 +225,7 @@ function zipPlugin({ archive, entry, wrapper, uploaded }: EsbuildInput, fail: (e
           if (inputBytes > BUNDLE_INPUT_MAX_BYTES) throw new CodedError('ERR_BUNDLE_TOO_LARGE', [BUNDLE_INPUT_MAX_BYTES])
           if (!SCRIPT_LOADERS.has(loader)) return { contents, loader }
           const source = decodeSource(path, contents)
-          return { contents: await removeComputedImports(source, loader, path), loader }
+          return { contents: await removeComputedImports(await withSourceMap(archive, path, source), loader, path), loader }
         } catch (error) {
           if (error instanceof CodedError) fail(error)
           const messages = esbuildMessages(error)
@@ -275,23 +283,26 @@ function esbuildMessages(error: unknown): readonly Message[] {
   return error instanceof Error && 'errors' in error && Array.isArray(error.errors) ? (error.errors as Message[]) : []
 }
 
-type Modules = Pick<Bundle, 'source' | 'chunks' | 'ownCodeFirst'>
+type Modules = Pick<Bundle, 'source' | 'sourceMap' | 'chunks' | 'ownCodeFirst'>
 /** No JavaScript begins with it. */
 const SEVERAL_MODULES = 0
 
-/** A bundle as it is kept: the module itself, or several of them as JSON behind a zero byte. */
-export function encodeBundle({ source, chunks, ownCodeFirst }: Modules): Uint8Array {
-  return chunks.length === 0 ? Buffer.from(source) : Buffer.concat([Buffer.from([SEVERAL_MODULES]), Buffer.from(JSON.stringify({ source, chunks, ownCodeFirst }))])
+/** A bundle as it is kept: the module itself, or with its map or several of them as JSON behind a zero byte. */
+export function encodeBundle({ source, sourceMap, chunks, ownCodeFirst }: Modules): Uint8Array {
+  return chunks.length === 0 && sourceMap === null ? Buffer.from(source) : Buffer.concat([Buffer.from([SEVERAL_MODULES]), Buffer.from(JSON.stringify({ source, sourceMap, chunks, ownCodeFirst }))])
 }
 
 /** Of what `encodeBundle` gave. */
 export function decodeBundle(bytes: Uint8Array): Modules {
-  if (bytes[0] !== SEVERAL_MODULES) return { source: Buffer.from(bytes).toString(), chunks: [], ownCodeFirst: false }
-  return JSON.parse(Buffer.from(bytes.subarray(1)).toString()) as Modules
+  if (bytes[0] !== SEVERAL_MODULES) return { source: Buffer.from(bytes).toString(), sourceMap: null, chunks: [], ownCodeFirst: false }
+  // Those that were stored before there were maps have none.
+  const kept = JSON.parse(Buffer.from(bytes.subarray(1)).toString()) as Modules
+  return { ...kept, sourceMap: (kept as Partial<Modules>).sourceMap ?? null }
 }
 
-function outputOf(result: EsbuildResult): string {
-  return result.outputFiles[0]?.text ?? ''
+function outputOf({ outputFiles }: EsbuildResult): Pick<Bundle, 'source' | 'sourceMap'> {
+  const isMap = ({ path }: { readonly path: string }): boolean => path.endsWith('.map')
+  return { source: outputFiles.find((file) => !isMap(file))?.text ?? '', sourceMap: outputFiles.find(isMap)?.text ?? null }
 }
 
 function checkSize(bundle: Bundle): Bundle {

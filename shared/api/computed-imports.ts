@@ -8,6 +8,7 @@
  * are turned back, all others stay and throw when they run.
  */
 import { randomBytes } from 'node:crypto'
+import { basename } from 'node:path'
 import { transform, type Loader } from 'esbuild'
 
 /** A plain string as the only or the first argument: nothing there can be computed. */
@@ -18,7 +19,7 @@ const ESCAPED_LETTER = /\\u\{?0*(?:72|65|71|75|69)\}?/i
 /** The source without computed imports; the same text if it has none. Rejects as esbuild does for bad syntax. */
 export async function removeComputedImports(source: string, loader: Loader, fileName: string): Promise<string> {
   if (!mayComputeImports(source)) return source
-  const options = { legalComments: 'none', charset: 'utf8', target: 'esnext', platform: 'neutral', tsconfigRaw: '{}', logLevel: 'silent', sourcefile: fileName } as const
+  const options = { legalComments: 'none', charset: 'utf8', target: 'esnext', platform: 'neutral', tsconfigRaw: '{}', logLevel: 'silent', sourcefile: basename(fileName), sourcemap: 'inline', sourcesContent: false } as const
   const imported = await transform(source, { ...options, loader, supported: { 'dynamic-import': false } })
   const name = `__outpost_require_${randomBytes(8).toString('hex')}`
   const renamed = await transform(imported.code, { ...options, loader: 'js', define: { require: name } })

@@ -132,13 +132,15 @@ async function makeChunk(request: SplitRequest, graph: FileGraph, group: Group, 
     return names.length === 0 ? `import ${from}` : `export { ${names.map((name) => `${name} as ${exportName(index, name)}`).join(', ')} } from ${from}`
   })
   const contents = lines.join('\n')
-  const result = await request.run({ sourcemap: false, entryPoints: [CHUNK_ENTRY], plugins: [chunkEntry(contents, folder), standIns(graph, below, folder)] })
-  const [output] = Object.values(result.metafile.outputs)
+  const result = await request.run({ entryPoints: [CHUNK_ENTRY], plugins: [chunkEntry(contents, folder), standIns(graph, below, folder)] })
+  const output = Object.values(result.metafile.outputs).find(({ entryPoint }) => entryPoint !== undefined)
   const wholeBytes = Object.entries(output?.inputs ?? {}).reduce((sum, [file, { bytesInOutput }]) => sum + (group.files.has(file) ? bytesInOutput : 0), 0)
-  const source = withoutPlaces(result.outputFiles[0]?.text ?? '', group.files)
+  const source = withoutPlaces(result.outputFiles.find(({ path }) => !path.endsWith('.map'))?.text ?? '', group.files)
   if (wholeBytes > group.usedBytes * CHUNK_WASTE_MAX || source.includes(ENVIRONMENT)) return null
-  const name = await nameOf(request, group, source)
-  return request.inseparable.has(name) ? null : { group, exports, chunk: { name, source } }
+  const map = result.outputFiles.find(({ path }) => path.endsWith('.map'))
+  const sourceMap = map === undefined ? undefined : withoutPlaces(map.text, group.files)
+  const name = await nameOf(request, group, source, sourceMap)
+  return request.inseparable.has(name) ? null : { group, exports, chunk: { name, source, ...(sourceMap === undefined ? {} : { sourceMap }) } }
 }
 
 async function exportsOf({ run, folder }: SplitRequest, entry: string): Promise<readonly string[]> {
@@ -153,9 +155,9 @@ function withoutPlaces(source: string, files: ReadonlySet<string>): string {
 }
 
 /** Libraries that are one group are named by the first of them. */
-async function nameOf({ versionOf }: SplitRequest, { entries }: Group, source: string): Promise<string> {
+async function nameOf({ versionOf }: SplitRequest, { entries }: Group, source: string, sourceMap: string | undefined): Promise<string> {
   const folder = packageFolder(entries[0] ?? '')
-  return chunkName(folder.slice(folder.lastIndexOf(INSTALLED) + INSTALLED.length), await versionOf(folder), source)
+  return chunkName(folder.slice(folder.lastIndexOf(INSTALLED) + INSTALLED.length), await versionOf(folder), source, sourceMap)
 }
 
 /** `outpost-chunk:` is `contents`, and with a file's name behind it that file. */

@@ -18,7 +18,7 @@ const HASH_DIGITS = 16
 const ListSchema = z.strictObject({
   format: z.literal(1),
   ownCodeFirst: z.boolean(),
-  chunks: z.array(z.strictObject({ name: z.string().regex(/^npm:[\w@./+-]{1,200}#[0-9a-f]{16}$/), file: z.string() })).max(LAYERS_MAX)
+  chunks: z.array(z.strictObject({ name: z.string().regex(/^npm:[\w@./+-]{1,200}#[0-9a-f]{16}$/), file: z.string(), map: z.string().optional() })).max(LAYERS_MAX)
     .refine((chunks) => new Set(chunks.map(({ name }) => name)).size === chunks.length),
 })
 
@@ -30,17 +30,22 @@ export interface UploadedChunks {
 }
 
 /** A name is unique to its content. */
-export function chunkName(library: string, version: string | null, source: string): string {
+export function chunkName(library: string, version: string | null, source: string, sourceMap: string | undefined): string {
   const label = `${library}${version === null ? '' : `@${version}`}`.replace(/[^\w@./+-]/g, '_').slice(0, 200)
-  return `npm:${label}#${hashOf(source)}`
+  return `npm:${label}#${hashOf(source, sourceMap)}`
 }
 
 /** Files of a zip by name. */
 export function packChunks(chunks: readonly Chunk[], ownCodeFirst: boolean): Record<string, Uint8Array> {
   if (chunks.length === 0) return {}
-  const files = chunks.map(({ name, source }, index) => ({ name, file: `chunks/${index}-${name.slice(4, -HASH_DIGITS - 1).replaceAll('/', '+')}.mjs`, source }))
-  const list = { format: 1, ownCodeFirst, chunks: files.map(({ name, file }) => ({ name, file })) } satisfies z.infer<typeof ListSchema>
-  return { [CHUNK_LIST]: Buffer.from(JSON.stringify(list)), ...Object.fromEntries(files.map(({ file, source }) => [file, Buffer.from(source)])) }
+  const files = chunks.map(({ name, source, sourceMap }, index) => ({ name, file: `chunks/${index}-${name.slice(4, -HASH_DIGITS - 1).replaceAll('/', '+')}.mjs`, source, sourceMap }))
+  const list = { format: 1, ownCodeFirst, chunks: files.map(({ name, file, sourceMap }) => ({ name, file, ...(sourceMap === undefined ? {} : { map: `${file}.map` }) })) } satisfies z.infer<typeof ListSchema>
+  const packed: Record<string, Uint8Array> = { [CHUNK_LIST]: Buffer.from(JSON.stringify(list)) }
+  for (const { file, source, sourceMap } of files) {
+    packed[file] = Buffer.from(source)
+    if (sourceMap !== undefined) packed[`${file}.map`] = Buffer.from(sourceMap)
+  }
+  return packed
 }
 
 export const NO_UPLOADED_CHUNKS: UploadedChunks = { chunks: [], ownCodeFirst: false, resolve: () => null }
@@ -50,12 +55,13 @@ export async function readUploadedChunks(archive: ZipArchive, inseparable: Reado
   const list = parseList(Buffer.from(await archive.read(CHUNK_LIST)).toString())
   const fileOf = new Map(list.chunks.map(({ name, file }) => [name, file]))
   const chunks: Chunk[] = []
-  for (const { name, file } of list.chunks) {
+  for (const { name, file, map } of list.chunks) {
     const source = Buffer.from(await archive.read(file)).toString()
-    if (!name.endsWith(`#${hashOf(source)}`)) throw new CodedError('ERR_ZIP_INVALID', [`${file} is not what ${CHUNK_LIST} says`])
+    const sourceMap = map === undefined ? undefined : Buffer.from(await archive.read(map)).toString()
+    if (!name.endsWith(`#${hashOf(source, sourceMap)}`)) throw new CodedError('ERR_ZIP_INVALID', [`${file} is not what ${CHUNK_LIST} says`])
     // A chunk may import those before it, and none that is part of the function.
     const isSeparate = !inseparable.has(name) && list.chunks.every((other) => !inseparable.has(other.name) || !source.includes(other.name))
-    if (isSeparate) chunks.push({ name, source })
+    if (isSeparate) chunks.push({ name, source, ...(sourceMap === undefined ? {} : { sourceMap }) })
   }
   const separate = new Set(chunks.map(({ name }) => name))
   return {
@@ -76,6 +82,9 @@ function parseList(text: string): z.infer<typeof ListSchema> {
   }
 }
 
-function hashOf(source: string): string {
-  return createHash('sha256').update(source).digest('hex').slice(0, HASH_DIGITS)
+/** With the map, which the line tables in a layer's image are made by. */
+function hashOf(source: string, sourceMap: string | undefined): string {
+  const hash = createHash('sha256').update(source)
+  if (sourceMap !== undefined) hash.update('\0').update(sourceMap)
+  return hash.digest('hex').slice(0, HASH_DIGITS)
 }

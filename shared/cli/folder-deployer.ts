@@ -126,7 +126,7 @@ export class FolderDeployer {
       const built = await entry.bundler.build()
       this.#follow(entry, built)
       if (!declared && !built.exports.includes('default') && !built.exports.includes('handler')) return
-      const codeDigest = createHash('sha256').update(built.code).digest('hex')
+      const codeDigest = createHash('sha256').update(built.code).update(built.sourceMap).digest('hex')
       const membersDigest = JSON.stringify(members)
       digest = codeDigest + membersDigest
       if ((codeDigest === entry.codeDigest && membersDigest === entry.membersDigest) || digest === entry.refusedDigest) return

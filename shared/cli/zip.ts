@@ -7,5 +7,5 @@ import type { Bundle } from './bundle.ts'
 const MODIFIED = new Date(1980, 0, 1)
 
 export function zipBundle(bundle: Bundle): Uint8Array {
-  return zipSync({ 'index.mjs': bundle.code, ...packChunks(bundle.chunks, bundle.ownCodeFirst) }, { mtime: MODIFIED, level: 6 })
+  return zipSync({ 'index.mjs': bundle.code, 'index.mjs.map': bundle.sourceMap, ...packChunks(bundle.chunks, bundle.ownCodeFirst) }, { mtime: MODIFIED, level: 6 })
 }

@@ -10,6 +10,7 @@ import { callNumber } from '../guest/abi.ts'
 import { Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import { tidyHeap } from './capture.ts'
 import { handleHostCall, type RefusedCall } from './host-calls.ts'
+import { shownFrames } from './line-tables/map-stack.ts'
 import { Run, type RunOutput } from './run.ts'
 import { allocateText, type EngineCall, engineCaller, type MachineRuntime } from './runtime.ts'
 import { Slot } from './slot.ts'
@@ -50,6 +51,8 @@ export class BuildMachine {
   readonly call: EngineCall
   readonly refusals: Refusal[] = []
   readonly warnings: { readonly kind: string; readonly stack: string }[] = []
+  /** Gives places of the bundle in a stack as the user knows them. */
+  mapStack: (stack: string) => string = (stack) => stack
   /** Times the guest asked for the time. */
   clockReads = 0
   readonly #runtime: MachineRuntime
@@ -161,7 +164,7 @@ export class BuildMachine {
     })
     const { failure, done, bodySent, kill } = this.#run
     const refusals = this.refusals.slice(refusalsBefore)
-    const problem = kill !== null ? kill.outcome : failure !== null ? `${failure.name}: ${failure.message}` : done && bodySent ? null : 'it did not come to an end'
+    const problem = kill !== null ? kill.outcome : failure !== null ? `${failure.name}: ${failure.message} ${framesInLine(this.mapStack(failure.stack), 1)}`.trim() : done && bodySent ? null : 'it did not come to an end'
     return { text: this.#answer, refusals, problem }
   }
 
@@ -198,7 +201,7 @@ export class BuildMachine {
     const code = allocateText(this.binding, this.call, 'new Error().stack')
     const file = allocateText(this.binding, this.call, 'outpost:stack')
     const value = this.call('qjs_eval', code, 17, file, 0)
-    const frames = this.binding.isString(value) ? userFrames(this.binding.string(value)) : ''
+    const frames = this.binding.isString(value) ? framesInLine(this.mapStack(this.binding.string(value)), 3) : ''
     return frames === '' ? 'in something that the top level began' : frames
   }
 
@@ -233,8 +236,7 @@ export class BuildMachine {
   }
 }
 
-/** The frames of the function's own code, in one line. */
-function userFrames(stack: string): string {
-  const frames = stack.split('\n').map((line) => line.trim()).filter((line) => line.startsWith('at ') && !line.includes('outpost:') && !line.includes('(native)'))
-  return frames.slice(0, 3).join(' ')
+/** The innermost frames of the function's own code, in one line. */
+export function framesInLine(stack: string, framesMax: number): string {
+  return shownFrames(stack).map((line) => line.trim()).filter((line) => line.startsWith('at ') && !line.endsWith('(<anonymous>)')).slice(0, framesMax).join(' ')
 }

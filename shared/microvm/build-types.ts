@@ -7,14 +7,18 @@ import type { ImageId } from '../brand.ts'
 
 /** A library as a module of its own, self-contained but for imports of chunks before it. */
 export interface Chunk {
-  /** What importers call it: `npm:NAME@VERSION#HASH`. The hash is of `source`, so no name ever stands for two contents. */
+  /** What importers call it: `npm:NAME@VERSION#HASH`. The hash is of `source` and `sourceMap`, so no name ever stands for two contents. */
   readonly name: string
   readonly source: string
+  /** JSON; absent: places in it are its own. Part of what the hash is of. */
+  readonly sourceMap?: string
 }
 
 export interface BuildRequest {
   /** One ES module: the function's own code, which imports nothing but `chunks`. */
   readonly source: string
+  /** JSON; null or absent: places in `source` are the user's own. One that cannot be used is a warning of the report. */
+  readonly sourceMap?: string | null
   /** Evaluated before the function's code, in this order, each as an image over the one before. At most LAYERS_MAX. */
   readonly chunks: readonly Chunk[]
   /** In the order of imports some of the function's own code comes before a chunk, which then may not matter to it. */

@@ -10,16 +10,20 @@
 import type { CodedErrorData } from '../errors.ts'
 import type { HandlerKind } from '../worker/types.ts'
 import type { ImageArena, ResidentImage } from './arena.ts'
-import { BuildMachine, type ProbeAnswer, type Refusal, type SyntheticRequest } from './build-machine.ts'
+import { BuildMachine, framesInLine, type ProbeAnswer, type Refusal, type SyntheticRequest } from './build-machine.ts'
 import type { GuestValue } from './binding.ts'
 import type { BuildRequest, BuildResult, BuiltImage, InseparableChunk } from './build-types.ts'
 import { captureSlot, type ParentImage } from './capture.ts'
+import { MADE_BY_BUNDLER, mapLines } from './line-tables/map-lines.ts'
+import { mapStack } from './line-tables/map-stack.ts'
+import { OriginalPlaces } from './line-tables/original-places.ts'
 import { type Layer, LayerBuilder, nameUsed, watchGlobals } from './layers.ts'
 import { blockOf, globalValues, type RuntimeImages } from './runtime.ts'
 
 /** What top-level code may take; Workers allow 1 s of start-up, but ours is paid once at publish. */
 const TOP_LEVEL_MAX_MS = 10_000
 const PRIME_MAX_MS = 1_000
+const TOP_LEVEL_FRAMES_MAX = 10
 const WASM_PAGES_PER_MIB = 16
 const PROMISE_FULFILLED = 1
 const PROMISE_REJECTED = 2
@@ -50,7 +54,8 @@ const PROBES: readonly SyntheticRequest[] = [
 export function buildImage(images: RuntimeImages, arena: ImageArena, request: BuildRequest, layers = new LayerBuilder(images, arena)): BuildResult {
   const startedAtMs = performance.now()
   const refuse = (code: CodedErrorData['code'], ...params: (string | number)[]): BuildResult => ({ kind: 'refused', error: { code, params } })
-  const compiled = compileBundle(images, request)
+  const maps = readMaps(request)
+  const compiled = compileBundle(images, request, maps)
   if ('code' in compiled) return { kind: 'refused', error: compiled }
 
   const chain = layers.build(request.chunks)
@@ -60,6 +65,7 @@ export function buildImage(images: RuntimeImages, arena: ImageArena, request: Bu
   if (inseparable.length > 0) return refuseChunks(inseparable)
 
   const machine = new BuildMachine(images.runtime, request.limits, parent.image)
+  machine.mapStack = maps.mapStack
   const loaded = load(machine, images, request, compiled.bytecode)
   const refusal = machine.refusals[0]
   if (refusal !== undefined) return { kind: 'refused', error: refusalError(refusal) }
@@ -73,7 +79,7 @@ export function buildImage(images: RuntimeImages, arena: ImageArena, request: Bu
   const leaked = findSecret(machine, images, arena, chosen, request)
   release(arena, [unprimed, priming.image])
   if (leaked !== null) return refuse('ERR_BUNDLE_SECRET', leaked, 'its value was found in the image')
-  const warnings = machine.warnings.map(({ kind, stack }) => (kind === 'math-random' ? `Math.random at top level gives every request the same values: ${stack}` : `${kind} ${stack}`))
+  const warnings = [...maps.warnings, ...machine.warnings.map(({ kind, stack }) => (kind === 'math-random' ? `Math.random at top level gives every request the same values: ${stack}` : `${kind} ${stack}`))]
   return {
     kind: 'built', images: [images.base, images.prelude, ...chain.layers.map(({ built }) => built), chosen.built], handlerKind: loaded.handlerKind,
     report: { primed: priming.image !== null, primeNote: priming.note, warnings, buildMs: Math.round(performance.now() - startedAtMs), pages: chosen.pages, layers: request.chunks.map(({ name }) => name) },
@@ -101,17 +107,17 @@ function findInseparable(images: RuntimeImages, layers: readonly Layer[], parent
 }
 
 /** Compiled apart: the parser's garbage would stay in the image. */
-function compileBundle(images: RuntimeImages, request: BuildRequest): { readonly bytecode: Uint8Array } | CodedErrorData {
+function compileBundle(images: RuntimeImages, request: BuildRequest, maps: Maps): { readonly bytecode: Uint8Array } | CodedErrorData {
   const machine = new BuildMachine(images.runtime, { ...request.limits, memoryMib: 512 })
   const bytecode = machine.within(TOP_LEVEL_MAX_MS, () => {
     // Imports are looked up when a module is compiled and linked when it is evaluated: here a name is enough.
     for (const { name } of request.chunks) machine.compile('', name)
-    return machine.compile(request.source, request.fileName)
+    return machine.compile(request.source, maps.own === null ? request.fileName : MADE_BY_BUNDLER)
   })
-  if (bytecode !== null) return { bytecode }
+  if (bytecode !== null) return { bytecode: maps.own === null ? bytecode : mapLines(bytecode, maps.own) }
   if (machine.stopped !== null) return machine.stopped
-  const { name, message, stack } = machine.binding.takeException()
-  return { code: 'ERR_BUNDLE_SYNTAX', params: [`${name}: ${message} ${stack.trim()}`] }
+  machine.mapStack = maps.mapStack
+  return { code: 'ERR_BUNDLE_SYNTAX', params: [pendingException(machine)] }
 }
 
 function load(machine: BuildMachine, images: RuntimeImages, request: BuildRequest, bytecode: Uint8Array): { readonly handlerKind: HandlerKind } | CodedErrorData {
@@ -147,9 +153,37 @@ function evaluateTopLevel(machine: BuildMachine, images: RuntimeImages, request:
   return state === PROMISE_FULFILLED ? promise : { code: 'ERR_BUNDLE_HANDLE', params: ['a promise that never settles', 'top-level await'] }
 }
 
-function thrown({ binding }: BuildMachine): CodedErrorData {
-  const { name, message, stack } = binding.takeException()
-  return { code: 'ERR_BUNDLE_THROWS', params: [`${name}: ${message} ${stack.trim()}`] }
+function thrown(machine: BuildMachine): CodedErrorData {
+  return { code: 'ERR_BUNDLE_THROWS', params: [pendingException(machine)] }
+}
+
+function pendingException(machine: BuildMachine): string {
+  const { name, message, stack } = machine.binding.takeException()
+  return `${name}: ${message} ${framesInLine(machine.mapStack(stack), TOP_LEVEL_FRAMES_MAX)}`.trim()
+}
+
+interface Maps {
+  /** Of the function's own code; null: it has none that can be used. */
+  readonly own: OriginalPlaces | null
+  /** For what code outside of functions reports; everything else is mapped already (line-tables/map-lines.ts). */
+  readonly mapStack: (stack: string) => string
+  readonly warnings: readonly string[]
+}
+
+function readMaps({ source, sourceMap, fileName, chunks }: BuildRequest): Maps {
+  const own = sourceMap === null || sourceMap === undefined ? null : OriginalPlaces.read(sourceMap, source)
+  const unusable = own === null && sourceMap !== null && sourceMap !== undefined
+  // Read when first asked for: most builds report nothing of a library's top level.
+  const placesOf = (module: string): OriginalPlaces | null => {
+    if (module === MADE_BY_BUNDLER) return own
+    const chunk = chunks.find(({ name }) => name === module)
+    return chunk?.sourceMap === undefined ? null : OriginalPlaces.read(chunk.sourceMap, chunk.source)
+  }
+  return {
+    own,
+    mapStack: (stack) => mapStack(stack, placesOf),
+    warnings: unusable ? [`The source map of ${fileName} cannot be used: stacks name lines of the bundle`] : [],
+  }
 }
 
 interface Candidate {

@@ -16,6 +16,8 @@ import type { ImageArena } from './arena.ts'
 import { BuildMachine } from './build-machine.ts'
 import type { BuiltImage, Chunk, InseparableChunk } from './build-types.ts'
 import { captureSlot, type ParentImage } from './capture.ts'
+import { mapLines } from './line-tables/map-lines.ts'
+import { OriginalPlaces } from './line-tables/original-places.ts'
 import { allocateText, blockOf, globalValues, type RuntimeImages } from './runtime.ts'
 
 export interface Layer extends ParentImage {
@@ -64,7 +66,7 @@ export class LayerBuilder {
     const refused: InseparableChunk[] = []
     let key = ''
     chunks.forEach((chunk, index) => {
-      const own = createHash('sha256').update(`${chunk.name}\0${chunk.source}`).digest('hex')
+      const own = createHash('sha256').update(`${chunk.name}\0${chunk.source}\0${chunk.sourceMap ?? ''}`).digest('hex')
       key = createHash('sha256').update(key).update(own).digest('hex')
       const made = this.#refusals.get(own) ?? this.#layers.get(key) ?? this.#make(chunk, chunks.slice(0, index), layers.at(-1))
       if (typeof made === 'string') {
@@ -101,12 +103,14 @@ export class LayerBuilder {
     return { imageId: built.imageId, image: this.#arena.add(built.imageId, manifest, globalValues(manifest, runtime.globalNames), blockOf(built)), built, globals: added }
   }
 
-  #compile({ name, source }: Chunk, before: readonly Chunk[]): Uint8Array | null {
+  #compile({ name, source, sourceMap }: Chunk, before: readonly Chunk[]): Uint8Array | null {
     const machine = new BuildMachine(this.#images.runtime, COMPILER_LIMITS)
-    return machine.within(EVALUATION_MAX_MS, () => {
+    const bytecode = machine.within(EVALUATION_MAX_MS, () => {
       for (const earlier of before) machine.compile('', earlier.name)
       return machine.compile(source, name)
     })
+    const places = sourceMap === undefined ? null : OriginalPlaces.read(sourceMap, source)
+    return bytecode === null || places === null ? bytecode : mapLines(bytecode, places)
   }
 
   #keep<T>(map: Map<string, T>, key: string, value: T): void {

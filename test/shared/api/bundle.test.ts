@@ -86,9 +86,9 @@ await t.test('a source that ends esbuild is refused, and others bundle on', asyn
 
 await t.test('a single module is used as it is', async (t) => {
   const source = '// a comment\n\nexport const handler = async () => ({ ok: true })\n'
-  t.same(await bundle({ 'index.mjs': source }), { source, chunks: [], ownCodeFirst: false, fileName: 'index.mjs', handlerExport: null })
-  t.same(await bundle({ 'index.js': source, 'README.md': 'x' }), { source, chunks: [], ownCodeFirst: false, fileName: 'index.js', handlerExport: null })
-  t.same(await bundle({ 'worker.js': source }), { source, chunks: [], ownCodeFirst: false, fileName: 'worker.js', handlerExport: null }, 'the only module, when no handler was named')
+  t.same(await bundle({ 'index.mjs': source }), { source, sourceMap: null, chunks: [], ownCodeFirst: false, fileName: 'index.mjs', handlerExport: null })
+  t.same(await bundle({ 'index.js': source, 'README.md': 'x' }), { source, sourceMap: null, chunks: [], ownCodeFirst: false, fileName: 'index.js', handlerExport: null })
+  t.same(await bundle({ 'worker.js': source }), { source, sourceMap: null, chunks: [], ownCodeFirst: false, fileName: 'worker.js', handlerExport: null }, 'the only module, when no handler was named')
 })
 
 await t.test('the handler decides on entry and export', async (t) => {

@@ -93,7 +93,7 @@ for (const [what, files, chunkNames, expected] of [
     if (expected !== null) t.equal(await inNode(whole), expected, 'as Node answers')
     if (expected !== null) t.equal(answer(whole), expected, 'in one piece')
     if (expected !== null) t.equal(answer(made), expected, 'split')
-    t.same(decodeBundle(encodeBundle(made)), { source: made.source, chunks: made.chunks, ownCodeFirst: made.ownCodeFirst }, 'as it is kept')
+    t.same(decodeBundle(encodeBundle(made)), { source: made.source, sourceMap: made.sourceMap, chunks: made.chunks, ownCodeFirst: made.ownCodeFirst }, 'as it is kept')
   })
 }
 
