@@ -56,6 +56,7 @@ export class Relay implements LinkStreamSink, Answer {
       session: null,
       ring: null,
       reservation: null,
+      selection: call.selection ?? null,
     }, this, options)
   }
 

@@ -258,6 +258,7 @@ export class Publisher implements ControlBackend {
       key: buildKey(account, functionName, imageIds, result.handlerKind, settings),
       imageIds,
       handlerKind: result.handlerKind,
+      entrypoints: result.entrypoints,
       report: result.report,
     }
     return { kind: 'built', build, images: result.images }

@@ -151,6 +151,8 @@ export const LINK_ASK_OF_POP_MAX_BYTES = 64 * KIB
 export const LINK_TOPIC_MAX_CHARS = 64
 /** What names a session, a reservation and a member on the link. */
 export const LINK_SESSION_ID_MAX_CHARS = 256
+/** Of an invocation's Selection: what a service binding's `props` may hold. It crosses with the head, whose entry has 64 KiB. */
+export const SELECTION_MAX_CHARS = 16_384
 /** A session's Set-Cookie: name and id of 128 characters each, and what is said of it. */
 export const LINK_COOKIE_MAX_CHARS = 512
 export const LINK_RESERVATION_ID_MAX_CHARS = 128

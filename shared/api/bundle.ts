@@ -8,6 +8,7 @@
 import { context, stop, type BuildContext, type BuildOptions, type BuildResult, type Loader, type Message, type Plugin } from 'esbuild'
 import { CHUNK_LIST, NO_UPLOADED_CHUNKS, readUploadedChunks, type UploadedChunks } from '../chunks/upload.ts'
 import { type MoreOptions, splitBundle } from '../chunks/split.ts'
+import { virtualModules } from '../chunks/virtual-modules.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import { BUNDLE_INPUT_MAX_BYTES, BUNDLE_MAX_BYTES, BUNDLE_TIME_MAX_MS } from '../limits.ts'
@@ -42,7 +43,7 @@ export interface Bundle {
 const NAMESPACE = 'zip'
 const EMPTY_NAMESPACE = 'empty'
 /** All that a bundle may be made of: files of the zip, empty modules, and what stands in for chunks. */
-const INPUTS = /^(zip|empty|outpost-chunk|outpost-value):/
+const INPUTS = /^(zip|empty|outpost-chunk|outpost-value|outpost-virtual):/
 const ENTRY_POINT = 'main'
 const WRAPPER = 'outpost-entry.js'
 /** Of no meaning but for names in source maps, which are relative to it. */
@@ -159,7 +160,7 @@ async function tryEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions):
     // A guest has no `process`: libraries would take their Node path. Only its environment is there, as the prelude's binding.
     define: { 'process.env.NODE_ENV': '"production"', 'process.env': '__OUTPOST_ENV__', global: 'globalThis' },
     ...more,
-    plugins: [...more.plugins, zipPlugin(input, (error) => (failure.error ??= error))],
+    plugins: [...more.plugins, virtualModules(), zipPlugin(input, (error) => (failure.error ??= error))],
   } satisfies BuildOptions
   let building: BuildContext<typeof options> | null = null
   const timeout = { reached: false }

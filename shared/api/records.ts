@@ -41,6 +41,8 @@ export interface BuildRecord {
   /** Ancestors first, the function's own image last. */
   readonly imageIds: readonly ImageId[]
   readonly handlerKind: HandlerKind
+  /** As in BuildResult; absent in records of builds made before it was known. */
+  readonly entrypoints?: readonly string[]
   readonly report: BuildReport
 }
 

@@ -18,6 +18,7 @@ export function configurationView(context: ViewContext, version: VersionRecord, 
     Outpost: {
       ImageId: build.imageIds.at(-1),
       HandlerKind: build.handlerKind,
+      Entrypoints: build.entrypoints ?? [],
       BuildKey: build.key,
       EngineBuild: build.engineBuild,
       Report: build.report,

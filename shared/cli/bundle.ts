@@ -9,6 +9,7 @@ import { builtinModules } from 'node:module'
 import { readFile } from 'node:fs/promises'
 import { basename, isAbsolute, join, relative, resolve } from 'node:path'
 import * as esbuild from 'esbuild'
+import { VIRTUAL_NAMESPACE, virtualModules } from '../chunks/virtual-modules.ts'
 import { type SplitOptions, splitBundle } from '../chunks/split.ts'
 import { CodedError } from '../errors.ts'
 import { BUNDLE_MAX_BYTES } from '../limits.ts'
@@ -51,6 +52,7 @@ export function bundleOptions(entry: string, cwd: string): SplitOptions {
     sourcemap: 'external',
     sourcesContent: false,
     logLevel: 'silent',
+    plugins: [virtualModules()],
   }
 }
 
@@ -65,7 +67,7 @@ export async function bundle(entry: string, cwd: string): Promise<Bundle> {
     folder: cwd,
     plain: whole.metafile,
     inseparable: new Set(),
-    run: (more) => esbuild.build({ ...options, ...more }),
+    run: (more) => esbuild.build({ ...options, ...more, plugins: [...more.plugins, ...(options.plugins ?? [])] }),
     versionOf: async (folder) => await readVersion(resolve(cwd, folder)),
   })
   const made = toBundle(whole, cwd, Math.round(performance.now() - startedAtMs))
@@ -120,7 +122,7 @@ function toBundle(result: esbuild.BuildResult<SplitOptions>, cwd: string, tookMs
     ownCodeFirst: false,
     sourceMap,
     exports: result.metafile.outputs[OUTPUT]?.exports ?? [],
-    inputs: Object.keys(result.metafile.inputs).map((input) => (isAbsolute(input) ? input : `${cwd}/${input}`)),
+    inputs: Object.keys(result.metafile.inputs).filter((input) => !input.startsWith(`${VIRTUAL_NAMESPACE}:`)).map((input) => (isAbsolute(input) ? input : `${cwd}/${input}`)),
     warnings: result.warnings.map(renderMessage),
     tookMs,
   }
@@ -136,16 +138,16 @@ async function explain(failure: esbuild.BuildFailure, entry: string, cwd: string
   return new CodedError('ERR_BUNDLE_SYNTAX', [`${first ?? 'unknown error'}${more.length > 0 ? ` (and ${more.length} more)` : ''}`])
 }
 
-/** The Node module that esbuild could not resolve, or null if the message is about something else. */
+/** The module of Node or Cloudflare that esbuild could not resolve, or null if the message is about something else. */
 function builtinOf(message: esbuild.Message): string | null {
   const name = /^Could not resolve "([^"]+)"/.exec(message.text)?.[1]
   if (name === undefined) return null
-  return name.startsWith('node:') || builtinModules.includes(name) ? name : null
+  return /^(node|cloudflare):/.test(name) || builtinModules.includes(name) ? name : null
 }
 
 /** From the entry to the import, shortest way, as paths a user knows. */
 async function importChain(entry: string, cwd: string, builtin: string): Promise<readonly string[]> {
-  const { metafile } = await esbuild.build({ ...bundleOptions(entry, cwd), external: ['node:*', ...builtinModules] })
+  const { metafile } = await esbuild.build({ ...bundleOptions(entry, cwd), external: ['node:*', 'cloudflare:*', ...builtinModules] })
   const start = metafile.outputs[OUTPUT]?.entryPoint
   if (start === undefined) return [entry, builtin]
   const cameFrom = new Map<string, string | null>([[start, null]])

@@ -73,6 +73,8 @@ export const CALL_EVENT = 1
 export const CALL_METHOD_SHIFT = 1
 export const CALL_METHOD_MASK = 7
 export const CALL_BODY_SHIFT = 4
+/** The head begins with one line more: a Selection as JSON. */
+export const CALL_SELECTED = 1 << 6
 
 /** The first argument of `dispatch`. Kind 0 http, 1 event; body state 0 none, 1 buffered (bodyText and bodyBytes give it), 2 streamed (operation BODY gives it). */
 export function callNumber(kind: number, method: string, bodyState: number): number {
@@ -115,11 +117,13 @@ export const OPERATIONS = {
  * The functions that `install` returns.
  *
  * load(module): called by the builder with the module namespace of the bundle after its top level settled. Returns
- *   'fetch', 'event', or '' if there is no handler. `env`: see `configure`.
+ *   'fetch', 'event', or '' if there is no handler, and behind it a line for each named entrypoint:
+ *   `\nNAME`. `env`: see `configure`.
  * configure(json): called by the builder before the bundle is evaluated: `{ vars: {NAME: value}, secretNames: [..],
  *   functionName, version, memoryMib, accountId, arn,
  *   handlerExport: string | null }` (BuildRequest's). `env` holds vars as properties and secrets as getters; same identity always.
- * dispatch(call, head): call = `callNumber`, head = `requestId\nclientIp\nMETHOD\nURL\nname\nvalue...`. Never throws; every
+ * dispatch(call, head): call = `callNumber`, head = `requestId\nclientIp\nMETHOD\nURL\nname\nvalue...`, with CALL_SELECTED
+ *   a Selection before it. Never throws; every
  *   failure goes to `fail`. May return the handler's promise: once all jobs have run the host calls `settled` if that has
  *   settled by then, which saves the engine a reaction with a promise of its own (2 us), else `follow`.
  * settled(ok, value): ok 1 fulfilled, 0 rejected.

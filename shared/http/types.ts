@@ -24,6 +24,8 @@ export interface InvokeCall {
   readonly clientIp: string
   readonly deadlineAtMs: number
   readonly wantLogs: boolean
+  /** As in InvocationInput. */
+  readonly selection?: string | null
 }
 
 /** A management call exactly as it arrived: the signature covers these bytes. */

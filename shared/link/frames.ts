@@ -25,7 +25,7 @@
 import type { BuildKey } from '../brand.ts'
 import { isErrorCode } from '../errors.ts'
 import type { CodedErrorData, ErrorParams } from '../errors.ts'
-import { LINK_BULK_CREDIT_BYTES, LINK_COOKIE_MAX_CHARS, LINK_DATA_MAX_BYTES, LINK_EXCEPTION_MAX_CHARS, LINK_LOGS_MAX_BYTES, LINK_MEMBER_ID_MAX_CHARS, LINK_MESSAGE_MAX_BYTES, LINK_PREDECESSORS_MAX, LINK_RESERVATION_ID_MAX_CHARS, LINK_SESSION_ID_MAX_CHARS } from '../limits.ts'
+import { LINK_BULK_CREDIT_BYTES, LINK_COOKIE_MAX_CHARS, LINK_DATA_MAX_BYTES, LINK_EXCEPTION_MAX_CHARS, LINK_LOGS_MAX_BYTES, LINK_MEMBER_ID_MAX_CHARS, LINK_MESSAGE_MAX_BYTES, LINK_PREDECESSORS_MAX, LINK_RESERVATION_ID_MAX_CHARS, LINK_SESSION_ID_MAX_CHARS, SELECTION_MAX_CHARS } from '../limits.ts'
 import { OUTCOMES, START_KINDS } from '../outcome.ts'
 import type { StartKind } from '../outcome.ts'
 import { SESSION_REASONS, SESSION_STATES, type SessionAnswer } from '../sessions/types.ts'
@@ -36,7 +36,7 @@ import { LINK_ROLES } from './types.ts'
 import type { FunctionVersions, LinkRole, OpenFrame, OpenRing } from './types.ts'
 
 /** Both ends must speak the same; a change to any frame changes it. */
-export const LINK_PROTOCOL = 3
+export const LINK_PROTOCOL = 4
 
 export const FRAME = {
   hello: 1, welcome: 2, fault: 3, open: 4, started: 5, head: 6, data: 7, bodyEnd: 8, end: 9, error: 10, cancel: 11,
@@ -104,6 +104,7 @@ export function writeOpen(outbox: Outbox, id: number, frame: AnyOpen, body: Uint
         FRAME.open, id, frame.remainingMs, body, bodyMore, 0, frame.requestId, frame.account, frame.functionName, frame.qualifier,
         frame.invocationKind === 'http' ? 0 : 1, frame.method, frame.url, frame.headers, frame.clientIp, frame.wantLogs, frame.reason, frame.hops,
         frame.session, frame.ring === null ? null : [frame.ring.version, frame.ring.seq, frame.ring.predecessors], frame.reservation,
+        frame.selection ?? null,
       ])
     case 'control':
       return outbox.push([
@@ -238,13 +239,14 @@ function readOpen(frame: readonly unknown[]): AnyOpen {
   const body = frame[3] === null ? null : payload(frame, 3)
   switch (frame[5]) {
     case 0: {
-      items(frame, 21)
+      items(frame, 22)
       const invocationKind = oneOf(['http', 'event'] as const, frame, 10)
       return {
         kind: 'invoke', requestId: text(frame, 6), account: text(frame, 7), functionName: text(frame, 8), qualifier: textOrNull(frame, 9), invocationKind,
         method: text(frame, 11), url: text(frame, 12), headers: text(frame, 13), body, bodyMore, clientIp: text(frame, 14), remainingMs,
         wantLogs: flag(frame, 15), reason: text(frame, 16), hops: natural(frame, 17),
         session: idOrNull(frame, 18, LINK_SESSION_ID_MAX_CHARS), ring: frame[19] === null ? null : readRing(list(frame, 19)), reservation: idOrNull(frame, 20, LINK_RESERVATION_ID_MAX_CHARS),
+        selection: frame[21] === null ? null : oneLine(frame, 21, SELECTION_MAX_CHARS),
       }
     }
     case 1:
@@ -344,6 +346,12 @@ function textOrNull(frame: readonly unknown[], index: number): string | null {
 function boundedText(frame: readonly unknown[], index: number, maxChars: number): string {
   const value = text(frame, index)
   if (value.length === 0 || value.length > maxChars) throw new MalformedError(`item ${index} is empty or too long`)
+  return value
+}
+
+function oneLine(frame: readonly unknown[], index: number, maxChars: number): string {
+  const value = boundedText(frame, index, maxChars)
+  if (value.includes('\n')) throw new MalformedError(`item ${index} is more than a line`)
   return value
 }
 

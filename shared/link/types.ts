@@ -36,6 +36,8 @@ export interface OpenInvocation {
   /** Time left until nobody waits for the answer, ms: clocks of two hosts are never compared. */
   readonly remainingMs: number
   readonly wantLogs: boolean
+  /** As in InvocationInput; at most SELECTION_MAX_CHARS. Absent: null. */
+  readonly selection?: string | null
   /** Why the POP forwarded, for the log. */
   readonly reason: string
   /** Forwards so far, this one included. A POP's is 1, a node's 2; anything above is refused with ERR_LINK_LOOP. */

@@ -52,6 +52,8 @@ export type BuildResult =
       /** Ancestors first, the function's own image last. */
       readonly images: readonly BuiltImage[]
       readonly handlerKind: HandlerKind
+      /** Names of exports that a service binding may name as its entrypoint. */
+      readonly entrypoints: readonly string[]
       /** What the publish report says: whether priming was kept and why not, warnings with their line. */
       readonly report: { readonly primed: boolean; readonly primeNote: string; readonly warnings: readonly string[]; readonly buildMs: number; readonly pages: number; readonly layers: readonly string[] }
     }

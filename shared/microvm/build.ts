@@ -81,7 +81,7 @@ export function buildImage(images: RuntimeImages, arena: ImageArena, request: Bu
   if (leaked !== null) return refuse('ERR_BUNDLE_SECRET', leaked, 'its value was found in the image')
   const warnings = [...maps.warnings, ...machine.warnings.map(({ kind, stack }) => (kind === 'math-random' ? `Math.random at top level gives every request the same values: ${stack}` : `${kind} ${stack}`))]
   return {
-    kind: 'built', images: [images.base, images.prelude, ...chain.layers.map(({ built }) => built), chosen.built], handlerKind: loaded.handlerKind,
+    kind: 'built', images: [images.base, images.prelude, ...chain.layers.map(({ built }) => built), chosen.built], handlerKind: loaded.handlerKind, entrypoints: loaded.entrypoints,
     report: { primed: priming.image !== null, primeNote: priming.note, warnings, buildMs: Math.round(performance.now() - startedAtMs), pages: chosen.pages, layers: request.chunks.map(({ name }) => name) },
   }
 }
@@ -120,17 +120,22 @@ function compileBundle(images: RuntimeImages, request: BuildRequest, maps: Maps)
   return { code: 'ERR_BUNDLE_SYNTAX', params: [pendingException(machine)] }
 }
 
-function load(machine: BuildMachine, images: RuntimeImages, request: BuildRequest, bytecode: Uint8Array): { readonly handlerKind: HandlerKind } | CodedErrorData {
+interface Loaded {
+  readonly handlerKind: HandlerKind
+  readonly entrypoints: readonly string[]
+}
+
+function load(machine: BuildMachine, images: RuntimeImages, request: BuildRequest, bytecode: Uint8Array): Loaded | CodedErrorData {
   const { binding, call } = machine
-  const loaded = machine.within(TOP_LEVEL_MAX_MS, (): { readonly handlerKind: HandlerKind } | CodedErrorData => {
+  const loaded = machine.within(TOP_LEVEL_MAX_MS, (): Loaded | CodedErrorData => {
     const namespace = evaluateTopLevel(machine, images, request, bytecode)
     if (typeof namespace !== 'number') return namespace
     const kind = binding.call(images.runtime.entries.load, [call('qjs_promise_result', namespace)])
     if (binding.isException(kind)) return thrown(machine)
     machine.drainJobs()
-    const handlerKind = binding.string(kind)
+    const [handlerKind, ...entrypoints] = binding.string(kind).split('\n')
     if (handlerKind !== 'fetch' && handlerKind !== 'event') return { code: 'ERR_BUNDLE_NO_HANDLER', params: [request.handlerExport ?? request.fileName] }
-    return { handlerKind }
+    return { handlerKind, entrypoints }
   })
   return machine.stopped ?? loaded ?? { code: 'ERR_BUILD_FAILED', params: ['the top level trapped'] }
 }

@@ -12,7 +12,7 @@ import { MessageChannel } from 'node:worker_threads'
 import { Piscina } from 'piscina'
 import type { ImageId } from '../brand.ts'
 import { CodedError, type CodedErrorData } from '../errors.ts'
-import { callNumber } from '../guest/abi.ts'
+import { CALL_SELECTED, callNumber } from '../guest/abi.ts'
 import { warmUpPrelude } from '../guest/warm-up.ts'
 import { IdTable } from '../id-table.ts'
 import { MIB, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
@@ -293,9 +293,10 @@ export class WorkerThreadHost implements SandboxHost {
   #sendTo(worker: WorkerHandle, run: ActiveRun): boolean {
     const { input } = run
     const build = (worker.builds.get(input.build.key) ?? this.#introduce(worker, input.build)).index
-    const call = callNumber(input.kind === 'http' ? 0 : 1, input.method, input.bodyMore ? 2 : input.body === null ? 0 : 1)
+    const selection = input.selection ?? null
+    const call = callNumber(input.kind === 'http' ? 0 : 1, input.method, input.bodyMore ? 2 : input.body === null ? 0 : 1) | (selection === null ? 0 : CALL_SELECTED)
     const flags = (input.bodyMore ? FLAG_BODY_MORE : 0) | (input.wantLogs ? FLAG_LOGS : 0)
-    const head = `${input.requestId}\n${input.clientIp}\n${input.method}\n${input.url}${input.headers === '' ? '' : `\n${input.headers}`}`
+    const head = `${selection === null ? '' : `${selection}\n`}${input.requestId}\n${input.clientIp}\n${input.method}\n${input.url}${input.headers === '' ? '' : `\n${input.headers}`}`
     const deadlineAtMs = input.deadlineAtMs
     const sent = worker.channel.send(run.id, build, call, flags, deadlineAtMs, head, input.body, input.session ?? null)
     if (sent === 'full') return false

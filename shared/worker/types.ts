@@ -66,6 +66,8 @@ export interface InvocationInput {
   readonly deadlineAtMs: number
   /** Collect log lines for the caller (Lambda's log tail), besides the host's log. */
   readonly wantLogs: boolean
+  /** `selectionLine` of guest/selection.ts. Absent or null: the default handler. */
+  readonly selection?: string | null
   /** For a request of a session. Absent: the machine is the image, and nothing of it is kept. */
   readonly session?: SessionInput | null
 }

@@ -57,10 +57,10 @@ t.test('an end without a result breaks the protocol', async (t) => {
 })
 
 t.test('the region is told everything, once, with the time left and a hop', async (t) => {
-  const { stream } = relayed({ qualifier: 'prod', method: 'PUT', headers: 'a\nb', body: Buffer.from('x'), bodyMore: true, wantLogs: true })
+  const { stream } = relayed({ qualifier: 'prod', method: 'PUT', headers: 'a\nb', body: Buffer.from('x'), bodyMore: true, wantLogs: true, selection: '{}' })
   t.match(stream?.frame, {
     kind: 'invoke', requestId: 'request-1', functionName: 'hello', qualifier: 'prod', method: 'PUT', headers: 'a\nb', bodyMore: true, wantLogs: true, reason: 'not-hot',
-    hops: 1, session: null, ring: null, reservation: null, remainingMs: 60_000, clientIp: '127.0.0.1',
+    hops: 1, session: null, ring: null, reservation: null, selection: '{}', remainingMs: 60_000, clientIp: '127.0.0.1',
   })
 })
 

@@ -8,12 +8,12 @@ import { decodeManifest } from '../../shared/microvm/manifest.ts'
 import { ProcessImageBuilder } from '../../shared/microvm/process-builder.ts'
 import { blockOf } from '../../shared/microvm/runtime.ts'
 import { createSandboxHost } from '../../shared/worker/create-host.ts'
-import { DEFAULT_FUNCTION_TRAITS, type BuildSpec, type InvocationResult } from '../../shared/worker/types.ts'
+import { DEFAULT_FUNCTION_TRAITS, type BuildSpec, type InvocationInput, type InvocationResult } from '../../shared/worker/types.ts'
 import { buildRequest } from './engine.ts'
 
 export interface Sandbox {
   publish(source: string, options?: { readonly account?: string; readonly limits?: Partial<FunctionLimits> }): Promise<BuildSpec>
-  call(build: BuildSpec): Promise<{ readonly text: string; readonly result: InvocationResult }>
+  call(build: BuildSpec, more?: Partial<Pick<InvocationInput, 'selection' | 'kind' | 'body'>>): Promise<{ readonly text: string; readonly result: InvocationResult }>
 }
 
 export async function startSandbox(t: Test): Promise<Sandbox> {
@@ -29,10 +29,10 @@ export async function startSandbox(t: Test): Promise<Sandbox> {
       const imageId = built.images.at(-1)?.imageId as ImageId
       return { key: `${account}/f@${imageId}` as BuildKey, imageId, handlerKind: built.handlerKind, account, functionName: 'f', version: '$LATEST', limits: { ...DEFAULT_FUNCTION_LIMITS, ...limits }, traits: DEFAULT_FUNCTION_TRAITS, secrets: {} }
     },
-    call(build) {
+    call(build, more = {}) {
       const { promise, resolve } = Promise.withResolvers<{ text: string; result: InvocationResult }>()
       const chunks: Buffer[] = []
-      host.invoke({ requestId: 'r' as RequestId, build, kind: 'http', method: 'GET', url: 'http://localhost/', headers: '', body: null, bodyMore: false, clientIp: '127.0.0.1', deadlineAtMs: Date.now() + 20_000, wantLogs: false }, {
+      host.invoke({ requestId: 'r' as RequestId, build, kind: 'http', method: 'GET', url: 'http://localhost/', headers: '', body: null, bodyMore: false, clientIp: '127.0.0.1', deadlineAtMs: Date.now() + 20_000, wantLogs: false, ...more }, {
         head(_status, _headers, _startKind, body) {
           if (body !== null) chunks.push(Buffer.from(body))
         },

@@ -4,8 +4,16 @@ import { hostWarn } from './host.ts'
 import { waitUntil } from './invocation.ts'
 import { nameAs, tag } from './webidl.ts'
 
+const NO_PROPS: object = ObjectFreeze({})
+/** What a service binding gives along. */
+let props = NO_PROPS
+
+/** Null: none. They stay for the machine's one request, or until `renew`. */
+export function setProps(given: object | null): void {
+  props = given ?? NO_PROPS
+}
+
 class ExecutionContext {
-  readonly #props: object = ObjectFreeze({})
 
   waitUntil(promise: unknown): void {
     if (arguments.length === 0) throw new TypeError('waitUntil needs a promise')
@@ -21,7 +29,7 @@ class ExecutionContext {
   }
 
   get props(): object {
-    return this.#props
+    return props
   }
 }
 tag(ExecutionContext.prototype, 'ExecutionContext')

@@ -1,31 +1,35 @@
 /** Entries `load` and `dispatch`: which handler there is, and the four ways in which it is called. */
-import { CALL_BODY_SHIFT, CALL_EVENT } from '../abi.ts'
-import { JSONParse, JSONStringify } from './primordials.ts'
+import { CALL_BODY_SHIFT, CALL_EVENT, CALL_SELECTED } from '../abi.ts'
+import type { Selection } from '../selection.ts'
+import { ArrayJoin, ArrayPush, JSONParse, JSONStringify, MapForEach, MapGet, StringIndexOf, StringSlice } from './primordials.ts'
 import { configuration, env } from './configuration.ts'
-import { executionContext } from './context.ts'
+import { executionContext, setProps } from './context.ts'
+import { entrypointOf, missing, namedEntrypoints, type Entrypoint } from './entrypoints.ts'
 import { readBytes, readText } from './body.ts'
 import { hostBodyText, hostRespond, RESPOND_JSON_OK } from './host.ts'
-import { beginInvocation, failInvocation, failWith, notAResponse, release, runFetchOnHttp, whenSettled, type FetchObject } from './invocation.ts'
+import { beginInvocation, failInvocation, failWith, notAResponse, release, runFetchOnHttp, whenSettled } from './invocation.ts'
 import { armEvents, runEventOnEvent, runHttpOnEvent, type EventHandler } from './lambda.ts'
 import { isHttpEvent, requestOfEvent, resultOfResponse } from './lambda-http.ts'
 import { endOfTopLevel } from './repairs.ts'
 import { beginPriming, countInvocation, isPriming } from './priming.ts'
+import { runScheduled } from './scheduled.ts'
 import { headRequestId } from './head.ts'
 import { armRequest, requestWithBody } from './request.ts'
 import { isResponse, takeResponse } from './response.ts'
 import { isObject } from './webidl.ts'
 
-type Handler = { readonly kind: 'none' } | { readonly kind: 'fetch'; readonly target: FetchObject } | { readonly kind: 'event'; readonly run: EventHandler }
+type Handler = { readonly kind: 'none' } | { readonly kind: 'fetch'; readonly target: Entrypoint } | { readonly kind: 'event'; readonly run: EventHandler }
 
-let fetchTarget: FetchObject | null = null
+/** Set: not a plain request. */
+const CALL_UNUSUAL = CALL_EVENT | CALL_SELECTED
+
+let fetchTarget: Entrypoint | null = null
 let eventHandler: EventHandler | null = null
-
-function isFetchObject(value: unknown): value is FetchObject {
-  return isObject(value) && typeof (value as { readonly fetch?: unknown }).fetch === 'function'
-}
+let entrypoints = new Map<string, Entrypoint>()
 
 function asHandler(value: unknown): Handler {
-  if (isFetchObject(value)) return { kind: 'fetch', target: value }
+  const target = entrypointOf(value)
+  if (target !== null) return { kind: 'fetch', target }
   if (typeof value === 'function') return { kind: 'event', run: value as EventHandler }
   return { kind: 'none' }
 }
@@ -47,36 +51,60 @@ export function load(module: Record<string, unknown>): string {
   endOfTopLevel()
   const wanted = configuration.handlerExport ?? null
   let handler: Handler = wanted === null ? { kind: 'none' } : namedHandler(module, wanted)
-  const main = module['default']
-  if (handler.kind === 'none' && isFetchObject(main)) handler = { kind: 'fetch', target: main }
+  const main = handler.kind === 'none' ? entrypointOf(module['default']) : null
+  if (main !== null) handler = { kind: 'fetch', target: main }
   if (handler.kind === 'none') handler = namedHandler(module, 'handler')
   fetchTarget = handler.kind === 'fetch' ? handler.target : null
   eventHandler = handler.kind === 'event' ? handler.run : null
+  entrypoints = namedEntrypoints(module)
   beginPriming()
   armRequest()
   armEvents()
-  return handler.kind === 'none' ? '' : handler.kind
+  if (handler.kind === 'none') return ''
+  const lines: string[] = [handler.kind]
+  MapForEach(entrypoints, (_entrypoint, name) => ArrayPush(lines, name))
+  return ArrayJoin(lines, '\n')
 }
 
 /** Entry `dispatch` of the contract. */
 export function dispatch(call: number, head: string): unknown {
   if (isPriming) countInvocation()
-  const isEvent = (call & CALL_EVENT) !== 0
-  if (!isEvent && fetchTarget !== null) return runFetchOnHttp(fetchTarget, call, head)
+  if ((call & CALL_UNUSUAL) === 0 && fetchTarget !== null) return runFetchOnHttp(fetchTarget, call, head)
   beginInvocation()
   try {
-    if (fetchTarget !== null) runEventOnFetch(fetchTarget, head)
-    else if (eventHandler === null) throw new TypeError('The module exports no handler')
-    else if (isEvent) return runEventOnEvent(eventHandler, head)
-    else return runHttpOnEvent(eventHandler, head, call >> CALL_BODY_SHIFT)
+    return (call & CALL_SELECTED) === 0 ? run(fetchTarget, call, head) : runSelected(call & ~CALL_SELECTED, head)
   } catch (error) {
     failInvocation(error)
   }
   return undefined
 }
 
+/** `target` null: the event handler. */
+function run(target: Entrypoint | null, call: number, head: string): unknown {
+  const isEvent = (call & CALL_EVENT) !== 0
+  if (target !== null) {
+    if (!isEvent) return runFetchOnHttp(target, call, head)
+    runEventOnFetch(target, head)
+    return undefined
+  }
+  if (eventHandler === null) throw new TypeError('The module exports no handler')
+  return isEvent ? runEventOnEvent(eventHandler, head) : runHttpOnEvent(eventHandler, head, call >> CALL_BODY_SHIFT)
+}
+
+function runSelected(call: number, head: string): unknown {
+  const end = StringIndexOf(head, '\n')
+  const { entrypoint, handler, props } = JSONParse(StringSlice(head, 0, end)) as Selection
+  const target = entrypoint === null ? fetchTarget : (MapGet(entrypoints, entrypoint) ?? null)
+  if (entrypoint !== null && target === null) throw new TypeError(`The function has no entrypoint "${entrypoint}"`)
+  setProps(props)
+  if (handler !== 'scheduled') return run(target, call, StringSlice(head, end + 1))
+  if (target === null) throw missing('scheduled')
+  runScheduled(target)
+  return undefined
+}
+
 /** kind event, handler fetch. */
-function runEventOnFetch(target: FetchObject, head: string): void {
+function runEventOnFetch(target: Entrypoint, head: string): void {
   const text = hostBodyText()
   const payload: unknown = text === '' ? {} : JSONParse(text)
   const requestId = headRequestId(head)

@@ -8,7 +8,7 @@
  */
 import { ArrayBufferByteLength, nativeThen, NativeDOMException, PromiseConstructor, PromiseThen } from './primordials.ts'
 import { env } from './configuration.ts'
-import { executionContext } from './context.ts'
+import { executionContext, setProps } from './context.ts'
 import { hostDone, hostEnd, hostFail, hostRespond, hostWrite, type WireBody } from './host.ts'
 import { renewBody } from './body.ts'
 import { generation, operation, renewOperations, requestOver } from './operations.ts'
@@ -99,7 +99,22 @@ export function notAResponse(): TypeError {
 
 /** One of what holds the invocation has settled. */
 export function release(): void {
-  if (--outstanding === 0) hostDone()
+  if (--outstanding !== 0) return
+  if (allDone !== null) {
+    const answer = allDone
+    allDone = null
+    if (!failed) answer()
+  }
+  hostDone()
+}
+
+/** For events whose answer is how all of their work went: what answers once nothing holds the invocation, unless something failed. */
+let allDone: (() => void) | null = null
+let failed = false
+
+export function whenAllIsDone(answer: () => void): void {
+  allDone = answer
+  failed = false
 }
 
 /** The whole answer of what holds the invocation, which thereby settles. */
@@ -151,6 +166,7 @@ export function whenSettled(value: unknown, ok: (value: unknown) => void, failed
 
 function backgroundFailed(error: unknown): void {
   reportUncaught(error, 'Uncaught (in waitUntil)')
+  if (allDone !== null) failWith(error)
   release()
 }
 
@@ -163,6 +179,7 @@ export function waitUntil(promise: unknown): void {
 
 /** The handler failed. The invocation goes on until its other work has settled. */
 export function failWith(error: unknown): void {
+  failed = true
   const { name, message, stack } = describeThrown(error)
   hostFail(name, message, stack)
 }
@@ -189,6 +206,8 @@ async function pumpSource(source: HostSource): Promise<void> {
 /** Entry `renew` of the contract: what held the last request of the session is let go. */
 export function renew(): void {
   outstanding = 0
+  allDone = null
+  setProps(null)
   cancelBody = null
   renewBody()
   renewOperations()

@@ -13,6 +13,7 @@ import { installConsole } from './console.ts'
 import { installCrypto } from './crypto.ts'
 import { dispatch, load } from './dispatch.ts'
 import { installEncoding } from './encoding.ts'
+import { installWorkers } from './entrypoints.ts'
 import { installErrorEvents, tellRejection } from './error-events.ts'
 import { CustomEvent, Event, EventTarget } from './events.ts'
 import { installFetch } from './fetch.ts'
@@ -82,6 +83,7 @@ export function install(host: Host): object {
   installUrlPattern()
   installErrorEvents()
   installMessages()
+  installWorkers()
   installGlobals()
   return { configure, load, dispatch, settled, follow, settle, abort, renew, unhandled }
 }

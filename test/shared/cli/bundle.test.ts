@@ -1,10 +1,11 @@
 import t from 'tap'
-import { unzipSync } from 'fflate'
+import { unzipSync, zipSync } from 'fflate'
 import { bundleZip } from '../../../shared/api/bundle.ts'
 import { openZip } from '../../../shared/api/zip.ts'
 import { systemClock } from '../../../shared/clock.ts'
 import { bundle, openBundler } from '../../../shared/cli/bundle.ts'
 import { zipBundle } from '../../../shared/cli/zip.ts'
+import { Machine } from '../guest/harness.ts'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -94,4 +95,26 @@ t.test('libraries are chunks of the zip, which the region takes as they are and 
   const bundler = await openBundler(join(dir, 'app/app.ts'), dir)
   t.teardown(() => bundler.close())
   t.same((await bundler.build()).chunks, [], 'an edit is not kept waiting for it')
+})
+
+t.test('cloudflare:workers is there for both bundlers, with the env and waitUntil of the function', async (t) => {
+  const source = `import { env, waitUntil, WorkerEntrypoint } from 'cloudflare:workers'\nexport class Api extends WorkerEntrypoint { fetch() { return new Response('api ' + this.env.WORD) } }\n`
+    + `export default { fetch(request, given) { waitUntil(new Promise((done) => setTimeout(done, 1)).then(() => console.log('done'))); return new Response(String(given === env) + env.WORD) } }\n`
+  const dir = t.testdir({ 'index.js': source })
+  const zipped = await bundleZip({ archive: openZip(zipSync({ 'index.js': Buffer.from(source) })), handler: 'index.handler', handlerGiven: false }, systemClock)
+  for (const code of [Buffer.from((await bundle(join(dir, 'index.js'), dir)).code).toString(), zipped.source]) {
+    const machine = await Machine.create(code, { vars: { WORD: 'w' } })
+    t.match(machine.invoke(), { text: 'truew', logs: ['1 done'] })
+    t.equal(machine.invoke({ selection: { entrypoint: 'Api' } }).text, 'api w')
+  }
+})
+
+t.test('what cloudflare: has and functions do not is refused where it is imported', async (t) => {
+  const dir = t.testdir({
+    'sockets.js': `import { open } from './lib.js'\nexport default { fetch: () => open() }\n`,
+    'lib.js': `import { connect } from 'cloudflare:sockets'\nexport const open = () => connect('x:1')\n`,
+    'objects.js': `import { DurableObject } from 'cloudflare:workers'\nexport class Counter extends DurableObject {}\nexport default { fetch: () => new Response('') }\n`,
+  })
+  await t.rejects(bundle(join(dir, 'sockets.js'), dir), { code: 'ERR_BUNDLE_IMPORT', params: ['cloudflare:sockets', 'sockets.js -> lib.js -> cloudflare:sockets'] })
+  await t.rejects(bundle(join(dir, 'objects.js'), dir), { code: 'ERR_BUNDLE_SYNTAX', message: /objects\.js:1:10: No matching export in "outpost-virtual:cloudflare:workers" for import "DurableObject"/ })
 })

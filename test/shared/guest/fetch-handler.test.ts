@@ -36,7 +36,7 @@ void test('a handler that can never answer hangs without an answer', async (t) =
 
 void test('a module without a handler is told by load', async (t) => {
   t.equal((await Machine.create(`export const x = 1`)).kind, '')
-  t.equal((await Machine.create(`export default { scheduled() {} }`)).kind, '')
+  t.equal((await Machine.create(`export default { queue() {} }`)).kind, '')
 })
 
 void test('text goes out in one call with its content type', async (t) => {

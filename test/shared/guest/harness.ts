@@ -7,7 +7,8 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { EvalFlags, QuickJS, type JSValueHandle } from 'quickjs-wasi'
-import { callNumber, GUEST_ENTRIES, HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../../../shared/guest/abi.ts'
+import { CALL_SELECTED, callNumber, GUEST_ENTRIES, HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../../../shared/guest/abi.ts'
+import { selectionLine, type Selection } from '../../../shared/guest/selection.ts'
 import { bundlePrelude } from '../../../shared/guest/bundle.ts'
 import { subtleNow } from '../../support/subtle-thread.ts'
 
@@ -50,6 +51,8 @@ export interface Input {
   readonly chunks?: (string | Uint8Array)[]
   /** Calls entry `abort` after so many settled operations. */
   readonly abortAfter?: number
+  /** Another handler than the default one. */
+  readonly selection?: Partial<Selection>
 }
 
 export interface Output {
@@ -105,6 +108,7 @@ export class Machine {
   readonly warnings: string[] = []
   readonly buildLogs: string[] = []
   kind = ''
+  entrypoints: readonly string[] = []
   #options: MachineOptions
   #entries: JSValueHandle
   #building = true
@@ -152,7 +156,9 @@ export class Machine {
       const error = settled.error
       throw new Error(`${error.getProp('name').toString()}: ${error.getProp('message').toString()}`)
     }
-    this.kind = this.vm.callFunction(this.#entries.getProp('load'), this.vm.undefined, settled.value).toString()
+    const [kind = '', ...entrypoints] = this.vm.callFunction(this.#entries.getProp('load'), this.vm.undefined, settled.value).toString().split('\n')
+    this.kind = kind
+    this.entrypoints = entrypoints
     this.#building = false
     this.buildLogs.push(...this.#out.logs)
   }
@@ -176,8 +182,9 @@ export class Machine {
     const isEvent = input.kind === 'event'
     const url = input.url ?? (isEvent ? 'arn:aws:lambda:local:123456789012:function:hello' : 'http://hello.localhost/')
     const headers = input.headers ?? []
-    const head = `req-1\n203.0.113.9\n${input.method ?? (isEvent ? 'POST' : 'GET')}\n${url}${headers.length === 0 ? '' : `\n${flat(headers)}`}`
-    const number = callNumber(isEvent ? 1 : 0, input.method ?? (isEvent ? 'POST' : 'GET'), input.chunks !== undefined ? 2 : input.body !== undefined ? 1 : 0)
+    const selection = selectionLine({ entrypoint: null, handler: 'fetch', props: null, ...input.selection })
+    const head = `${selection === null ? '' : `${selection}\n`}req-1\n203.0.113.9\n${input.method ?? (isEvent ? 'POST' : 'GET')}\n${url}${headers.length === 0 ? '' : `\n${flat(headers)}`}`
+    const number = callNumber(isEvent ? 1 : 0, input.method ?? (isEvent ? 'POST' : 'GET'), input.chunks !== undefined ? 2 : input.body !== undefined ? 1 : 0) | (selection === null ? 0 : CALL_SELECTED)
     const promise = this.vm.callFunction(this.#entries.getProp('dispatch'), this.vm.undefined, this.#toGuest(number), this.#toGuest(head))
     // Waiting at once is allowed; the executor's way, `settled`, is under test with the executor.
     if (!promise.isUndefined) this.vm.callFunction(this.#entries.getProp('follow'), this.vm.undefined, promise).dispose()

@@ -5,7 +5,7 @@ import { ManualClock, systemClock } from '../../../shared/clock.ts'
 import { ERRORS } from '../../../shared/errors.ts'
 import { decodeFrames, encodeValue } from '../../../shared/link/codec.ts'
 import { FRAME, LINK_PROTOCOL } from '../../../shared/link/frames.ts'
-import { LINK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_HANDSHAKES_MAX, LINK_MESSAGE_MAX_BYTES, LINK_PREDECESSORS_MAX, LINK_SESSION_ID_MAX_CHARS } from '../../../shared/limits.ts'
+import { LINK_CREDIT_BYTES, LINK_DATA_MAX_BYTES, LINK_HANDSHAKES_MAX, LINK_MESSAGE_MAX_BYTES, LINK_PREDECESSORS_MAX, LINK_SESSION_ID_MAX_CHARS, SELECTION_MAX_CHARS } from '../../../shared/limits.ts'
 import { fakeDial } from './fake-dial.ts'
 import { connectedClient, makeClient, openFrame, PUBLIC_KEY, RecordingSink, startRegion, TOKEN, until } from './harness.ts'
 import type { TestRegion } from './harness.ts'
@@ -60,7 +60,7 @@ async function greetedPop(region: TestRegion, popId = 'raw'): Promise<RawPop> {
   return pop
 }
 
-const OPEN_TAIL = ['request', 'account', 'held', null, 0, 'POST', 'http://x/', '', '127.0.0.1', false, 'not-hot', 1, null, null, null]
+const OPEN_TAIL = ['request', 'account', 'held', null, 0, 'POST', 'http://x/', '', '127.0.0.1', false, 'not-hot', 1, null, null, null, null]
 const open = (id: number, body: Uint8Array | null = null, more = true): unknown[] => [FRAME.open, id, 60_000, body, more, 0, ...OPEN_TAIL]
 
 t.test('a greeted POP that breaks the protocol is told so and its link closed, its runs cancelled', async (t) => {
@@ -88,6 +88,8 @@ t.test('a greeted POP that breaks the protocol is told so and its link closed, i
     'data after the end of the body': (pop) => pop.say([FRAME.bodyEnd, 1], [FRAME.data, 1, Buffer.from('x')]),
     'two ends of a body': (pop) => pop.say([FRAME.bodyEnd, 1], [FRAME.bodyEnd, 1]),
     'a session id beyond its bound': (pop) => pop.say(open(2).with(18, 'x'.repeat(LINK_SESSION_ID_MAX_CHARS + 1))),
+    'a selection beyond its bound': (pop) => pop.say(open(2).with(21, 'x'.repeat(SELECTION_MAX_CHARS + 1))),
+    'a selection of two lines': (pop) => pop.say(open(2).with(21, '{}\n{}')),
     'an empty reservation': (pop) => pop.say(open(2).with(20, '')),
     'more predecessors than the bound': (pop) => pop.say(open(2).with(19, [1, 1, new Array(LINK_PREDECESSORS_MAX + 1).fill('node')])),
     'a ring that is none': (pop) => pop.say(open(2).with(19, [1, 'two', []])),
