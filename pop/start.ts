@@ -53,7 +53,7 @@ export async function startPop(config: PopConfig, { clock, log, workers, onHangu
     host, disk, keys, clock, random: systemRandom, log,
     regions: config.regionUrls.map((url) => new URL(url).host),
     connect: (index, { holds, onRtt }) => new LinkClient({ url: linkUrl(config.regionUrls[index] ?? ''), token: '', ...dials[index], popId: `${hostname()}-${config.port}`, publicKey: keys.publicKey, clock, random: systemRandom, log, holds, onRtt }),
-    http: { mode: config.dev ? 'dev' : 'production', host: config.host, port: config.port, adminPort: config.adminPort, ...front },
+    http: { mode: config.dev ? 'dev' : 'production', host: config.host, port: config.port, adminPort: config.adminPort, scheduledPaths: config.dev || config.testScheduled, ...front },
     wrapDispatcher: (inner) => logLines.atPop(inner),
     slots: 'leased', accountInFlightMax: ACCOUNT_IN_FLIGHT_MAX, localInFlightMax: LOCAL_IN_FLIGHT_MAX,
     area: config.area, queueWaitMaxMs: config.queueWaitMaxMs,

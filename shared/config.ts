@@ -174,6 +174,8 @@ export const popSchema = z.strictObject({
   /** How long a POP that is cut off serves what it has, ms. */
   staleMaxMs: z.int().min(0).max(604_800_000).default(3_600_000).register(sources, { option: '--stale-max', env: 'OUTPOST_POP_STALE_MAX_MS' }),
   drainTimeoutMs: z.int().min(0).max(3_600_000).default(30_000).register(sources, { option: '--drain-timeout', env: 'OUTPOST_POP_DRAIN_TIMEOUT_MS' }),
+  /** Anybody may start the scheduled handler of a function at `/__scheduled`. A development POP always lets them. */
+  testScheduled: z.boolean().default(false).register(sources, { option: '--test-scheduled', env: 'OUTPOST_POP_TEST_SCHEDULED' }),
   dev: z.boolean().default(false).register(sources, { option: '--dev', env: 'OUTPOST_POP_DEV' }),
 })
 export type PopConfig = Readonly<z.infer<typeof popSchema>>

@@ -34,6 +34,7 @@ import { ReplyExchange } from './reply-exchange.ts'
 import { RequestHead, rawHeaders } from './request-head.ts'
 import { ResponseHeads } from './response-head.ts'
 import { Routes, decodePart, invokeSegment, pathBehindTarget, queryParameter, type WebTarget } from './routes.ts'
+import { isScheduledPath, runScheduled } from './scheduled.ts'
 import { registerTlsMetrics, TlsFront } from './tls-front.ts'
 import type { ControlCall, ControlReply, Dispatcher, Placement } from './types.ts'
 import { App, LISTEN_EXCLUSIVE, closeListenSocket, localPort, type HttpRequest, type HttpResponse, type TemplatedApp, type us_listen_socket } from './uws.ts'
@@ -74,6 +75,8 @@ export interface FrontDoorOptions {
   readonly tls?: CertificateFiles | null
   /** Suffixes of host names whose first label is a function. Default `localhost`. */
   readonly webDomains?: readonly string[]
+  /** Let anybody start scheduled events of functions, see scheduled.ts. Default: in `dev` only. */
+  readonly scheduledPaths?: boolean
   /** Send Server-Timing. Default: in `dev` only, since it tells strangers about load. */
   readonly serverTiming?: boolean
   /** Time until nobody waits for an answer, ms. Default REQUEST_DEADLINE_MS. */
@@ -113,6 +116,7 @@ export class FrontDoor {
   readonly #invokeAuth: InvokeAuth
   readonly #peerIsLoopback: boolean
   readonly #exchangesMax: number
+  readonly #scheduledPaths: boolean
   readonly #trusted: TrustedProxies | null
   readonly #scheme: 'http' | 'https'
   /** Listens. With TLS it hands its sockets on. */
@@ -134,6 +138,7 @@ export class FrontDoor {
     this.#invokeAuth = options.invokeAuth ?? { kind: options.mode === 'dev' ? 'any' : 'relay' }
     this.#peerIsLoopback = isLoopback(host)
     this.#exchangesMax = options.exchangesMax ?? EXCHANGES_MAX
+    this.#scheduledPaths = options.scheduledPaths ?? options.mode === 'dev'
     this.#routes = new Routes({ webDomains: options.webDomains ?? ['localhost'] })
     this.#trusted = options.trustedProxies ?? null
     this.#head = new RequestHead({ proxyHeaders: this.#trusted?.headers ?? null })
@@ -312,8 +317,21 @@ export class FrontDoor {
 
   #web(response: HttpResponse, target: WebTarget, path: string, requestId: string): void {
     const head = this.#head
+    if (this.#scheduledPaths && isScheduledPath(path)) return this.#scheduled(response, target, path, requestId)
     const url = ((this.#origin?.scheme ?? this.#scheme) === 'https' ? 'https://' : 'http://') + head.host + (head.query === null ? path : path + '?' + head.query)
     const exchange = new WebExchange(this.#door, response, head, target, url, requestId, this.#clientIp(response))
+    exchange.start()
+  }
+
+  #scheduled(response: HttpResponse, target: WebTarget, path: string, requestId: string): void {
+    const { method, query, host, contentLength, chunked } = this.#head
+    // As for the API: a web page must not reach it under a name of its own.
+    if (this.#options.mode === 'dev' && this.#routes.host(host).kind === 'other') return this.#answerError(response, requestId, new CodedError('ERR_HOST_FORBIDDEN', [host.slice(0, 200)]))
+    const clientIp = this.#clientIp(response)
+    const exchange = new ReplyExchange(this.#door, response, {
+      route: 'web', requestId, method, contentLength, chunked, bodyMaxBytes: 0, placement: null,
+      reply: () => runScheduled(this.#door, { requestId, target, path, query, clientIp }),
+    })
     exchange.start()
   }
 
