@@ -40,12 +40,12 @@ export class LocalRun implements InvocationSink, Answer {
 
   /** Returns the answer to hold: this one, or that of a region. */
   start(host: SandboxHost): Answer {
-    const { requestId, invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection = null } = this.#call
+    const { requestId, invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection = null, chain = null } = this.#call
     this.#run = (this.#ticket?.over(host) ?? host).invoke({
       requestId: requestId as RequestId, // The front door took it over or made it.
       build: this.#known.build,
       kind: invocationKind,
-      method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection,
+      method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection, chain,
     }, this)
     return this.#elsewhere ?? this
   }

@@ -57,6 +57,7 @@ export class Relay implements LinkStreamSink, Answer {
       ring: null,
       reservation: null,
       selection: call.selection ?? null,
+      chain: call.chain ?? null,
     }, this, options)
   }
 

@@ -43,10 +43,10 @@ export class SiblingRun implements LinkStreamSink, Answer {
     this.#call = call
     this.#sink = sink
     this.#placement = { place: 'pop', reason: options.reason, version: null, startKind: null, stale: false, node: options.memberId }
-    const { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection = null } = call
+    const { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection = null, chain = null } = call
     this.#stream = options.peers.open(options.memberId, {
       kind: 'invoke', requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp,
-      remainingMs: Math.max(0, Math.round(deadlineAtMs - options.nowMs)), wantLogs, reason: options.reason, hops: 1, session: options.session?.id ?? null, ring: options.session?.ring ?? null, reservation: options.reservation, selection,
+      remainingMs: Math.max(0, Math.round(deadlineAtMs - options.nowMs)), wantLogs, reason: options.reason, hops: 1, session: options.session?.id ?? null, ring: options.session?.ring ?? null, reservation: options.reservation, selection, chain,
     }, this)
   }
 

@@ -189,8 +189,8 @@ export class Site {
 
   #run(open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer, start: (call: InvokeCall, sink: AnswerSink) => Answer): LinkInvocation {
     this.counts.ran += 1
-    const { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, wantLogs, selection = null } = open
-    const call: InvokeCall = { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection }
+    const { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, wantLogs, selection = null, chain = null } = open
+    const call: InvokeCall = { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection, chain }
     const running = start(call, new SiteSink(answer))
     // Nothing after a refusal: that has ended the stream.
     answer.started()

@@ -17,6 +17,7 @@ import { MIB } from '../shared/limits.ts'
 import type { Log } from '../shared/log.ts'
 import { systemRandom } from '../shared/random.ts'
 import { loadPopKeys } from '../shared/store/pop-keys.ts'
+import { registerServiceMetrics } from '../shared/worker/service-metrics.ts'
 import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
 import { DiskCache } from './disk-cache.ts'
 import { registerSiteMetrics } from './metrics.ts'
@@ -69,6 +70,8 @@ export async function startPop(config: PopConfig, { clock, log, workers, onHangu
     tripMs: () => pop.tripMs, sessions: pop.sessionParts, clock, random: systemRandom, log,
   }, pop.dispatcher)
   if (site !== null) registerSiteMetrics(pop.registry, site, pop.dispatcher)
+  host.services.attach(pop.dispatcher)
+  registerServiceMetrics(pop.registry, 'pop', host.services)
   const { port, adminPort } = await pop.start()
   await site?.start()
   if (front.tls !== null) onHangup(() => pop.frontDoor.reloadCertificate())

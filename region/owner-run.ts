@@ -143,12 +143,12 @@ export class OwnerRun implements LinkStreamSink, RegionRun {
 }
 
 function toFrame(build: BuildSpec, request: RunRequest, { ring, session, hops, nowMs }: OwnerRunOptions): OpenInvocation {
-  const { requestId, kind: invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection = null } = request
+  const { requestId, kind: invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection = null, chain = null } = request
   return {
     kind: 'invoke', requestId, account: build.account, functionName: build.functionName,
     // What was resolved here is what runs there.
     qualifier: build.version,
     invocationKind, method, url, headers, body, bodyMore, clientIp, remainingMs: Math.max(0, Math.round(deadlineAtMs - nowMs)), wantLogs,
-    reason: 'ring', hops, session, ring, reservation: null, selection,
+    reason: 'ring', hops, session, ring, reservation: null, selection, chain,
   }
 }

@@ -225,7 +225,7 @@ export class Publisher implements ControlBackend {
     const engineBuild = this.#deps.engineBuild()
     const arn = functionArn(regionName, account, functionName)
     const inputsId = digestOf([
-      engineBuild, code.moduleId, code.fileName, code.handlerExport, sortedEntries(settings.vars), settings.secretNames, settings.secretsId,
+      engineBuild, code.moduleId, code.fileName, code.handlerExport, sortedEntries(settings.vars), settings.jsonVars ?? {}, serviceNames(settings), settings.secretNames, settings.secretsId,
       settings.prime, arn, settings.limits.memoryMib,
     ])
     if (current?.inputsId === inputsId && engineBuild !== null && this.#areStored(account, current.imageIds)) {
@@ -238,7 +238,8 @@ export class Publisher implements ControlBackend {
       ownCodeFirst: bundle.ownCodeFirst,
       fileName: code.fileName,
       handlerExport: code.handlerExport,
-      vars: settings.vars,
+      vars: { ...settings.vars, ...settings.jsonVars },
+      services: serviceNames(settings),
       secrets,
       prime: settings.prime,
       account,
@@ -287,9 +288,14 @@ function readVersion(reader: FunctionReader, version: string): VersionRecord | n
   return version === LATEST ? (reader.function()?.latest ?? null) : reader.version(version)
 }
 
+/** In the order by which the guest knows them. */
+function serviceNames({ services = [] }: FunctionSettings): readonly string[] {
+  return services.map(({ binding }) => binding)
+}
+
 /** Everything a sandbox host or a POP is told besides the version's label goes into the key, so a key stands for one behaviour. */
-function buildKey(account: string, functionName: string, imageIds: readonly ImageId[], handlerKind: string, { limits, traits, secretsId }: FunctionSettings): BuildKey {
-  const buildId = digestOf([imageIds.at(-1), handlerKind, sortedEntries(limits), sortedEntries(traits), secretsId]).slice(0, 32)
+function buildKey(account: string, functionName: string, imageIds: readonly ImageId[], handlerKind: string, { limits, traits, secretsId, services = [] }: FunctionSettings): BuildKey {
+  const buildId = digestOf([imageIds.at(-1), handlerKind, sortedEntries(limits), sortedEntries(traits), secretsId, services]).slice(0, 32)
   return `${account}/${functionName}@${buildId}` as BuildKey
 }
 

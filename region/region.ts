@@ -163,8 +163,8 @@ export class Region implements Dispatcher {
   invoke(call: InvokeCall, sink: AnswerSink): Answer {
     try {
       const build = this.#deps.registry.resolve(call.account, call.functionName, call.qualifier)
-      const { requestId, invocationKind: kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection = null } = call
-      return this.#start(build, { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection }, new FrontDoorSink(sink, build), 1)
+      const { requestId, invocationKind: kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection = null, chain = null } = call
+      return this.#start(build, { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection, chain }, new FrontDoorSink(sink, build), 1)
     } catch (error) {
       sink.fail(toCodedError(error), null)
       return NO_ANSWER
@@ -296,8 +296,8 @@ export class Region implements Dispatcher {
     if (role !== 'node') this.#requireGrant(popId, open.account, open.functionName)
     const build = this.#deps.registry.resolve(open.account, open.functionName, open.qualifier)
     this.#log.debug('an invocation was forwarded here', { popId, requestId: open.requestId, functionName: open.functionName, reason: open.reason })
-    const { invocationKind: kind, requestId, method, url, headers, body, bodyMore, clientIp, wantLogs, selection = null } = open
-    const request = { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection }
+    const { invocationKind: kind, requestId, method, url, headers, body, bodyMore, clientIp, wantLogs, selection = null, chain = null } = open
+    const request = { requestId, kind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection, chain }
     if (role === 'node' && open.ring !== null) this.#deps.nodes?.received(build, open.ring)
     const sink = new LinkSink(answer, build)
     const run = role === 'node' ? this.#runHere(build, request, sink, open.session) : this.#start(build, request, sink, open.hops + 1, open.session)

@@ -375,6 +375,7 @@ export class Registry {
       limits: version.settings.limits,
       traits: version.settings.traits,
       secrets: this.secretsOf(account, functionName, version.settings.secretsId),
+      services: version.settings.services ?? [],
     }
   }
 

@@ -36,6 +36,7 @@ import { Repairer, Scrubber } from '../shared/store/repair.ts'
 import { Collector } from '../shared/store/roots.ts'
 import { type SaltOptions, SaltPolicy } from '../shared/store/salts.ts'
 import { createSandboxHost, DEFAULT_QUEUE_MAX, DEFAULT_SLOTS } from '../shared/worker/create-host.ts'
+import { registerServiceMetrics } from '../shared/worker/service-metrics.ts'
 import { Content } from './content.ts'
 import { Housekeeping } from './housekeeping.ts'
 import { registerLimitMetrics } from './limits/metrics.ts'
@@ -103,6 +104,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers, o
     ...opened.parts, admission: limits.admission, accounts: limits.book, grants: directory, nodes: nodes?.router ?? null, topics, sessions, popSessionKey: (account) => keyring.sessionKey(account, 'pop'),
     content, registry, builder, host, clock, log, authenticator, regionName, engineBuild: () => host.engineBuild,
   })
+  host.services.attach(region)
   opened.start()
   await region.start()
   peer?.start()
@@ -124,6 +126,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers, o
   registerRegionMetrics(door.registry, { store, collector, scrubber, popReports: region.popReports, nodes })
   registerLimitMetrics(door.registry, limits)
   registerSessionMetrics(door.registry, 'region', sessions)
+  registerServiceMetrics(door.registry, 'region', host.services)
   const { port, adminPort } = await door.listen()
   if (front.tls !== null) onHangup(() => door.reloadCertificate())
   await nodes?.start(region, addressOf(config, links.listener?.port ?? port))

@@ -123,6 +123,11 @@ export const ERRORS = {
   ERR_FETCH_FORBIDDEN: { status: 502, fault: 'function', ran: 'yes', message: 'fetch to %s is refused: %s' },
   ERR_FETCH_FAILED: { status: 502, fault: 'function', ran: 'yes', message: 'fetch to %s failed: %s' },
 
+  // Calls by service bindings; they reject the guest's promise.
+  ERR_SERVICE_FAILED: { status: 502, fault: 'function', ran: 'yes', message: 'Service binding %s failed: %s' },
+  ERR_SERVICE_DEPTH: { status: 508, fault: 'function', ran: 'yes', message: 'Service binding %s: functions call one another more than %s deep. Look for one that calls itself' },
+  ERR_SERVICE_CALLS: { status: 503, fault: 'function', ran: 'yes', message: 'Service binding %s: one request has caused more than %s service calls. Look for functions that call one another in circles' },
+
   // Command line and configuration.
   ERR_CONFIG: { status: 400, fault: 'client', ran: 'no', message: '%s' },
   ERR_ENVIRONMENT: { status: 500, fault: 'client', ran: 'no', message: '%s' },

@@ -45,6 +45,20 @@ export const REQUEST_BODY_MAX_BYTES = 6 * MIB
 /** All request header names and values together, bytes, and their count: what common proxies accept. */
 export const REQUEST_HEADERS_MAX_BYTES = 32 * KIB
 export const REQUEST_HEADERS_MAX_COUNT = 100
+/** Head of a service call as the guest made it: headers, and a URL of up to 16 KiB. */
+export const SERVICE_HEAD_MAX_CHARS = REQUEST_HEADERS_MAX_BYTES + 16 * KIB
+/** Service calls in a row, the request from outside not counted: ERR_SERVICE_DEPTH. Workers allows 16. */
+export const SERVICE_DEPTH_MAX = 16
+/** Service calls that one request may cause in all, those of called functions included, as far as they are made on one host: ERR_SERVICE_CALLS. Keeps what doubles at each step from filling an account's slots. */
+export const SERVICE_CALLS_PER_REQUEST_MAX = 1_000
+/** Calls of one run whose answer was not read to its end. The one beyond rejects. */
+export const SERVICE_CALLS_OPEN_MAX = 64
+/** Bytes of one answer that may lie unread; a piece more may be on its way. */
+export const SERVICE_WINDOW_BYTES = 128 * KIB
+/** The same for all calls of a host, request bodies included: beyond it calls are refused, and answers come piece by piece as they are read. */
+export const SERVICE_BUFFERED_MAX_BYTES = 64 * MIB
+/** Bindings of one function. */
+export const SERVICES_PER_FUNCTION_MAX = 64
 /** A zip as uploaded, and what its entries may add up to once unpacked. */
 export const ZIP_MAX_BYTES = 50 * MIB
 export const ZIP_UNPACKED_MAX_BYTES = 250 * MIB

@@ -38,7 +38,7 @@ export async function createFunction(context: ControlContext): Promise<JsonReply
     return body.Publish === true ? publishInto(context, transaction, record, null) : latest
   })
   // Lambda shows the version's number here, under the unqualified ARN.
-  return { status: 201, body: configurationView({ ...context, functionName }, shown, null) }
+  return { status: 201, body: publishedView({ ...context, functionName }, shown, null) }
 }
 
 export async function updateCode(context: FunctionContext): Promise<JsonReply> {
@@ -65,7 +65,7 @@ export async function updateCode(context: FunctionContext): Promise<JsonReply> {
     const updated = putLatest(context, transaction, latest.revisionId, published)
     return body.Publish === true ? publishInto(context, transaction, updated, null) : updated.latest
   })
-  return { status: 200, body: configurationView(context, shown, body.Publish === true ? shown.version : null) }
+  return { status: 200, body: publishedView(context, shown, body.Publish === true ? shown.version : null) }
 }
 
 export async function updateConfiguration(context: FunctionContext): Promise<JsonReply> {
@@ -85,7 +85,7 @@ export async function updateConfiguration(context: FunctionContext): Promise<Jso
     current: latest.build,
   } as const
   const updated = await backend.publish(order, (transaction, published) => putLatest(context, transaction, latest.revisionId, published))
-  return { status: 200, body: configurationView(context, updated.latest, null) }
+  return { status: 200, body: publishedView(context, updated.latest, null) }
 }
 
 export function getFunction(context: FunctionContext): JsonReply {
@@ -166,6 +166,16 @@ function deleteVersion(context: FunctionContext, transaction: FunctionTransactio
   transaction.deleteVersion(qualifier)
   // A later PublishVersion of the same content has to make a new one.
   if (record.published?.version === qualifier) transaction.putFunction({ ...record, published: null })
+}
+
+/** With a warning for each service that is not there yet: it may be deployed after this one, so it is no error. */
+function publishedView(context: FunctionContext | (ControlContext & { readonly functionName: string }), version: VersionRecord, qualifier: string | null): Record<string, unknown> {
+  const view = configurationView(context, version, qualifier)
+  const missing = (version.settings.services ?? []).filter(({ service }) => context.backend.read(context.account, service).function() === null)
+  if (missing.length === 0) return view
+  const warnings = missing.map(({ binding, service }) => `the service binding ${binding} is of ${service}, which is not deployed: calls of it fail until it is`)
+  const report = { ...version.build.report, warnings: [...version.build.report.warnings, ...warnings] }
+  return { ...view, Outpost: { ...(view['Outpost'] as object), Report: report } }
 }
 
 /** A build was made from what the function was at `basedOn`; if it is something else now, another update came between. */

@@ -4,7 +4,7 @@
  */
 import type { BuildKey, ImageId } from '../brand.ts'
 import type { FunctionLimits } from '../limits.ts'
-import type { FunctionTraits, HandlerKind } from '../worker/types.ts'
+import type { FunctionTraits, HandlerKind, ServiceBinding } from '../worker/types.ts'
 
 /** Uploaded code: the zip as it came and the one ES module made from it; both are kept by content. */
 export interface CodeRecord {
@@ -56,6 +56,10 @@ export interface FunctionSettings {
   readonly limits: FunctionLimits
   readonly traits: FunctionTraits
   readonly vars: Readonly<Record<string, string>>
+  /** Variables that are no texts: whatever JSON can hold. Absent in records from before there were any. */
+  readonly jsonVars?: Readonly<Record<string, unknown>>
+  /** The same. */
+  readonly services?: readonly ServiceBinding[]
   readonly secretNames: readonly string[]
   /** Names the values in the registry's table of secrets; new with every change of them. Null: no secrets. */
   readonly secretsId: string | null

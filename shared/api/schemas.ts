@@ -5,11 +5,13 @@
 import { z } from 'zod'
 import { CodedError } from '../errors.ts'
 import { LATENCY_SENSITIVITIES } from '../worker/types.ts'
-import { ACCOUNT_CONCURRENCY_MAX, FUNCTION_LIMIT_MAX, FUNCTION_SECRETS_MAX_BYTES, FUNCTION_VARS_MAX_BYTES, ROUTES_PER_FUNCTION_MAX, SESSION_MAX_AGE_MAX_MS, TAGS_PER_FUNCTION_MAX, ZIP_MAX_BYTES } from '../limits.ts'
+import { ACCOUNT_CONCURRENCY_MAX, FUNCTION_LIMIT_MAX, FUNCTION_SECRETS_MAX_BYTES, FUNCTION_VARS_MAX_BYTES, ROUTES_PER_FUNCTION_MAX, SELECTION_MAX_CHARS, SERVICES_PER_FUNCTION_MAX, SESSION_MAX_AGE_MAX_MS, TAGS_PER_FUNCTION_MAX, ZIP_MAX_BYTES } from '../limits.ts'
 
 /** Length of ZIP_MAX_BYTES in base64. */
 const ZIP_BASE64_MAX = Math.ceil(ZIP_MAX_BYTES / 3) * 4
 const PRIME_PATHS_MAX = 16
+/** A selection takes them with the entrypoint's name. */
+const SERVICE_PROPS_MAX_CHARS = SELECTION_MAX_CHARS - 512
 /** What front doors read themselves, or drop; `x-outpost-session` comes through. */
 const RESERVED_HEADER = /^(?:host|cookie|authorization|content-length|content-type|transfer-encoding|connection|expect|te|trailer|upgrade|keep-alive|proxy-.*|x-forwarded-.*|forwarded|x-outpost-(?!session$).*)$/i
 
@@ -49,6 +51,19 @@ const outpost = z.strictObject({
   }).optional(),
   /** Requests that bear one id share one machine; false: every request has its own. */
   Sessions: z.union([sessions, z.literal(false)]).optional(),
+  /** Variables of `env` that are no texts: numbers, lists, objects. They replace all that were there. */
+  JsonVariables: z.record(variableName, z.json()).refine((values) => Buffer.byteLength(JSON.stringify(values)) <= FUNCTION_VARS_MAX_BYTES, `as JSON they may have ${FUNCTION_VARS_MAX_BYTES} bytes together`).optional(),
+  /** Functions of the same account that this one calls by `env[Binding].fetch()`; they replace all that were there, and need not be there yet. */
+  Services: z.array(z.strictObject({
+    Binding: variableName,
+    Service: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'a function has letters, digits, hyphens and underscores, at most 64'),
+    /** Version or alias. */
+    Qualifier: z.string().regex(/^(\$LATEST|[A-Za-z0-9_-]{1,128})$/, 'a qualifier is $LATEST, a version or an alias').optional(),
+    /** A named export of the other function. */
+    Entrypoint: z.string().regex(/^[A-Za-z_$][\w$]*$/, 'an entrypoint is the name of an export').max(128).optional(),
+    /** What the other function finds as `ctx.props`. */
+    Props: z.record(z.string(), z.json()).refine((props) => JSON.stringify(props).length <= SERVICE_PROPS_MAX_CHARS, `as JSON they may have ${SERVICE_PROPS_MAX_CHARS} characters`).optional(),
+  })).max(SERVICES_PER_FUNCTION_MAX).optional(),
   Routes: z.array(z.string().min(1).max(256)).max(ROUTES_PER_FUNCTION_MAX).optional(),
   /** One request may run the function more than once: a region that fails in the middle is replaced by another. */
   Idempotent: z.boolean().optional(),

@@ -2,7 +2,7 @@
 import { CodedError } from '../errors.ts'
 import { DEFAULT_FUNCTION_LIMITS, SESSION_IDLE_DEFAULT_MS, SESSION_MAX_AGE_DEFAULT_MS } from '../limits.ts'
 import type { SessionSettings } from '../sessions/types.ts'
-import { DEFAULT_FUNCTION_TRAITS } from '../worker/types.ts'
+import { DEFAULT_FUNCTION_TRAITS, type ServiceBinding } from '../worker/types.ts'
 import type { FunctionSettings } from './records.ts'
 import type { OutpostBody, SettingsBody } from './schemas.ts'
 
@@ -19,6 +19,8 @@ export const DEFAULT_SETTINGS: FunctionSettings = {
   limits: { ...DEFAULT_FUNCTION_LIMITS, wallMs: TIMEOUT_DEFAULT_MS },
   traits: DEFAULT_FUNCTION_TRAITS,
   vars: {},
+  jsonVars: {},
+  services: [],
   secretNames: [],
   secretsId: null,
   prime: null,
@@ -49,15 +51,34 @@ export function mergeSettings(base: FunctionSettings, body: SettingsBody, archit
       sessions: outpost.Sessions === undefined ? base.traits.sessions : sessionSettings(outpost.Sessions),
     },
     vars: body.Environment === undefined || body.Environment === null ? base.vars : (body.Environment.Variables ?? {}),
+    jsonVars: outpost.JsonVariables ?? base.jsonVars ?? {},
+    services: outpost.Services?.map(serviceBinding) ?? base.services ?? [],
     secretNames: base.secretNames,
     secretsId: base.secretsId,
     prime: outpost.Prime === undefined ? base.prime : outpost.Prime === false ? [] : outpost.Prime,
     routes: outpost.Routes ?? base.routes,
   }
   const secretNames = outpost.Secrets === undefined ? base.secretNames : Object.keys(outpost.Secrets)
-  const both = secretNames.find((name) => Object.hasOwn(merged.vars, name))
-  if (both !== undefined) throw new CodedError('ERR_PARAMETER', [`${both} is a variable and a secret; it can be one of them`])
+  requireOwnNames([
+    ['a variable', Object.keys(merged.vars)], ['a JSON variable', Object.keys(merged.jsonVars ?? {})], ['a secret', secretNames],
+    ['a service', merged.services?.map(({ binding }) => binding) ?? []],
+  ])
   return merged
+}
+
+function requireOwnNames(kinds: readonly (readonly [kind: string, names: readonly string[]])[]): void {
+  const known = new Map<string, string>()
+  for (const [kind, names] of kinds) {
+    for (const name of names) {
+      const other = known.get(name)
+      if (other !== undefined) throw new CodedError('ERR_PARAMETER', [`${name} is ${other} and ${kind}; it can be one of them`])
+      known.set(name, kind)
+    }
+  }
+}
+
+function serviceBinding({ Binding, Service, Qualifier, Entrypoint, Props }: NonNullable<OutpostBody['Services']>[number]): ServiceBinding {
+  return { binding: Binding, service: Service, qualifier: Qualifier ?? null, entrypoint: Entrypoint ?? null, props: Props ?? null }
 }
 
 /** What the body does not name is the default, not what was there: a session's settings belong together. */

@@ -1,5 +1,6 @@
 /** Records as the control plane shows them, with Lambda's member names. Secret values are in no record and in no view. */
 import { LATEST, functionArn } from './names.ts'
+import type { ServiceBinding } from '../worker/types.ts'
 import type { AliasRecord, FunctionRecord, VersionRecord } from './records.ts'
 
 export interface ViewContext {
@@ -31,6 +32,8 @@ export function configurationView(context: ViewContext, version: VersionRecord, 
       },
       SecretNames: settings.secretNames,
       Prime: settings.prime,
+      JsonVariables: settings.jsonVars ?? {},
+      Services: (settings.services ?? []).map(serviceView),
       Routes: settings.routes,
       Idempotent: settings.traits.idempotent,
       LatencySensitivity: settings.traits.latencySensitivity,
@@ -42,6 +45,10 @@ export function configurationView(context: ViewContext, version: VersionRecord, 
       },
     },
   }
+}
+
+function serviceView({ binding, service, qualifier, entrypoint, props }: ServiceBinding): Record<string, unknown> {
+  return { Binding: binding, Service: service, ...(qualifier === null ? {} : { Qualifier: qualifier }), ...(entrypoint === null ? {} : { Entrypoint: entrypoint }), ...(props === null ? {} : { Props: props }) }
 }
 
 /** An entry of a listing: without the states, as Lambda has it. */

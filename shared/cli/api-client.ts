@@ -48,12 +48,23 @@ const errorSchema = z.looseObject({
   error: z.looseObject({ code: z.string(), message: z.string() }).optional(),
 })
 
+/** Another function of the account, called as `env[Binding].fetch()`. */
+export interface ServiceMember {
+  readonly Binding: string
+  readonly Service: string
+  readonly Qualifier?: string
+  readonly Entrypoint?: string
+  readonly Props?: Readonly<Record<string, unknown>>
+}
+
 /** Outpost's addition to Lambda's members of a function; unset members stay as they are. */
 export interface OutpostMembers {
   readonly Secrets?: Readonly<Record<string, string>>
   readonly Prime?: readonly string[] | false
   readonly Limits?: Readonly<{ CpuMs?: number; SubrequestMax?: number }>
   readonly Routes?: readonly string[]
+  readonly JsonVariables?: Readonly<Record<string, unknown>>
+  readonly Services?: readonly ServiceMember[]
   readonly Idempotent?: boolean
   readonly LatencySensitivity?: LatencySensitivity
   readonly Sessions?: Readonly<{ Header?: string; Cookie?: string; IdleSeconds?: number; MaxAgeSeconds?: number }> | false

@@ -109,8 +109,15 @@ export const OPERATIONS = {
    * id is used like that of a fetch: READ gives its output, `cancel` ends it. Settles with null. Rejects with { name, message }.
    */
   ZIP: 7,
-  /** start(WRITE, zipId, chunk): settles with null once the chunk (ArrayBuffer | Uint8Array, null: the end) is taken. */
+  /** start(WRITE, zipOrServiceId, chunk): settles with null once the chunk (ArrayBuffer | Uint8Array, null: the end) is taken. */
   WRITE: 8,
+  /**
+   * start(SERVICE, head, body): a call of another function by a binding; head = `index\nmore\nMETHOD\nURL\nname\nvalue...`, `index`
+   * that of the binding in `configure`'s `services`, `more` 1 if the body follows by WRITE (`body` null then), else 0. Settles, is
+   * read and cancelled as FETCH, redirects not followed. Rejects with { name, message, code }: with what the other
+   * function threw (code ERR_FUNCTION_EXCEPTION), or an Error of the registry.
+   */
+  SERVICE: 9,
 } as const
 
 /**
@@ -119,16 +126,16 @@ export const OPERATIONS = {
  * load(module): called by the builder with the module namespace of the bundle after its top level settled. Returns
  *   'fetch', 'event', or '' if there is no handler, and behind it a line for each named entrypoint:
  *   `\nNAME`. `env`: see `configure`.
- * configure(json): called by the builder before the bundle is evaluated: `{ vars: {NAME: value}, secretNames: [..],
- *   functionName, version, memoryMib, accountId, arn,
- *   handlerExport: string | null }` (BuildRequest's). `env` holds vars as properties and secrets as getters; same identity always.
+ * configure(json): called by the builder before the bundle is evaluated: `{ vars: {NAME: JSON value}, secretNames: [..],
+ *   services: [NAME..] by index, functionName, version, memoryMib, accountId, arn,
+ *   handlerExport: string | null }` (BuildRequest's). `env` holds vars and services as properties and secrets as getters; same identity always.
  * dispatch(call, head): call = `callNumber`, head = `requestId\nclientIp\nMETHOD\nURL\nname\nvalue...`, with CALL_SELECTED
  *   a Selection before it. Never throws; every
  *   failure goes to `fail`. May return the handler's promise: once all jobs have run the host calls `settled` if that has
  *   settled by then, which saves the engine a reaction with a promise of its own (2 us), else `follow`.
  * settled(ok, value): ok 1 fulfilled, 0 rejected.
  * follow(promise)
- * settle(id, ok, value): settles an operation; ok 1 resolves, 0 rejects with value `{name, message, code}` given as `name\nmessage\ncode`.
+ * settle(id, ok, value): settles an operation; ok 1 resolves, 0 rejects with value `{name, message, code}` given as `name\nmessage\ncode`: of three lines or more the last is the code.
  * abort(): aborts `request.signal` (client gone) if the guest uses it; the host may go on running waitUntil work.
  * unhandled(reason): called once all jobs have run, for each promise that was rejected (host_promise_rejection) and
  *   still has no handler. Logs it; the engine tells only the host of such promises.

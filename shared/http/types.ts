@@ -3,7 +3,7 @@
  * forwards it; a region's runs it or answers the control plane. The front door is the same for both.
  */
 import type { CodedError } from '../errors.ts'
-import type { InvocationKind, InvocationResult } from '../worker/types.ts'
+import type { InvocationKind, InvocationResult, ServiceChain } from '../worker/types.ts'
 import type { StartKind } from '../outcome.ts'
 import type { SessionAnswer } from '../sessions/types.ts'
 
@@ -26,6 +26,8 @@ export interface InvokeCall {
   readonly wantLogs: boolean
   /** As in InvocationInput. */
   readonly selection?: string | null
+  /** As in InvocationInput. */
+  readonly chain?: ServiceChain | null
 }
 
 /** A management call exactly as it arrived: the signature covers these bytes. */

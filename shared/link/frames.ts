@@ -29,7 +29,7 @@ import { LINK_BULK_CREDIT_BYTES, LINK_COOKIE_MAX_CHARS, LINK_DATA_MAX_BYTES, LIN
 import { OUTCOMES, START_KINDS } from '../outcome.ts'
 import type { StartKind } from '../outcome.ts'
 import { SESSION_REASONS, SESSION_STATES, type SessionAnswer } from '../sessions/types.ts'
-import type { InvocationResult } from '../worker/types.ts'
+import type { InvocationResult, ServiceChain } from '../worker/types.ts'
 import { MalformedError } from './codec.ts'
 import type { Outbox } from './outbox.ts'
 import { LINK_ROLES } from './types.ts'
@@ -104,7 +104,7 @@ export function writeOpen(outbox: Outbox, id: number, frame: AnyOpen, body: Uint
         FRAME.open, id, frame.remainingMs, body, bodyMore, 0, frame.requestId, frame.account, frame.functionName, frame.qualifier,
         frame.invocationKind === 'http' ? 0 : 1, frame.method, frame.url, frame.headers, frame.clientIp, frame.wantLogs, frame.reason, frame.hops,
         frame.session, frame.ring === null ? null : [frame.ring.version, frame.ring.seq, frame.ring.predecessors], frame.reservation,
-        frame.selection ?? null,
+        frame.selection ?? null, frame.chain ? [frame.chain.depth, frame.chain.calls.count] : null,
       ])
     case 'control':
       return outbox.push([
@@ -239,14 +239,14 @@ function readOpen(frame: readonly unknown[]): AnyOpen {
   const body = frame[3] === null ? null : payload(frame, 3)
   switch (frame[5]) {
     case 0: {
-      items(frame, 22)
+      items(frame, 23)
       const invocationKind = oneOf(['http', 'event'] as const, frame, 10)
       return {
         kind: 'invoke', requestId: text(frame, 6), account: text(frame, 7), functionName: text(frame, 8), qualifier: textOrNull(frame, 9), invocationKind,
         method: text(frame, 11), url: text(frame, 12), headers: text(frame, 13), body, bodyMore, clientIp: text(frame, 14), remainingMs,
         wantLogs: flag(frame, 15), reason: text(frame, 16), hops: natural(frame, 17),
         session: idOrNull(frame, 18, LINK_SESSION_ID_MAX_CHARS), ring: frame[19] === null ? null : readRing(list(frame, 19)), reservation: idOrNull(frame, 20, LINK_RESERVATION_ID_MAX_CHARS),
-        selection: frame[21] === null ? null : oneLine(frame, 21, SELECTION_MAX_CHARS),
+        selection: frame[21] === null ? null : oneLine(frame, 21, SELECTION_MAX_CHARS), chain: frame[22] === null ? null : readChain(list(frame, 22)),
       }
     }
     case 1:
@@ -261,6 +261,12 @@ function readOpen(frame: readonly unknown[]): AnyOpen {
     default:
       throw new MalformedError('unknown kind of stream')
   }
+}
+
+/** Counted on from there: what other hosts' calls cause meanwhile is not known here. */
+function readChain(tuple: readonly unknown[]): ServiceChain {
+  items(tuple, 2)
+  return { depth: natural(tuple, 0), calls: { count: natural(tuple, 1) } }
 }
 
 function readRing(tuple: readonly unknown[]): OpenRing {

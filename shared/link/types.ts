@@ -14,7 +14,7 @@ import type { StartKind } from '../outcome.ts'
 import type { SealKey } from '../sessions/session-seal.ts'
 import type { SessionAnswer } from '../sessions/types.ts'
 import type { SealedBlockId } from '../store/types.ts'
-import type { BuildSpec, HostStats, InvocationKind, InvocationResult } from '../worker/types.ts'
+import type { BuildSpec, HostStats, InvocationKind, InvocationResult, ServiceChain } from '../worker/types.ts'
 
 /** What a POP asks a region to run for it. */
 export interface OpenInvocation {
@@ -38,6 +38,8 @@ export interface OpenInvocation {
   readonly wantLogs: boolean
   /** As in InvocationInput; at most SELECTION_MAX_CHARS. Absent: null. */
   readonly selection?: string | null
+  /** As in InvocationInput. Absent: null. */
+  readonly chain?: ServiceChain | null
   /** Why the POP forwarded, for the log. */
   readonly reason: string
   /** Forwards so far, this one included. A POP's is 1, a node's 2; anything above is refused with ERR_LINK_LOOP. */

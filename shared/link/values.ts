@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import type { BuildKey, ImageId } from '../brand.ts'
-import { ADVICE_MAX, IMAGE_CHAIN_MAX, LINK_TOPIC_MAX_CHARS, LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX, LINK_KNOWN_IMAGES_MAX, LINK_PEER_BLOCKS_MAX, LINK_REPORT_PARTS_MAX } from '../limits.ts'
+import { ADVICE_MAX, IMAGE_CHAIN_MAX, LINK_TOPIC_MAX_CHARS, LINK_BLOCKS_PER_REQUEST_MAX, LINK_FUNCTIONS_MAX, LINK_KNOWN_IMAGES_MAX, LINK_PEER_BLOCKS_MAX, LINK_REPORT_PARTS_MAX, SERVICES_PER_FUNCTION_MAX } from '../limits.ts'
 import type { SealedBlockId } from '../store/types.ts'
 import { LATENCY_SENSITIVITIES, type BuildSpec } from '../worker/types.ts'
 import { decodeValue, encodeValue, MalformedError } from './codec.ts'
@@ -21,6 +21,8 @@ const positive = z.number().positive()
 
 const sessionSettings = z.looseObject({ header: name.nullable(), cookie: name.nullable(), idleMs: positive, maxAgeMs: positive })
 
+const serviceBinding = z.looseObject({ binding: name, service: name, qualifier: name.nullable(), entrypoint: name.nullable(), props: z.record(z.string(), z.unknown()).nullable() })
+
 /** Loose: a field that a newer region adds is passed on. */
 const buildSpec: z.ZodType<BuildSpec> = z.looseObject({
   key: buildKey,
@@ -32,6 +34,7 @@ const buildSpec: z.ZodType<BuildSpec> = z.looseObject({
   limits: z.looseObject({ cpuMs: positive, wallMs: positive, memoryMib: positive, responseMaxBytes: positive, logMaxBytes: count, subrequestMax: count }),
   traits: z.looseObject({ idempotent: z.boolean(), latencySensitivity: z.enum(LATENCY_SENSITIVITIES), sessions: sessionSettings.nullable() }),
   secrets: z.record(z.string(), z.string()),
+  services: z.array(serviceBinding).max(SERVICES_PER_FUNCTION_MAX).exactOptional(),
 })
 
 const hostStats = z.object({

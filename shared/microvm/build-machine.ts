@@ -233,6 +233,10 @@ export class BuildMachine {
     subtle: () => undefined,
     zip: () => undefined,
     zipWrite: () => undefined,
+    service: () => undefined,
+    serviceWrite: () => undefined,
+    serviceTaken: () => undefined,
+    serviceAbort: () => undefined,
   }
 }
 

@@ -27,7 +27,10 @@ export interface BuildRequest {
   readonly fileName: string
   /** Export to use, from Lambda's `Handler` (`index.handler` gives `handler`); null: `default.fetch`, else `handler`. */
   readonly handlerExport: string | null
-  readonly vars: Readonly<Record<string, string>>
+  /** Texts, or whatever JSON can hold. */
+  readonly vars: Readonly<Record<string, unknown>>
+  /** Names of service bindings, by index. Absent: none. */
+  readonly services?: readonly string[]
   /** Values that must not be found in the image; names are offered as getters on `env`. */
   readonly secrets: Readonly<Record<string, string>>
   /** Paths of synthetic requests run before capture; null: one `GET /` for fetch handlers; empty: none. */

@@ -21,9 +21,10 @@ import type { ResidentImage } from './arena.ts'
 import { Binding, type GuestValue } from './binding.ts'
 import { handleHostCall, type HostCallContext, type HostCallPolicy } from './host-calls.ts'
 import { Rejections } from './rejections.ts'
-import { Run, type RunOutput, type RunSpec } from './run.ts'
+import { Run, type RunOutput, type RunSpec, type ServiceInflow } from './run.ts'
 import { explainTrap, noteException } from './run-faults.ts'
 import type { MachineRuntime } from './runtime.ts'
+import { InflowFeeder } from './inflow-feeder.ts'
 import { nextSeed } from './seeds.ts'
 import { captureSession, FIRST_COLLECT_BYTES } from './session-capture.ts'
 import { parkedBytes, Slot } from './slot.ts'
@@ -97,11 +98,13 @@ export class Executor {
   #slotBytes = 0
   #missingSlots = 0
   readonly #context: HostCallContext
+  readonly #inflows: InflowFeeder
 
   constructor(options: ExecutorOptions) {
     this.#options = options
     this.#runtime = options.runtime
     this.#clock = new TurnClock(options)
+    this.#inflows = new InflowFeeder((...settled) => this.settle(...settled), options.output)
     this.#context = {
       run: () => this.#runInGuest(),
       output: options.output,
@@ -209,13 +212,19 @@ export class Executor {
     for (const [id] of failed) this.settle(runId, id, false, (binding) => binding.newString(reason))
   }
 
+  /** A piece of a service's answer, or what ended it. */
+  serviceData(runId: number, serviceId: number, data: Uint8Array | NonNullable<ServiceInflow['end']>): void {
+    const run = this.#runs.get(runId)
+    if (run !== undefined) this.#inflows.take(run, serviceId, data)
+  }
+
   /** A chunk of a streamed request body, or its end (null). */
   body(runId: number, chunk: Uint8Array | null): void {
     const run = this.#runs.get(runId)
     if (run === undefined) return
     if (chunk === null) run.bodyEnded = true
     else run.bodyChunks.push(chunk)
-    this.#feedBody(run)
+    this.#inflows.feedBody(run)
   }
 
   /** The reader has taken `bytes` of the response body; below `windowBytes` the guest may go on writing. */
@@ -479,22 +488,12 @@ export class Executor {
       return
     }
     if (run.operations.size > 0) {
-      this.#feedBody(run)
+      this.#inflows.feedBody(run)
+      if (run.hasServices) this.#inflows.feed(run)
       return
     }
     if (run.failure === null && !run.responded) run.stop('hung', 'ERR_FUNCTION_HUNG', [])
     this.#end(run, pooled)
-  }
-
-  /** Gives the guest the next chunk of a streamed body if it waits for one. */
-  #feedBody(run: Run): void {
-    for (const [id, operation] of run.operations) {
-      if (operation.kind !== 'body') continue
-      const chunk = run.bodyChunks.shift()
-      if (chunk !== undefined) this.settle(run.spec.id, id, true, (binding) => binding.newArrayBuffer(chunk))
-      else if (run.bodyEnded) this.settle(run.spec.id, id, true, (binding) => binding.newNull())
-      return
-    }
   }
 
   /** R2: the one place where a run ends. The answer leaves first, then the slot is reset. */

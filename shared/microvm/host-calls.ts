@@ -6,7 +6,7 @@
 import { createHash, randomFillSync } from 'node:crypto'
 import { formatMessage, type ErrorCode, type ErrorParams } from '../errors.ts'
 import { HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../guest/abi.ts'
-import { MIB, ZIPS_PER_RUN_MAX } from '../limits.ts'
+import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, SERVICE_HEAD_MAX_CHARS, ZIPS_PER_RUN_MAX } from '../limits.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import type { Run, RunOutput } from './run.ts'
 
@@ -130,6 +130,7 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       const id = binding.number(argument(0))
       run.forget(id)
       if (run.forgetFetch(id)) output.fetchAbort(run, id)
+      else abortService(run, output, id)
       return binding.newUndefined()
     }
     case CODE.utf8Encode:
@@ -192,6 +193,17 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       output.fetch(run, id, binding.string(a), body)
       break
     }
+    case OPERATIONS.SERVICE: {
+      run.subrequests++
+      if (run.subrequests > run.spec.limits.subrequestMax) return fail(binding, 'ERR_LIMIT_SUBREQUESTS', [run.spec.limits.subrequestMax, run.subrequests])
+      const head = binding.string(a)
+      if (head.length > SERVICE_HEAD_MAX_CHARS) return fail(binding, 'ERR_REQUEST_HEADERS', [SERVICE_HEAD_MAX_CHARS, REQUEST_HEADERS_MAX_COUNT])
+      const body = binding.isNullish(b) ? null : binding.isString(b) ? binding.stringBytes(b) : binding.bytes(b)
+      if ((body?.length ?? 0) > REQUEST_BODY_MAX_BYTES) return fail(binding, 'ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
+      run.begin(id, { kind: 'service' })
+      output.service(run, id, head, body)
+      break
+    }
     case OPERATIONS.SUBTLE:
       run.begin(id, { kind: 'subtle' })
       output.subtle(run, id, binding.string(a), binding.bytes(b)?.slice() ?? new Uint8Array(0))
@@ -204,14 +216,21 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       break
     case OPERATIONS.WRITE: {
       const fetchId = binding.number(a)
+      const chunk = binding.isNullish(b) ? null : (binding.bytes(b) ?? new Uint8Array(0))
+      const service = run.serviceOf(fetchId)
+      if (service !== null && (chunk?.length ?? 0) > REQUEST_BODY_MAX_BYTES) return fail(binding, 'ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
       run.begin(id, { kind: 'write', fetchId })
-      output.zipWrite(run, fetchId, id, binding.isNullish(b) ? null : (binding.bytes(b)?.slice() ?? new Uint8Array(0)))
+      if (service === null) output.zipWrite(run, fetchId, id, chunk?.slice() ?? null)
+      else if (service.end === null) output.serviceWrite(run, fetchId, id, chunk)
+      // Nobody reads it any more.
+      else context.startTimer(run, id, 0)
       break
     }
     case OPERATIONS.READ: {
       const fetchId = binding.number(a)
       run.begin(id, { kind: 'read', fetchId })
-      output.fetchRead(run, fetchId)
+      // What has come of a service's answer lies here: it is given once this turn is over.
+      if (run.serviceOf(fetchId) === null) output.fetchRead(run, fetchId)
       break
     }
     case OPERATIONS.BODY:
@@ -226,6 +245,14 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       return fail(binding, 'ERR_INTERNAL', [`unknown operation ${kind}`])
   }
   return binding.newNumber(id)
+}
+
+/** Its reads and writes that wait are the guest's to forget. */
+function abortService(run: Run, output: RunOutput, id: number): void {
+  const service = run.serviceOf(id)
+  if (service === null || service.end !== null) return
+  service.end = 'complete'
+  output.serviceAbort(run, id)
 }
 
 /** A line of a guest's log; what is beyond the function's limit is dropped and the log marked. */
@@ -263,5 +290,5 @@ function fail(binding: Binding, code: ErrorCode, params: ErrorParams): GuestValu
 }
 
 function operationName(kind: number): string {
-  return kind === OPERATIONS.TIMER ? 'a timer' : kind === OPERATIONS.FETCH ? 'a fetch' : 'an operation'
+  return kind === OPERATIONS.TIMER ? 'a timer' : kind === OPERATIONS.FETCH ? 'a fetch' : kind === OPERATIONS.SERVICE ? 'a call of a service' : 'an operation'
 }

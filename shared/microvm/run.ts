@@ -46,7 +46,15 @@ export type Operation =
   | { readonly kind: 'subtle' }
   /** As `fetch`: what is read and aborted by its id. */
   | { readonly kind: 'zip' }
+  | { readonly kind: 'service' }
   | { readonly kind: 'write'; readonly fetchId: number }
+
+/** What has come of a service call's answer and was not read yet. Kept until the run ends, so that a late write is known for one. */
+export interface ServiceInflow {
+  readonly chunks: Uint8Array[]
+  /** No more will come: the body is complete, or it broke off with `name\nmessage\ncode`. */
+  end: 'complete' | { readonly failure: string } | null
+}
 
 /** Where the machine is: in a slot, or parked with what it wrote. */
 export type Residence =
@@ -71,6 +79,8 @@ export class Run {
   // Most runs wait for nothing: these are made when the first operation begins.
   #operations: Map<number, Operation> | null = null
   #fetches: Set<number> | null = null
+  #services: Map<number, ServiceInflow> | null = null
+  feeding = false
   /** Chunks of a streamed request body that the guest has not asked for yet. */
   readonly bodyChunks: Uint8Array[] = []
   bodyEnded = false
@@ -122,9 +132,23 @@ export class Run {
     return this.#fetches ?? NO_FETCHES
   }
 
+  /** Of the service call with this id, of this run. */
+  serviceOf(id: number): ServiceInflow | null {
+    return this.#services?.get(id) ?? null
+  }
+
+  get hasServices(): boolean {
+    return this.#services !== null
+  }
+
   begin(id: number, operation: Operation): void {
     this.#operations ??= new Map<number, Operation>()
     this.#operations.set(id, operation)
+    if (operation.kind === 'service') {
+      this.#services ??= new Map<number, ServiceInflow>()
+      this.#services.set(id, { chunks: [], end: null })
+      return
+    }
     if (operation.kind !== 'fetch' && operation.kind !== 'zip') return
     this.#fetches ??= new Set<number>()
     this.#fetches.add(id)
@@ -143,6 +167,7 @@ export class Run {
   forgetAll(): void {
     this.#operations = null
     this.#fetches = null
+    this.#services = null
   }
 
   stop(outcome: Outcome, code: CodedErrorData['code'], params: CodedErrorData['params']): void {
@@ -184,4 +209,10 @@ export interface RunOutput {
   zip(run: Run, id: number, format: string): void
   /** `chunk` is the receiver's own; null: the end. */
   zipWrite(run: Run, zipId: number, id: number, chunk: Uint8Array | null): void
+  /** A call by a service binding; what is under way when the run ends is ended by whoever hears of that. `head` is of the guest's making. */
+  service(run: Run, id: number, head: string, body: Uint8Array | null): void
+  serviceWrite(run: Run, serviceId: number, id: number, chunk: Uint8Array | null): void
+  /** The guest has read so many bytes of the answer. */
+  serviceTaken(run: Run, serviceId: number, bytes: number): void
+  serviceAbort(run: Run, serviceId: number): void
 }

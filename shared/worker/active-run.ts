@@ -3,6 +3,7 @@ import type { MessagePort } from 'node:worker_threads'
 import type { BuildKey, ImageId } from '../brand.ts'
 import type { IdTable } from '../id-table.ts'
 import type { HostChannel, OnRecord } from './channel.ts'
+import type { ServiceCall } from './service-calls.ts'
 import type { Invocation, InvocationInput, InvocationSink } from './types.ts'
 
 export interface ActiveRun {
@@ -26,6 +27,10 @@ export interface ActiveRun {
   /** A session's machine as it comes back, and how much of it has come. */
   state: Uint8Array | null
   stateBytes: number
+  /** Calls by service bindings, by operation, that have not been answered and read to their end. */
+  services: Map<number, ServiceCall> | null
+  /** See ServiceChain. */
+  chainCalls: { count: number } | null
 }
 
 /** A build that a worker was told of. */

@@ -54,8 +54,12 @@ const CLAIMED = 2
  *   LOG       level: a line
  *   STARTED   -: the run of a streamed request body is here, its chunks may be posted
  *   STATE     bytes in all: the next part of a session's machine as the run left it
+ *   SERVICE   call, length of the head, 1 if more of the body follows: a service call's head, body
+ *   SERVICE_BODY   call, operation to settle (0: none), 1 at the end: a piece of its request body
+ *   SERVICE_TAKEN  call, bytes of its answer that the guest has read
+ *   SERVICE_CANCEL call: nobody wants its answer
  */
-export const RECORD = { SKIP: 0, HEAD: 1, DATA: 2, BODY_END: 3, END: 4, LOG: 5, STARTED: 6, STATE: 7 } as const
+export const RECORD = { SKIP: 0, HEAD: 1, DATA: 2, BODY_END: 3, END: 4, LOG: 5, STARTED: 6, STATE: 7, SERVICE: 8, SERVICE_BODY: 9, SERVICE_TAKEN: 10, SERVICE_CANCEL: 11 } as const
 /** By number, what became of a session's machine. */
 export const KEPT = ['lost', 'kept', 'tooLarge'] as const
 export const HEAD_START_KIND_MASK = 0xff

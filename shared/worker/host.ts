@@ -26,6 +26,7 @@ import { RunInvocation, type ActiveRun, type IntroducedBuild, type WorkerHandle 
 import { createChannelMemory, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
 import type { SandboxHostOptions } from './host-options.ts'
 import type { FromWorker, ToWorker, WorkerStats, WorkerTask } from './messages.ts'
+import { ServiceCalls } from './service-calls.ts'
 import { failedResult, keptMachine, readResult, takeState } from './results.ts'
 import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from './types.ts'
 
@@ -67,6 +68,8 @@ export class WorkerThreadHost implements SandboxHost {
   #whenIdle: (() => void)[] = []
   #lastStats: WorkerStats[] = []
   readonly counts = { incidents: 0, workersLost: 0, takenBack: 0 }
+  /** Calls by service bindings; whoever answers invocations here has to be attached. */
+  readonly services = new ServiceCalls()
 
   constructor(options: SandboxHostOptions) {
     this.#options = options
@@ -118,7 +121,7 @@ export class WorkerThreadHost implements SandboxHost {
   invoke(input: InvocationInput, sink: InvocationSink): Invocation {
     const run: ActiveRun = {
       id: this.#nextRunId, input, sink, enqueuedAtMs: this.#options.clock.monotonicMs(), worker: null, chunks: null, bodyAwaited: false, chunksEnded: false,
-      bodyBytes: input.body?.length ?? 0, headSent: false, bodyEnded: false, passedBytes: 0, sinkPaused: false, canceled: false, state: null, stateBytes: 0,
+      bodyBytes: input.body?.length ?? 0, headSent: false, bodyEnded: false, passedBytes: 0, sinkPaused: false, canceled: false, state: null, stateBytes: 0, services: null, chainCalls: null,
     }
     this.#nextRunId = (this.#nextRunId % 0x7fff_fff0) + 1
     const refusal = this.#refusal(input)
@@ -231,7 +234,9 @@ export class WorkerThreadHost implements SandboxHost {
   // -- hand-over
 
   #refusal(input: InvocationInput): CodedErrorData | null {
-    if (this.#state !== 'serving') return { code: 'ERR_DRAINING', params: [] }
+    // What is in flight may need other functions to come to its end.
+    const serves = this.#state === 'serving' || (this.#state === 'draining' && (input.chain ?? null) !== null)
+    if (!serves) return { code: 'ERR_DRAINING', params: [] }
     if (this.#queue.length >= this.#options.queueMax) return { code: 'ERR_QUEUE_FULL', params: [this.#queue.length] }
     if (!this.hasImage(input.build.imageId)) return { code: 'ERR_INTERNAL', params: ['the image is not here'] }
     return null
@@ -421,6 +426,8 @@ export class WorkerThreadHost implements SandboxHost {
       case RECORD.LOG:
         this.#options.onLogLine?.(run.input.build, run.input.requestId, a, Buffer.from(bytes).toString())
         return
+      default:
+        this.services.onRecord(run, type, a, b, c, bytes, (message) => this.#post(worker, message))
     }
   }
 
@@ -435,6 +442,7 @@ export class WorkerThreadHost implements SandboxHost {
     if (!this.#runs.delete(run.id)) return
     run.worker?.runs.delete(run.id)
     this.#use(run.input.build.imageId, -1)
+    if (run.services !== null) this.services.endAll(run)
     if (run.headSent && !run.bodyEnded && result.outcome === 'ok') run.sink.bodyEnd()
     if (result.exception !== null) this.#options.onException?.(run.input.build, run.input.requestId, result.exception)
     run.sink.end(result)

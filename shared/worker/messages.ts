@@ -29,6 +29,14 @@ export type ToWorker =
   /** The front door has passed on `bytes` of the response body. */
   | { readonly kind: 'acknowledge'; readonly runId: number; readonly bytes: number }
   | { readonly kind: 'cancel'; readonly runId: number }
+  /** The answer to a service call: `body` is its first piece; `last`: there is no other. */
+  | { readonly kind: 'serviceHead'; readonly runId: number; readonly id: number; readonly head: string; readonly body: Uint8Array | null; readonly last: boolean }
+  /** More of it. Null: the end. */
+  | { readonly kind: 'serviceData'; readonly runId: number; readonly id: number; readonly chunk: Uint8Array | null }
+  /** `name\nmessage\ncode`. */
+  | { readonly kind: 'serviceFailed'; readonly runId: number; readonly id: number; readonly reason: string }
+  /** A piece of the request body was taken, and the next may come. */
+  | { readonly kind: 'serviceWritten'; readonly runId: number; readonly operation: number }
   | { readonly kind: 'stats'; readonly reply: number }
   | { readonly kind: 'close' }
 

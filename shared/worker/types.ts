@@ -27,6 +27,26 @@ export interface FunctionTraits {
 
 export const DEFAULT_FUNCTION_TRAITS: FunctionTraits = { idempotent: false, latencySensitivity: 'normal', sessions: null }
 
+/** Another function of the same account that a function calls as `env[binding].fetch()`. */
+export interface ServiceBinding {
+  readonly binding: string
+  readonly service: string
+  /** Version or alias; null: the function's default. */
+  readonly qualifier: string | null
+  /** A named export of the other function; null: its default one. */
+  readonly entrypoint: string | null
+  /** What the other function finds as `ctx.props`; null: an empty object. */
+  readonly props: Readonly<Record<string, unknown>> | null
+}
+
+/** Of an invocation that was caused by another one's service binding. */
+export interface ServiceChain {
+  /** Functions that wait for this one: 1 for what a request from outside calls. */
+  readonly depth: number
+  /** Calls that the request from outside has caused so far, as known on this host; shared by all that it causes here. */
+  readonly calls: { count: number }
+}
+
 /** A runnable build: everything a host needs to know besides the image's pages. */
 export interface BuildSpec {
   readonly key: BuildKey
@@ -40,6 +60,8 @@ export interface BuildSpec {
   readonly traits: FunctionTraits
   /** Secrets by name. They reach the guest only after restore and are never in an image. */
   readonly secrets: Readonly<Record<string, string>>
+  /** By the index that the guest knows. Absent: none. */
+  readonly services?: readonly ServiceBinding[]
 }
 
 /**
@@ -68,6 +90,8 @@ export interface InvocationInput {
   readonly wantLogs: boolean
   /** `selectionLine` of guest/selection.ts. Absent or null: the default handler. */
   readonly selection?: string | null
+  /** Absent or null: it comes from outside. */
+  readonly chain?: ServiceChain | null
   /** For a request of a session. Absent: the machine is the image, and nothing of it is kept. */
   readonly session?: SessionInput | null
 }

@@ -163,6 +163,24 @@ class WorkerLoop {
       case 'cancel':
         this.#executor.cancel(message.runId)
         break
+      case 'serviceHead': {
+        const { runId, id, head, body, last } = message
+        this.#turnOf(runId, () => {
+          if (body !== null) this.#executor.serviceData(runId, id, body)
+          this.#executor.settle(runId, id, true, (binding) => binding.newString(head))
+          if (last) this.#executor.serviceData(runId, id, 'complete')
+        })
+        break
+      }
+      case 'serviceData':
+        this.#turnOf(message.runId, () => this.#executor.serviceData(message.runId, message.id, message.chunk ?? 'complete'))
+        break
+      case 'serviceFailed':
+        this.#turnOf(message.runId, () => this.#executor.serviceData(message.runId, message.id, { failure: message.reason }))
+        break
+      case 'serviceWritten':
+        this.#turnOf(message.runId, () => this.#executor.settle(message.runId, message.operation, true, (binding) => binding.newNull()))
+        break
       case 'stats': {
         const { slotCount, runCount, parkedCount, residentBytes, counts } = this.#executor
         this.#post({ kind: 'stats', reply: message.reply, stats: { slots: slotCount, running: runCount, parked: parkedCount, residentBytes, counts: { ...counts } } })
@@ -185,7 +203,7 @@ class WorkerLoop {
       case 'subtle': {
         const { runId, id, answer } = message
         const made = (binding: Binding): GuestValue =>
-          answer.kind === 'bytes' ? binding.newArrayBuffer(answer.bytes) : binding.newString(answer.kind === 'text' ? answer.text : `${answer.name}\n${answer.message}`)
+          answer.kind === 'bytes' ? binding.newArrayBuffer(answer.bytes) : binding.newString(answer.kind === 'text' ? answer.text : `${answer.name}\n${answer.message}\n`)
         this.#turnOf(runId, () => this.#executor.settle(runId, id, answer.kind !== 'failed', made))
         break
       }
@@ -263,6 +281,23 @@ class WorkerLoop {
       zipWrite(run, zipId, id, chunk) {
         send({ kind: 'zipWrite', runId: run.spec.id, fetchId: zipId, id, chunk })
       },
+      service(run, id, head, body) {
+        const lines = Buffer.from(head)
+        const fits = lines.length + (body?.length ?? 0) <= RECORD_MAX_BYTES
+        channel.write(RECORD.SERVICE, run.spec.id, id, lines.length, fits ? 0 : 1, lines, fits ? body : null)
+        if (!fits && body !== null) writeServiceBody(channel, run, id, 0, body)
+        if (!fits) channel.write(RECORD.SERVICE_BODY, run.spec.id, id, 0, 1, null, null)
+      },
+      serviceWrite(run, serviceId, id, chunk) {
+        if (chunk === null) channel.write(RECORD.SERVICE_BODY, run.spec.id, serviceId, id, 1, null, null)
+        else writeServiceBody(channel, run, serviceId, id, chunk)
+      },
+      serviceTaken(run, serviceId, bytes) {
+        channel.write(RECORD.SERVICE_TAKEN, run.spec.id, serviceId, bytes, 0, null, null)
+      },
+      serviceAbort(run, serviceId) {
+        channel.write(RECORD.SERVICE_CANCEL, run.spec.id, serviceId, 0, 0, null, null)
+      },
     }
   }
 }
@@ -292,6 +327,14 @@ function lastLogs(logs: readonly string[]): readonly string[] {
 
 function writeChunks(channel: WorkerChannel, run: Run, body: Uint8Array): void {
   for (let at = 0; at < body.length; at += RECORD_MAX_BYTES) channel.write(RECORD.DATA, run.spec.id, 0, 0, 0, body.subarray(at, at + RECORD_MAX_BYTES), null)
+}
+
+/** Only the last piece is acknowledged. At most what a request body may have, or the other side says so. */
+function writeServiceBody(channel: WorkerChannel, run: Run, serviceId: number, id: number, body: Uint8Array): void {
+  for (let at = 0; at < body.length; at += RECORD_MAX_BYTES) {
+    const end = at + RECORD_MAX_BYTES
+    channel.write(RECORD.SERVICE_BODY, run.spec.id, serviceId, end < body.length ? 0 : id, 0, body.subarray(at, end), null)
+  }
 }
 
 function writeState(channel: WorkerChannel, runId: number, state: Uint8Array): void {

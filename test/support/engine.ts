@@ -91,6 +91,10 @@ export function testExecutor(engine: TestEngine, { acceptsData = () => true, ...
     subtle: () => undefined,
     zip: () => undefined,
     zipWrite: () => undefined,
+    service: () => undefined,
+    serviceWrite: () => undefined,
+    serviceTaken: () => undefined,
+    serviceAbort: () => undefined,
   }
   let nextId = 1
   const executor = new Executor({

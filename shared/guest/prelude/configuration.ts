@@ -2,10 +2,14 @@
 import { JSONParse, ObjectDefineProperty, ObjectKeys } from './primordials.ts'
 import { hostSecret } from './host.ts'
 import { beginTopLevel } from './repairs.ts'
+import { Fetcher } from './service.ts'
 
 export interface Configuration {
-  readonly vars: Readonly<Record<string, string>>
+  /** Texts, and whatever JSON can hold. */
+  readonly vars: Readonly<Record<string, unknown>>
   readonly secretNames: readonly string[]
+  /** Names of service bindings; the host knows them by their index here. */
+  readonly services?: readonly string[]
   readonly functionName: string
   readonly version: string
   readonly memoryMib: number
@@ -43,5 +47,9 @@ export function configure(json: string): void {
       enumerable: true,
       configurable: true,
     })
+  }
+  const services = configuration.services ?? []
+  for (let i = 0; i < services.length; i++) {
+    ObjectDefineProperty(env, services[i] ?? '', { value: new Fetcher(i), writable: true, enumerable: true, configurable: true })
   }
 }

@@ -1,7 +1,7 @@
 /** `fetch`: the request's head and body go to the host, which checks, sends and follows redirects. */
 import { NativeDOMException, NativeUint8Array, ObjectDefineProperty, PromiseConstructor, StringIndexOf, StringSlice, StringSplit } from './primordials.ts'
 import { OPERATIONS } from '../abi.ts'
-import { offAbort, onAbort } from './abort.ts'
+import { offAbort, onAbort, type AbortSignal } from './abort.ts'
 import { BUFFERED, readBytes, type RawBody } from './body.ts'
 import { wireHeaders, type HeaderList } from './headers.ts'
 import { hostBodyBytes, type WireBody } from './host.ts'
@@ -21,27 +21,38 @@ async function fetch(input: Request | URL | string, init?: RequestInit): Promise
   const reading = wireBody(request.raw)
   const body = reading instanceof PromiseConstructor ? await reading : reading
   const head = `${request.method}\n${request.url}\n${request.redirect}${request.list.length === 0 ? '' : `\n${wireHeaders(request.list)}`}`
-  return await new PromiseConstructor<Response>((resolve, reject) => {
+  return await responseTo(OPERATIONS.FETCH, head, body, signal, fetchError)
+}
+
+/** Who sends a body piece by piece: called with the operation's id, and with what makes the call fail. */
+export type BodySender = (id: number, fail: (reason: unknown) => void) => void
+
+/** The response to a FETCH or SERVICE, whose body is read from the host as the function reads it. `failure` makes the error that the caller sees. */
+export function responseTo(op: number, head: string, body: WireBody, signal: AbortSignal | null, failure: (error: Error) => unknown, send: BodySender | null = null): Promise<Response> {
+  return new PromiseConstructor<Response>((resolve, reject) => {
     let source: HostSource | null = null
-    const abort = (): void => {
+    const breakOff = (reason: unknown): void => {
       if (source !== null) {
-        source.breakOff(signal?.reason)
+        source.breakOff(reason)
         return
       }
       cancel(id)
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is whatever the function gave
-      reject(signal?.reason ?? new NativeDOMException('The operation was aborted', 'AbortError'))
+      reject(reason)
     }
-    const id = begin(OPERATIONS.FETCH, head, body, (value, ok) => {
+    const abort = (): void => breakOff(signal?.reason ?? new NativeDOMException('The operation was aborted', 'AbortError'))
+    const id = begin(op, head, body, (value, ok) => {
       if (ok) {
         source = new HostSource(OPERATIONS.READ, id)
         resolve(responseOf(value as string, source))
       } else {
         if (signal !== null) offAbort(signal, abort)
-        reject(fetchError(value as Error))
+        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- whatever the other side threw
+        reject(failure(value as Error))
       }
     })
     if (signal !== null) onAbort(signal, abort)
+    if (send !== null) send(id, breakOff)
   })
 }
 
@@ -54,7 +65,7 @@ function fetchError(error: Error): Error {
   return wrapped
 }
 
-function wireBody(raw: RawBody): WireBody | Promise<WireBody> {
+export function wireBody(raw: RawBody): WireBody | Promise<WireBody> {
   if (raw === null || typeof raw === 'string' || raw instanceof NativeUint8Array) return raw
   return raw === BUFFERED ? hostBodyBytes() : readBytes(raw)
 }

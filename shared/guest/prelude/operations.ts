@@ -4,7 +4,7 @@
  * P1: every id in `waiting` was given by the host and not yet settled or cancelled; the map is empty in an image.
  * P2: what waits has the number of its request, `generation`; a later request of a session does not count it.
  */
-import { ArrayPush, MapClear, MapDelete, MapForEach, MapGet, MapSet, NativeDOMException, ObjectDefineProperty, PromiseConstructor, SetHas, StringIndexOf, StringSlice } from './primordials.ts'
+import { ArrayPush, MapClear, MapDelete, MapForEach, MapGet, MapSet, NativeDOMException, ObjectDefineProperty, PromiseConstructor, SetHas, StringIndexOf, StringLastIndexOf, StringSlice } from './primordials.ts'
 import { hostCancel, hostStart } from './host.ts'
 
 /** Called with the settled value, or with the error when `ok` is false. A timer's is called so only to be told that it is gone. */
@@ -80,13 +80,13 @@ export function renewOperations(): void {
   for (let i = 0; i < left.length; i++) left[i]?.(requestOver(), false)
 }
 
-/** `name\nmessage\ncode` as the error object that the guest sees. */
+/** `name\nmessage\ncode` as the error object that the guest sees; the message may have several lines. */
 function operationError(text: string): Error {
   const first = StringIndexOf(text, '\n')
-  const second = StringIndexOf(text, '\n', first + 1)
+  const last = StringLastIndexOf(text, '\n')
   const name = StringSlice(text, 0, first)
-  const message = StringSlice(text, first + 1, second < 0 ? undefined : second)
-  const code = second < 0 ? '' : StringSlice(text, second + 1)
+  const message = StringSlice(text, first + 1, last === first ? undefined : last)
+  const code = last === first ? '' : StringSlice(text, last + 1)
   let error: Error
   if (name === 'TypeError') error = new TypeError(message)
   else if (name === 'AbortError' || name === 'TimeoutError' || name === 'NetworkError' || SetHas(CRYPTO_ERRORS, name)) error = new NativeDOMException(message, name)

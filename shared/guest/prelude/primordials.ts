@@ -20,6 +20,7 @@ export function setterOf(prototype: object, name: string): ((self: unknown, valu
 }
 
 export const StringIndexOf = uncurryThis(String.prototype.indexOf)
+export const StringLastIndexOf = uncurryThis(String.prototype.lastIndexOf)
 export const StringSlice = uncurryThis(String.prototype.slice)
 export const StringSplit = uncurryThis(String.prototype.split as (this: string, separator: string) => string[])
 export const StringSplitUpTo = uncurryThis(String.prototype.split as (this: string, separator: string, limit: number) => string[])
