@@ -334,6 +334,25 @@ export const CRYPTO_RSA_MAX_BITS = 4_096
 export const CRYPTO_RSA_KEY_MAX_BYTES = 2_560
 export const CRYPTO_DERIVED_MAX_BITS = 8 * MIB
 
+// Intl of functions (shared/intl), on the threads that run them. What a call takes is charged to the guest (host-calls.ts).
+/** Locales and options of one Intl object; longer is a RangeError. */
+export const INTL_KEY_MAX_CHARS = 16 * KIB
+export const INTL_LOCALES_MAX = 1_024
+/** One text or list for Intl, 2 ms at most: longer is a RangeError. Comparisons, segments and case take longer ones in parts. */
+export const INTL_TEXT_MAX_CHARS = 128 * KIB
+/** Of two texts, from their first difference on: 15 us. Texts that are equal so far are equal. */
+export const INTL_COMPARED_MAX_CHARS = 16 * KIB
+/** Text in which one call looks for segments, 0.5 ms; a window that holds no whole segment is doubled, up to the largest, where the segment is cut. */
+export const INTL_SEGMENT_WINDOW_CHARS = 2 * KIB
+export const INTL_SEGMENT_WINDOW_MAX_CHARS = 64 * KIB
+/** What follows a segment may move its end; this much of it is looked at. */
+export const INTL_SEGMENT_WINDOW_MARGIN_CHARS = 256
+/** Formatters that a worker's thread keeps, all and those of one account: 24 DateTimeFormats, or 256 others. Outside of `--memory`. */
+export const INTL_CACHE_MAX_BYTES = 16 * MIB
+export const INTL_CACHE_ACCOUNT_MAX_BYTES = 2 * MIB
+/** Longer keys are made anew at each call. */
+export const INTL_CACHED_KEY_MAX_CHARS = 2 * KIB
+
 // Outbound requests of functions.
 /** Redirects followed by one fetch, as browsers do. */
 export const EGRESS_REDIRECTS_MAX = 20

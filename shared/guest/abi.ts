@@ -50,6 +50,11 @@ export const HOST_CALLS = {
   utf8Decode: 'D',
   /** warn(kind: string): void. A note for the publish report, ignored outside builds: 'math-random' when Math.random ran at top level, or what shall be said. */
   warn: 'x',
+  /**
+   * intl(key: string, what: string, a?: string | number, b?: string | number): string | number | null. `what` of the Intl object that
+   * `key` stands for, see shared/intl. Throws an Error with name RangeError or TypeError. Stateless.
+   */
+  intl: 'i',
 } as const
 
 /** Of CompressionStream. */

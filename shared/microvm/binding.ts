@@ -57,6 +57,7 @@ export class Binding {
   readonly #c: EngineCalls
   readonly #encoder = new TextEncoder()
   readonly #decoder = new TextDecoder()
+  readonly #exactDecoder = new TextDecoder('utf-8', { ignoreBOM: true })
 
   /** `scratch`: SCRATCH_BYTES of the guest's heap; `undefinedValue`: a boxed undefined. Both from the prelude's image. */
   constructor(slot: Slot, scratch: number, undefinedValue: GuestValue) {
@@ -164,6 +165,11 @@ export class Binding {
 
   string(value: GuestValue): string {
     return this.#decoder.decode(this.stringBytes(value))
+  }
+
+  /** The same with a leading U+FEFF, which TextDecoder takes for a mark of the encoding: as long as in the guest. */
+  exactString(value: GuestValue): string {
+    return this.#exactDecoder.decode(this.stringBytes(value))
   }
 
   /** Content of an ArrayBuffer or Uint8Array as a view, or null for anything else. Valid until the guest runs again. */

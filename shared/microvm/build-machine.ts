@@ -3,6 +3,7 @@
  * serves one build and is thrown away with it.
  */
 import type { CodedErrorData } from '../errors.ts'
+import { IntlHost } from '../intl/intl-host.ts'
 import type { FunctionLimits } from '../limits.ts'
 import type { InvocationKind } from '../worker/types.ts'
 import type { ResidentImage } from './arena.ts'
@@ -56,6 +57,7 @@ export class BuildMachine {
   /** Times the guest asked for the time. */
   clockReads = 0
   readonly #runtime: MachineRuntime
+  readonly #intl = new IntlHost()
   readonly #limits: FunctionLimits
   #run: Run
   #deadlineAtMs = 0
@@ -69,7 +71,7 @@ export class BuildMachine {
     const slot: Slot = new Slot(runtime.engine, runtime.arena, runtime.bases, image, {
       hostCall: (namePtr, _nameLength, _thisPtr, argc, argvPtr) => handleHostCall(this.binding, {
         run: () => this.#run, output: this.#output, policy: { refused: (call, detail) => this.#noteRefusal(call, detail), warn: (kind) => this.#noteWarning(kind) },
-        nextOperationId: () => 0, startTimer: () => undefined, nowMs: () => 0,
+        intl: this.#intl, nextOperationId: () => 0, startTimer: () => undefined, nowMs: () => 0,
       }, slot.bytes[namePtr >>> 0] ?? 0, argc, argvPtr),
       refuel: () => {
         if (performance.now() > this.#deadlineAtMs) {

@@ -16,6 +16,7 @@
 import { randomFillSync } from 'node:crypto'
 import { toCodedError } from '../errors.ts'
 import { IdTable } from '../id-table.ts'
+import { IntlHost } from '../intl/intl-host.ts'
 import { MIB } from '../limits.ts'
 import type { ResidentImage } from './arena.ts'
 import { Binding, type GuestValue } from './binding.ts'
@@ -109,6 +110,7 @@ export class Executor {
       run: () => this.#runInGuest(),
       output: options.output,
       policy: options.policy ?? null,
+      intl: new IntlHost(),
       nextOperationId: () => this.#nextOperationId++,
       startTimer: (run, id, delayMs) => this.#timers.add(options.nowMs() + delayMs, run.spec.id, id),
       nowMs: () => options.nowMs(),

@@ -6,6 +6,8 @@
 import { createHash, randomFillSync } from 'node:crypto'
 import { formatMessage, type ErrorCode, type ErrorParams } from '../errors.ts'
 import { HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../guest/abi.ts'
+import type { IntlHost, IntlValue } from '../intl/intl-host.ts'
+import { IntlRefusal } from '../intl/intl-refusal.ts'
 import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, SERVICE_HEAD_MAX_CHARS, ZIPS_PER_RUN_MAX } from '../limits.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import type { Run, RunOutput } from './run.ts'
@@ -15,6 +17,9 @@ const LOG_LINE_MAX_BYTES = 16_384
 const TIMER_MAX_MS = 2_147_483_647
 /** Operations of one run at the same time; more are refused with an error in the guest. */
 const OPERATIONS_MAX = 10_000
+/** Of a call to ICU: what a slice of fuel stands for (executor.ts), and for texts that are made and read around it. */
+const INTL_FUEL_PER_MS = 200_000
+const INTL_FUEL_PER_CALL = 500
 const HASHES: Readonly<Record<string, string>> = { 'SHA-1': 'sha1', 'SHA-256': 'sha256', 'SHA-384': 'sha384', 'SHA-512': 'sha512' }
 
 const CODE = Object.fromEntries(Object.entries(HOST_CALLS).map(([name, character]) => [name, character.charCodeAt(0)])) as Record<keyof typeof HOST_CALLS, number>
@@ -33,6 +38,7 @@ export interface HostCallContext {
   readonly run: () => Run
   readonly output: RunOutput
   readonly policy: HostCallPolicy | null
+  readonly intl: IntlHost
   nextOperationId(): number
   startTimer(run: Run, id: number, delayMs: number): void
   nowMs(): number
@@ -141,8 +147,29 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       policy?.warn(binding.string(argument(0)))
       return binding.newUndefined()
     }
+    case CODE.intl:
+      return intl(binding, context, argument)
     default:
       return fail(binding, 'ERR_INTERNAL', [`unknown host call ${call}`])
+  }
+}
+
+/** ICU cannot be interrupted, so each call is short (limits.ts) and takes fuel: a guest that makes many meets its limits as if it had computed. */
+function intl(binding: Binding, { run, intl: host }: HostCallContext, argument: (index: number) => GuestValue): GuestValue {
+  const value = (index: number): IntlValue => {
+    const given = argument(index)
+    return binding.isString(given) ? binding.exactString(given) : binding.isNullish(given) ? '' : binding.number(given)
+  }
+  const beganAtMs = performance.now()
+  try {
+    const answer = host.perform(run().spec.account, binding.string(argument(0)), binding.string(argument(1)), value(2), value(3))
+    return answer === null ? binding.newNull() : typeof answer === 'number' ? binding.newNumber(answer) : binding.newString(answer)
+  } catch (error) {
+    if (!(error instanceof IntlRefusal)) throw error
+    binding.throwError(error.name, error.message, '')
+    return 0
+  } finally {
+    binding.slot.chargeFuel(INTL_FUEL_PER_CALL + Math.ceil((performance.now() - beganAtMs) * INTL_FUEL_PER_MS))
   }
 }
 

@@ -17,6 +17,7 @@ import { CONTROL_OFFSET, DIRTY_TAIL_BYTES, GRANULE_SHIFT } from './rewrite/layou
 
 const WASM_PAGE_BYTES = 65_536
 const FUEL = 0
+const FUEL_LEAST = -0x7fff_ffff
 const VIRTUAL_PAGES = 1
 const LIMIT_PAGES = 2
 const TABLE_WRITTEN = 3
@@ -115,6 +116,11 @@ export class Slot {
   /** Fuel units until the guest must ask; about one per loop turn. */
   grantFuel(units: number): void {
     this.#control[FUEL] = units
+  }
+
+  /** Takes fuel for what the host did in the guest's stead; below zero the guest has to ask at its next loop turn. */
+  chargeFuel(units: number): void {
+    this.#control[FUEL] = Math.max(FUEL_LEAST, (this.#control[FUEL] ?? 0) - units)
   }
 
   /** Makes a clean slot ready for a run: `limitPages` bounds memory.grow, in 64 KiB pages. */

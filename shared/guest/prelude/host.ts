@@ -26,6 +26,7 @@ export interface Host {
   readonly utf8Encode: (text: string) => ArrayBuffer
   readonly utf8Decode: (bytes: Bytes, fatal: boolean, ignoreBom: boolean) => string | null
   readonly warn: (kind: string) => void
+  readonly intl: (key: string, what: string, a?: string | number, b?: string | number) => string | number | null
 }
 type SameNames = keyof Host extends keyof typeof HOST_CALLS ? (keyof typeof HOST_CALLS extends keyof Host ? true : never) : never
 const _sameNames: SameNames = true
@@ -47,6 +48,7 @@ export let hostCancel: Host['cancel']
 export let hostUtf8Encode: Host['utf8Encode']
 export let hostUtf8Decode: Host['utf8Decode']
 export let hostWarn: Host['warn']
+export let hostIntl: Host['intl']
 
 export function bindHost(host: Host): void {
   // A call through a variable needs no property look-up and passes no `this`.
@@ -68,6 +70,7 @@ export function bindHost(host: Host): void {
     utf8Encode: hostUtf8Encode,
     utf8Decode: hostUtf8Decode,
     warn: hostWarn,
+    intl: hostIntl,
   } = host)
 }
 

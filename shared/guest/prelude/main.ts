@@ -20,6 +20,7 @@ import { installFetch } from './fetch.ts'
 import { FormData } from './form-data.ts'
 import { Headers } from './headers.ts'
 import { bindHost, type Host } from './host.ts'
+import { installIntl } from './intl.ts'
 import { abortBody, follow, renew, settled } from './invocation.ts'
 import { installMessages } from './messages.ts'
 import { settle } from './operations.ts'
@@ -84,6 +85,7 @@ export function install(host: Host): object {
   installErrorEvents()
   installMessages()
   installWorkers()
+  installIntl()
   installGlobals()
   return { configure, load, dispatch, settled, follow, settle, abort, renew, unhandled }
 }

@@ -4,7 +4,7 @@ import { ObjectDefineProperty, ObjectGetPrototypeOf, ObjectSetPrototypeOf, Symbo
 export type PairKind = 'entries' | 'keys' | 'values'
 type Pair = readonly [string, unknown]
 
-const IteratorPrototype = ObjectGetPrototypeOf(ObjectGetPrototypeOf([][SymbolIterator]())) as object
+export const IteratorPrototype = ObjectGetPrototypeOf(ObjectGetPrototypeOf([][SymbolIterator]())) as object
 
 class Cursor<T> {
   readonly target: T

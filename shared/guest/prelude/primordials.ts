@@ -40,6 +40,9 @@ export const StringToWellFormed = uncurryThis((String.prototype as unknown as { 
 export const { fromCharCode: StringFromCharCode } = String
 export const NumberToString = uncurryThis(Number.prototype.toString)
 export const { isInteger: NumberIsInteger } = Number
+export const NumberValueOf = uncurryThis(Number.prototype.valueOf)
+export const BigIntToString = uncurryThis(BigInt.prototype.toString)
+export const BigIntValueOf = uncurryThis(BigInt.prototype.valueOf)
 
 export const ArrayJoin = uncurryThis(Array.prototype.join)
 export const ArrayPush = uncurryThis(Array.prototype.push as (this: unknown[], value: unknown) => number) as <T>(self: T[], value: T) => number
@@ -49,6 +52,9 @@ export const ArrayIndexOf = uncurryThis(Array.prototype.indexOf) as <T>(self: re
 export const ArraySort = uncurryThis(Array.prototype.sort) as <T>(self: T[], compare: (a: T, b: T) => number) => T[]
 export const { isArray: ArrayIsArray } = Array
 export const SymbolIterator: typeof Symbol.iterator = Symbol.iterator
+export const SymbolToPrimitive: typeof Symbol.toPrimitive = Symbol.toPrimitive
+/** OrdinaryHasInstance. */
+export const SymbolHasInstance = uncurryThis(Function.prototype[Symbol.hasInstance]) as (constructor: object, value: unknown) => boolean
 export const SymbolToStringTag: typeof Symbol.toStringTag = Symbol.toStringTag
 
 export const MapGet = uncurryThis(Map.prototype.get) as <K, V>(self: Map<K, V>, key: K) => V | undefined
@@ -72,6 +78,8 @@ export const {
   freeze: ObjectFreeze,
   keys: ObjectKeys,
 } = Object
+export const ObjectPrototype: object = Object.prototype
+export const NativeObject: (value: unknown) => object = Object
 export const ObjectToString = uncurryThis(Object.prototype.toString)
 export const { ownKeys: ReflectOwnKeys, apply: ReflectApply, construct: ReflectConstruct } = Reflect
 export const RegExpExec = uncurryThis(RegExp.prototype.exec)
@@ -86,8 +94,10 @@ export const nativeThen: unknown = Promise.prototype.then
 export const PromiseThen = uncurryThis(Promise.prototype.then as (this: Promise<unknown>, ok: (value: unknown) => unknown, failed?: (error: unknown) => unknown) => Promise<unknown>)
 
 export const MathTrunc = Math.trunc
+export const NativeParseInt = parseInt
 export const MathRandom = Math.random
 export const DateNow = Date.now
+export const DateGetTime = uncurryThis(Date.prototype.getTime)
 export const DateSetTime = uncurryThis(Date.prototype.setTime)
 export const performanceNow = uncurryThis(performance.now)
 
@@ -96,6 +106,7 @@ const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as objec
 export const ArrayBufferIsView = ArrayBuffer.isView
 export const TypedArrayBuffer = getter(TypedArrayPrototype, 'buffer') as (self: unknown) => ArrayBuffer
 export const TypedArrayByteOffset = getter(TypedArrayPrototype, 'byteOffset') as (self: unknown) => number
+export const TypedArrayLength = getter(TypedArrayPrototype, 'length') as (self: unknown) => number
 export const TypedArrayByteLength = getter(TypedArrayPrototype, 'byteLength') as (self: unknown) => number
 export const TypedArrayTag = getter(TypedArrayPrototype, Symbol.toStringTag) as (self: unknown) => string | undefined
 export const DataViewBuffer = getter(DataView.prototype, 'buffer') as (self: unknown) => ArrayBuffer

@@ -10,6 +10,7 @@ import { EvalFlags, QuickJS, type JSValueHandle } from 'quickjs-wasi'
 import { CALL_SELECTED, callNumber, GUEST_ENTRIES, HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../../../shared/guest/abi.ts'
 import { selectionLine, type Selection } from '../../../shared/guest/selection.ts'
 import { bundlePrelude } from '../../../shared/guest/bundle.ts'
+import { IntlHost, type IntlValue } from '../../../shared/intl/intl-host.ts'
 import { subtleNow } from '../../support/subtle-thread.ts'
 
 export interface FetchedRequest {
@@ -112,6 +113,7 @@ export class Machine {
   #options: MachineOptions
   #entries: JSValueHandle
   #building = true
+  readonly #intl = new IntlHost()
   #clockMs = 0
   #nextId = 1
   #pending: Pending[] = []
@@ -248,6 +250,7 @@ export class Machine {
   hostCall(name: keyof typeof HOST_CALLS, rest: readonly JSValueHandle[]): unknown {
     const out = this.#out
     const text = (index: number): string => rest[index]?.toString() ?? ''
+    const value = (index: number): IntlValue => (rest[index]?.isNumber === true ? rest[index].toNumber() : rest[index]?.isUndefined === false ? this.#textWithMark(rest[index]) : '')
     switch (name) {
       case 'respond': {
         const what = rest[0]?.toNumber() ?? 0
@@ -309,6 +312,8 @@ export class Machine {
       case 'warn':
         this.warnings.push(text(0))
         return undefined
+      case 'intl':
+        return this.#intl.perform('test', text(0), text(1), value(2), value(3))
     }
   }
 
