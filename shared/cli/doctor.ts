@@ -52,6 +52,7 @@ const TOOLS: readonly { readonly command: string; readonly debian: string; reado
 const CHECKS: readonly Check[] = [
   { name: 'node', run: (context) => ok(`${process.version}; ${context.nodeChoice}`) },
   { name: 'multi-memory', run: checkMultiMemory },
+  { name: 'icu', run: checkIcu },
   { name: 'uWebSockets.js', run: () => native('uWebSockets.js', tryUws) },
   { name: 'lmdb', run: () => native('lmdb', tryLmdb) },
   { name: 'esbuild', run: () => native('esbuild', tryEsbuild) },
@@ -84,6 +85,14 @@ function checkMultiMemory(): Verdict {
   const twoMemories = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 5, 5, 2, 0, 1, 0, 1])
   if (WebAssembly.validate(twoMemories)) return ok('WebAssembly modules may have two memories')
   return { status: 'fail', found: 'WebAssembly modules may have only one memory', mend: 'Use Node 22 or newer: npm ci installs one' }
+}
+
+/** What `Intl` of functions knows is what this process knows. */
+function checkIcu(): Verdict {
+  const { icu, cldr } = process.versions
+  const known = icu === undefined ? [] : ['de', 'ja', 'ar', 'hi'].filter((locale) => Intl.DateTimeFormat.supportedLocalesOf(locale).length > 0)
+  if (known.length === 4) return ok(`ICU ${icu ?? ''} with the data of all locales (CLDR ${cldr ?? 'unknown'})`)
+  return { status: 'warn', found: icu === undefined ? 'this Node has no ICU' : 'this Node knows few locales', mend: 'Functions format for other locales in English. Use a Node with full ICU: npm ci installs one, or set NODE_ICU_DATA' }
 }
 
 async function native(packageName: string, use: () => Promise<string>): Promise<Verdict> {

@@ -21,7 +21,7 @@ t.test('optional tools that are missing are named with their Debian package and 
 t.test('what is required is tried, and what is found is said', async (t) => {
   const { findings } = JSON.parse((await runHere(['doctor', '--json'])).out) as Report
   const found = new Map(findings.map((finding) => [finding.name, finding]))
-  for (const name of ['node', 'multi-memory', 'uWebSockets.js', 'lmdb', 'esbuild']) t.match(found.get(name), { status: 'ok', mend: null }, name)
+  for (const name of ['node', 'multi-memory', 'icu', 'uWebSockets.js', 'lmdb', 'esbuild']) t.match(found.get(name), { status: 'ok', mend: null }, name)
   t.match(found.get('node')?.found, `${process.version}; the one of the test`)
   if (process.platform === 'linux') t.match(found.get('slots')?.found, /^about \d+ slots a process \(vm\.max_map_count \d+ allows \d+, address space \d+\)$/)
   for (const { name, status, mend } of findings) t.equal(mend === null, status === 'ok', `${name} says how to mend exactly what is not ok`)
