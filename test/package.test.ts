@@ -24,7 +24,7 @@ t.test('npm pack holds what runs and nothing else', async (t) => {
   // prepack prints to stdout too; the JSON comes last.
   const packed = JSON.parse(stdout.slice(stdout.search(/^\[\s*$/m))) as { filename: string; files: { path: string }[] }[]
   const files = packed[0]?.files.map(({ path }) => path) ?? []
-  for (const file of ['package.json', 'README.md', 'shared/cli/bin.js', 'dist/shared/cli/main.js', 'dist/pop/start.js', 'dist/region/start.js', 'dist/shared/worker/worker-main.js', 'dist/shared/microvm/build-main.js', 'dist/shared/microvm/quickjs-inlined.wasm', 'dist/shared/guest/prelude/main.js', 'dist/shared/cli/example/hello.js']) {
+  for (const file of ['package.json', 'README.md', 'config-schema.json', 'shared/cli/bin.js', 'dist/shared/cli/main.js', 'dist/pop/start.js', 'dist/region/start.js', 'dist/shared/worker/worker-main.js', 'dist/shared/microvm/build-main.js', 'dist/shared/microvm/quickjs-inlined.wasm', 'dist/shared/guest/prelude/main.js', 'dist/shared/cli/example/hello.js']) {
     t.ok(files.includes(file), file)
   }
   t.same(files.filter((file) => /^(test|bench|\.)|\.ts$/.test(file)), [])

@@ -61,7 +61,7 @@ export interface ServiceMember {
 export interface OutpostMembers {
   readonly Secrets?: Readonly<Record<string, string>>
   readonly Prime?: readonly string[] | false
-  readonly Limits?: Readonly<{ CpuMs?: number; SubrequestMax?: number }>
+  readonly Limits?: Readonly<{ CpuMs?: number; SubrequestMax?: number; ResponseMaxBytes?: number }>
   readonly Routes?: readonly string[]
   readonly JsonVariables?: Readonly<Record<string, unknown>>
   readonly Services?: readonly ServiceMember[]

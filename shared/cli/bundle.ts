@@ -9,6 +9,7 @@ import { builtinModules } from 'node:module'
 import { readFile } from 'node:fs/promises'
 import { basename, isAbsolute, join, relative, resolve } from 'node:path'
 import * as esbuild from 'esbuild'
+import { settingOptions, type BundleSettings } from './bundle-settings.ts'
 import { VIRTUAL_NAMESPACE, virtualModules } from '../chunks/virtual-modules.ts'
 import { type SplitOptions, splitBundle } from '../chunks/split.ts'
 import { CodedError } from '../errors.ts'
@@ -32,7 +33,8 @@ export interface Bundle {
 
 const OUTPUT = 'index.mjs'
 
-export function bundleOptions(entry: string, cwd: string): SplitOptions {
+export function bundleOptions(entry: string, cwd: string, source: BundleSettings = {}): SplitOptions {
+  const { define, plugins, ...given } = settingOptions(source, cwd)
   return {
     absWorkingDir: cwd,
     entryPoints: [entry],
@@ -45,23 +47,24 @@ export function bundleOptions(entry: string, cwd: string): SplitOptions {
     conditions: ['workerd', 'worker', 'browser'],
     mainFields: ['browser', 'module', 'main'],
     target: 'es2023',
-    define: { 'process.env.NODE_ENV': '"production"', 'process.env': '__OUTPOST_ENV__' },
+    define: { ...define, 'process.env.NODE_ENV': '"production"', 'process.env': '__OUTPOST_ENV__' },
     charset: 'utf8',
     legalComments: 'none',
     // Beside the code, not at its end: a comment there would be part of what is hashed and measured.
     sourcemap: 'external',
     sourcesContent: false,
     logLevel: 'silent',
-    plugins: [virtualModules()],
+    ...given,
+    plugins: [...plugins, virtualModules()],
   }
 }
 
 /** With libraries split off as chunks. Throws ERR_BUNDLE_SYNTAX, ERR_BUNDLE_IMPORT, ERR_BUNDLE_TOO_LARGE. */
-export async function bundle(entry: string, cwd: string): Promise<Bundle> {
+export async function bundle(entry: string, cwd: string, source: BundleSettings = {}): Promise<Bundle> {
   const startedAtMs = performance.now()
-  const options = bundleOptions(entry, cwd)
+  const options = bundleOptions(entry, cwd, source)
   const whole = await esbuild.build(options).catch(async (error: unknown) => {
-    throw isBuildFailure(error) ? await explain(error, entry, cwd) : error
+    throw isBuildFailure(error) ? await explain(error, entry, cwd, source) : error
   })
   const split = await splitBundle({
     folder: cwd,
@@ -94,8 +97,8 @@ export interface Bundler {
  * A bundler that keeps what it has parsed: building again after an edit takes a few milliseconds. It splits nothing,
  * which would take a tenth of a second more and changes nothing that a function could notice.
  */
-export async function openBundler(entry: string, cwd: string): Promise<Bundler> {
-  const context = await esbuild.context(bundleOptions(entry, cwd))
+export async function openBundler(entry: string, cwd: string, source: BundleSettings = {}): Promise<Bundler> {
+  const context = await esbuild.context(bundleOptions(entry, cwd, source))
   return {
     async build() {
       const startedAtMs = performance.now()
@@ -104,7 +107,7 @@ export async function openBundler(entry: string, cwd: string): Promise<Bundler> 
         return toBundle(result, cwd, Math.round(performance.now() - startedAtMs))
       } catch (error) {
         if (!isBuildFailure(error)) throw error
-        throw await explain(error, entry, cwd)
+        throw await explain(error, entry, cwd, source)
       }
     },
     close: () => context.dispose(),
@@ -128,10 +131,10 @@ function toBundle(result: esbuild.BuildResult<SplitOptions>, cwd: string, tookMs
   }
 }
 
-async function explain(failure: esbuild.BuildFailure, entry: string, cwd: string): Promise<CodedError> {
+async function explain(failure: esbuild.BuildFailure, entry: string, cwd: string, source: BundleSettings): Promise<CodedError> {
   const builtin = failure.errors.map(builtinOf).find((name) => name !== null)
   if (builtin !== undefined) {
-    const chain = await importChain(entry, cwd, builtin)
+    const chain = await importChain(entry, cwd, source, builtin)
     return new CodedError('ERR_BUNDLE_IMPORT', [builtin, chain.join(' -> ')])
   }
   const [first, ...more] = failure.errors.map(renderMessage)
@@ -146,8 +149,8 @@ function builtinOf(message: esbuild.Message): string | null {
 }
 
 /** From the entry to the import, shortest way, as paths a user knows. */
-async function importChain(entry: string, cwd: string, builtin: string): Promise<readonly string[]> {
-  const { metafile } = await esbuild.build({ ...bundleOptions(entry, cwd), external: ['node:*', 'cloudflare:*', ...builtinModules] })
+async function importChain(entry: string, cwd: string, source: BundleSettings, builtin: string): Promise<readonly string[]> {
+  const { metafile } = await esbuild.build({ ...bundleOptions(entry, cwd, source), external: ['node:*', 'cloudflare:*', ...builtinModules] })
   const start = metafile.outputs[OUTPUT]?.entryPoint
   if (start === undefined) return [entry, builtin]
   const cameFrom = new Map<string, string | null>([[start, null]])

@@ -13,7 +13,7 @@ import type { Clock } from '../clock.ts'
 import type { ApiClient } from './api-client.ts'
 import { openBundler, type Bundle, type Bundler } from './bundle.ts'
 import { deployFunction } from './deployment.ts'
-import { readFolder, type FolderFunction } from './function-folder.ts'
+import { readFolder, type FolderFunction, type FolderOptions } from './function-folder.ts'
 import { RemoteError, renderError } from './output.ts'
 import { zipBundle } from './zip.ts'
 
@@ -24,6 +24,8 @@ const DEPLOY_PARALLEL = 2
 
 export interface FolderDeployerOptions {
   readonly dir: string
+  /** How the folder's configuration is read. */
+  readonly folder?: FolderOptions
   readonly api: ApiClient
   readonly clock: Clock
   readonly say: (text: string) => void
@@ -60,6 +62,11 @@ export class FolderDeployer {
     return [...this.#entries.values()].filter((entry) => entry.codeDigest !== null).map((entry) => entry.function.name).sort()
   }
 
+  /** Services that functions of this folder are bound to. */
+  get services(): readonly string[] {
+    return [...this.#entries.values()].flatMap(({ function: { members } }) => (members.Outpost?.Services ?? []).map(({ Service }) => Service))
+  }
+
   /** Deploys everything once and then follows edits. A function that cannot be deployed is reported and does not keep the others back. */
   async start(): Promise<void> {
     await this.#scan()
@@ -79,7 +86,7 @@ export class FolderDeployer {
     const { dir, say } = this.#options
     let functions: readonly FolderFunction[]
     try {
-      const folder = readFolder(dir)
+      const folder = readFolder(dir, this.#options.folder)
       functions = folder.functions
       if (this.#entries.size === 0) for (const note of folder.notes) say(`${note}\n`)
     } catch (error) {
@@ -88,12 +95,12 @@ export class FolderDeployer {
     }
     for (const found of functions) {
       const known = this.#entries.get(found.name)
-      if (known?.function.entry === found.entry) {
+      if (known?.function.entry === found.entry && JSON.stringify(known.function.source) === JSON.stringify(found.source)) {
         known.function = found
         continue
       }
       await known?.bundler.close()
-      this.#entries.set(found.name, { function: found, bundler: await openBundler(found.entry, dir), codeDigest: null, membersDigest: null, refusedDigest: null, lastFailure: null, inputs: [found.entry] })
+      this.#entries.set(found.name, { function: found, bundler: await openBundler(found.entry, dir, found.source), codeDigest: known?.codeDigest ?? null, membersDigest: known?.membersDigest ?? null, refusedDigest: null, lastFailure: null, inputs: [found.entry] })
     }
     await this.#removeMissing(new Set(functions.map((found) => found.name)))
     const queue = [...this.#entries.values()]
@@ -188,5 +195,5 @@ export class FolderDeployer {
 /** Editors' swap and backup files, and our own data directory. */
 function isNoise(file: string): boolean {
   const name = basename(file)
-  return (name.startsWith('.') && name !== '.dev.vars') || name.endsWith('~') || name === 'node_modules'
+  return (name.startsWith('.') && !name.startsWith('.dev.vars')) || name.endsWith('~') || name === 'node_modules'
 }

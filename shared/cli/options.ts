@@ -34,6 +34,13 @@ export function keyAndValue(text: string): { readonly key: string; readonly valu
   return { key, value: at === -1 ? null : text.slice(at + 1) }
 }
 
+/** A variable with its value, `K=V` or as wrangler has it `K:V`, whichever sign comes first. Throws ERR_USAGE. */
+export function variableOption(text: string): readonly [key: string, value: string] {
+  const { key, value } = keyAndValue(/^[A-Za-z_][A-Za-z0-9_]*:/.test(text) ? text.replace(':', '=') : text)
+  if (value === null) throw new CodedError('ERR_USAGE', [`--var ${text} has no value; write --var ${key}=VALUE`])
+  return [key, value]
+}
+
 /** Lambda's rule. */
 export function functionName(text: string): string {
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(text)) throw new CodedError('ERR_USAGE', [`${JSON.stringify(text)} is no name for a function: 1 to 64 letters, digits, - and _`])

@@ -20,5 +20,5 @@ export function addStart(program: Command, context: CliContext): void {
     .option('--port <port>', 'port of the POP; 0 takes a free one', portNumber, DEFAULT_PORT)
     .option('--data <dir>', 'where functions and images are kept', '.outpost')
     .option('--json', 'print one JSON line once it is ready')
-    .action((options: StartOptions) => runDev(context, EXAMPLES, { ...options, host: '127.0.0.1', hotMinRequests: 1, drainTimeout: 10_000, log: 'pretty' }))
+    .action((options: StartOptions) => runDev(context, [EXAMPLES], { ...options, host: '127.0.0.1', hotMinRequests: 1, drainTimeout: 10_000, log: 'pretty' }))
 }

@@ -10,7 +10,7 @@ import { BIN, runHere, runProcess, start } from '../../support/cli.ts'
 t.setTimeout(300_000)
 
 t.test('usage errors: exit code 2, explained on stderr, nothing on stdout', async (t) => {
-  const wrong = [['deplo'], ['deploy'], ['invoke'], ['dev', '--port', 'x'], ['pop', '--memory', '1'], ['list', '--what']]
+  const wrong = [['deplo'], ['invoke'], ['dev', '--port', 'x'], ['pop', '--memory', '1'], ['list', '--what']]
   for (const ran of [await runProcess(['deplo']), ...(await Promise.all(wrong.map((argv) => runHere(argv))))]) {
     t.equal(ran.code, 2)
     t.match(ran.err, /^error: /)
