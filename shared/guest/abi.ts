@@ -48,6 +48,12 @@ export const HOST_CALLS = {
   /** utf8Encode(text: string): ArrayBuffer and utf8Decode(bytes, fatal: boolean, ignoreBom: boolean): string | null are native and cheap. */
   utf8Encode: 'E',
   utf8Decode: 'D',
+  /**
+   * legacyDecode(encoding: string, bytes | null, flags: number): string | null. Text of at most LEGACY_MAX_BYTES bytes and a few more in an encoding other than UTF-8
+   * and UTF-16; null if they are not of it and LEGACY_FATAL is set. With LEGACY_STREAM the first character is the number of bytes at
+   * the end that begin a character, which are not in the text. Without bytes: the encoding's name for a label in lower case, null for none. Stateless.
+   */
+  legacyDecode: 'L',
   /** warn(kind: string): void. A note for the publish report, ignored outside builds: 'math-random' when Math.random ran at top level, or what shall be said. */
   warn: 'x',
   /**
@@ -56,6 +62,11 @@ export const HOST_CALLS = {
    */
   intl: 'i',
 } as const
+
+export const LEGACY_FATAL = 1
+export const LEGACY_STREAM = 2
+/** Of one legacyDecode: well below a millisecond of the worker's thread, also where it has to find where the last character begins. */
+export const LEGACY_MAX_BYTES = 16_384
 
 /** Of CompressionStream. */
 export const ZIP_FORMATS = ['gzip', 'deflate', 'deflate-raw'] as const

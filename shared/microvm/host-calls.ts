@@ -10,10 +10,12 @@ import type { IntlHost, IntlValue } from '../intl/intl-host.ts'
 import { IntlRefusal } from '../intl/intl-refusal.ts'
 import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, SERVICE_HEAD_MAX_CHARS, ZIPS_PER_RUN_MAX } from '../limits.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
+import { legacyDecode, legacyName } from './legacy-decode.ts'
 import type { Run, RunOutput } from './run.ts'
 
 const RANDOM_MAX_BYTES = 65_536
 const LOG_LINE_MAX_BYTES = 16_384
+const NO_BYTES = new Uint8Array(0)
 const TIMER_MAX_MS = 2_147_483_647
 /** Operations of one run at the same time; more are refused with an error in the guest. */
 const OPERATIONS_MAX = 10_000
@@ -143,6 +145,11 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       return binding.newArrayBuffer(binding.stringBytes(argument(0)))
     case CODE.utf8Decode:
       return decodeUtf8(binding, argument(0), binding.boolean(argument(1)), binding.boolean(argument(2)))
+    case CODE.legacyDecode: {
+      const name = binding.string(argument(0))
+      const text = binding.isNullish(argument(1)) ? legacyName(name) : legacyDecode(name, binding.bytes(argument(1)) ?? NO_BYTES, binding.number(argument(2)))
+      return text === null ? binding.newNull() : binding.newString(text)
+    }
     case CODE.warn: {
       policy?.warn(binding.string(argument(0)))
       return binding.newUndefined()

@@ -114,7 +114,7 @@ function toWire(made: CryptoKey, extractable: boolean): WireKey {
   const data = held.type === 'secret' ? held.export() : held.export({ type: held.type === 'public' ? 'spki' : 'pkcs8', format: 'der' })
   const { publicExponent, ...rest } = made.algorithm as unknown as Record<string, unknown>
   return {
-    type: made.type, extractable: made.type === 'public' || extractable, usages: made.usages,
+    type: made.type, extractable, usages: made.usages,
     algorithm: publicExponent instanceof Uint8Array ? { ...rest, publicExponent: { b: Buffer.from(publicExponent).toString('base64') } } : rest,
     data: data.toString('base64'),
   }

@@ -12,6 +12,8 @@ export interface BlobOptions {
 
 export let isBlob: (value: unknown) => value is Blob
 export let blobBytes: (blob: Blob) => Uint8Array<ArrayBuffer>
+/** The same kind, of the same bytes: nobody changes them. */
+export let copyBlob: (blob: Blob) => Blob
 /** A blob around bytes that nobody else will change. */
 export let blobOver: (bytes: Uint8Array<ArrayBuffer>, type: string) => Blob
 
@@ -52,6 +54,7 @@ export class Blob {
   static {
     isBlob = (value): value is Blob => typeof value === 'object' && value !== null && #bytes in value
     blobBytes = (blob) => blob.#bytes
+    copyBlob = (blob) => (blob instanceof File ? copyFile(blob) : blobOver(blob.#bytes, blob.#type))
     blobOver = (bytes, type) => {
       const blob = new Blob()
       blob.#bytes = bytes
@@ -100,6 +103,10 @@ export class Blob {
   stream(): ByteStream {
     return streamOfBytes(() => Uint8ArraySlice(this.#bytes))
   }
+}
+
+function copyFile(file: File): File {
+  return new File([file], file.name, { type: file.type, lastModified: file.lastModified })
 }
 
 export class File extends Blob {

@@ -25,6 +25,7 @@ export interface Host {
   readonly cancel: (id: number) => void
   readonly utf8Encode: (text: string) => ArrayBuffer
   readonly utf8Decode: (bytes: Bytes, fatal: boolean, ignoreBom: boolean) => string | null
+  readonly legacyDecode: (encoding: string, bytes: Bytes | null, flags: number) => string | null
   readonly warn: (kind: string) => void
   readonly intl: (key: string, what: string, a?: string | number, b?: string | number) => string | number | null
 }
@@ -47,6 +48,7 @@ export let hostStart: Host['start']
 export let hostCancel: Host['cancel']
 export let hostUtf8Encode: Host['utf8Encode']
 export let hostUtf8Decode: Host['utf8Decode']
+export let hostLegacyDecode: Host['legacyDecode']
 export let hostWarn: Host['warn']
 export let hostIntl: Host['intl']
 
@@ -69,6 +71,7 @@ export function bindHost(host: Host): void {
     cancel: hostCancel,
     utf8Encode: hostUtf8Encode,
     utf8Decode: hostUtf8Decode,
+    legacyDecode: hostLegacyDecode,
     warn: hostWarn,
     intl: hostIntl,
   } = host)

@@ -9,8 +9,9 @@ import { OPERATIONS } from '../abi.ts'
 import { callHandlerProperty, Event, EventTarget, type EventInit } from './events.ts'
 import { begin } from './operations.ts'
 import {
-  ArrayBufferByteLength, ArrayBufferTransfer, ArrayIndexOf, ArrayIsArray, ArrayPush, ArraySplice, NativeArrayBuffer, nativeStructuredClone, NativeDOMException, ObjectKeys, SymbolIterator,
+  ArrayBufferByteLength, ArrayBufferTransfer, ArrayIndexOf, ArrayPush, ArraySplice, MapGet, MapSet, NativeArrayBuffer, NativeDOMException, SymbolIterator,
 } from './primordials.ts'
+import { cloneValue } from './structured-clone.ts'
 import { expose, isObject, publish, toText } from './webidl.ts'
 
 interface MessageEventInit extends EventInit {
@@ -75,7 +76,8 @@ class PortState {
 
 let making: PortState | null = null
 let stateOf: (port: MessagePort) => PortState | null
-let detach: (port: MessagePort) => PortState | null
+/** The old object stands for nothing any more. */
+let movePort: (from: MessagePort, to: MessagePort) => void
 let handlerOf: (port: MessagePort) => unknown
 
 export class MessagePort extends EventTarget {
@@ -85,10 +87,10 @@ export class MessagePort extends EventTarget {
   static {
     stateOf = (port) => port.#state
     handlerOf = (port) => port.#handler
-    detach = (port) => {
-      const state = port.#state
-      port.#state = null
-      return state
+    movePort = (from, to) => {
+      to.#state = from.#state
+      if (to.#state !== null) to.#state.owner = to
+      from.#state = null
     }
   }
 
@@ -185,68 +187,29 @@ function tellNext(state: PortState): void {
 
 /**
  * A copy of `value` in which everything in `transfer` has moved: the originals are empty afterwards. Throws DataCloneError
- * before anything has moved. Ports may be the value itself or members of it, which is what channels are used for, not deeper.
+ * before anything has moved.
  */
 function clone(value: unknown, transfer: readonly unknown[]): Posted {
-  const sent: MessagePort[] = []
+  const memory = new Map<unknown, unknown>()
+  const ports: MessagePort[] = []
   for (let at = 0; at < transfer.length; at++) {
     const item = transfer[at]
     const isPort = item instanceof MessagePort
     if (!isPort && !(item instanceof NativeArrayBuffer)) throw new NativeDOMException('This value cannot be transferred', 'DataCloneError')
     if (ArrayIndexOf(transfer, item) !== at) throw new NativeDOMException('A value is in the transfer list twice', 'DataCloneError')
     if (isPort ? stateOf(item) === null : isDetached(item)) throw new NativeDOMException('A value was transferred before', 'DataCloneError')
-    if (isPort) ArrayPush(sent, item)
+    if (!isPort) continue
+    const port = portOf(new PortState())
+    MapSet(memory, item, port)
+    ArrayPush(ports, port)
   }
-  const holes = portsIn(value)
-  for (let at = 0; at < holes.length; at++) if (ArrayIndexOf(sent, holes[at]?.[1]) < 0) throw new NativeDOMException('A port can only be transferred', 'DataCloneError')
-  const copy = value instanceof MessagePort ? null : nativeStructuredClone(holes.length === 0 ? value : withoutPorts(value as object))
-  const ports = movedPorts(sent)
-  for (let at = 0; at < holes.length; at++) {
-    const [key, port] = holes[at] ?? ['', null]
-    ;(copy as Record<string, unknown>)[key] = ports[ArrayIndexOf<MessagePort | null>(sent, port)]
-  }
+  const data = cloneValue(value, memory)
   for (let at = 0; at < transfer.length; at++) {
     const item = transfer[at]
     if (item instanceof NativeArrayBuffer) ArrayBufferTransfer(item)
+    else movePort(item as MessagePort, MapGet(memory, item) as MessagePort)
   }
-  if (!(value instanceof MessagePort)) return { data: copy, ports }
-  const at = ArrayIndexOf(sent, value)
-  if (at < 0) throw new NativeDOMException('A port can only be transferred', 'DataCloneError')
-  return { data: ports[at], ports }
-}
-
-/** The old objects stand for nothing any more. */
-function movedPorts(sent: readonly MessagePort[]): MessagePort[] {
-  const ports: MessagePort[] = []
-  for (let at = 0; at < sent.length; at++) {
-    const port = sent[at]
-    const state = port === undefined ? null : detach(port)
-    if (state !== null) ArrayPush(ports, portOf(state))
-  }
-  return ports
-}
-
-function portsIn(value: unknown): (readonly [key: string, port: MessagePort])[] {
-  const found: (readonly [string, MessagePort])[] = []
-  if (!isObject(value) || value instanceof MessagePort) return found
-  const keys = ObjectKeys(value)
-  for (let at = 0; at < keys.length; at++) {
-    const key = keys[at] ?? ''
-    const member = (value as Record<string, unknown>)[key]
-    if (member instanceof MessagePort) ArrayPush(found, [key, member] as const)
-  }
-  return found
-}
-
-function withoutPorts(value: object): object {
-  const rest = (ArrayIsArray(value) ? [] : {}) as Record<string, unknown>
-  const keys = ObjectKeys(value)
-  for (let at = 0; at < keys.length; at++) {
-    const key = keys[at] ?? ''
-    const member = (value as Record<string, unknown>)[key]
-    rest[key] = member instanceof MessagePort ? null : member
-  }
-  return rest
+  return { data, ports }
 }
 
 function isDetached(buffer: ArrayBuffer): boolean {

@@ -66,6 +66,7 @@ export const MapClear = uncurryThis(Map.prototype.clear)
 export const MapSize = getterOf(Map.prototype, 'size') as (self: unknown) => number
 export const SetHas = uncurryThis(Set.prototype.has) as <T>(self: Set<T>, value: T) => boolean
 export const SetAdd = uncurryThis(Set.prototype.add) as <T>(self: Set<T>, value: T) => Set<T>
+export const SetForEach = uncurryThis(Set.prototype.forEach) as <T>(self: Set<T>, each: (value: T) => void) => void
 export const SetSize = getterOf(Set.prototype, 'size') as (self: unknown) => number
 
 export const {
@@ -77,6 +78,7 @@ export const {
   create: ObjectCreate,
   freeze: ObjectFreeze,
   keys: ObjectKeys,
+  hasOwn: ObjectHasOwn,
 } = Object
 export const ObjectPrototype: object = Object.prototype
 export const NativeObject: (value: unknown) => object = Object
@@ -99,6 +101,11 @@ export const MathRandom = Math.random
 export const DateNow = Date.now
 export const DateGetTime = uncurryThis(Date.prototype.getTime)
 export const DateSetTime = uncurryThis(Date.prototype.setTime)
+export const BooleanValueOf = uncurryThis(Boolean.prototype.valueOf)
+export const StringValueOf = uncurryThis(String.prototype.valueOf)
+export const RegExpSource = getter(RegExp.prototype, 'source')
+export const RegExpFlags = getter(RegExp.prototype, 'flags')
+export const ErrorIsError = (Error as unknown as { isError(value: unknown): boolean }).isError
 export const performanceNow = uncurryThis(performance.now)
 
 /** The view of a typed array, by the getters of its prototype: they throw on anything else and cannot be shadowed. */
@@ -113,6 +120,7 @@ export const DataViewBuffer = getter(DataView.prototype, 'buffer') as (self: unk
 export const DataViewByteOffset = getter(DataView.prototype, 'byteOffset') as (self: unknown) => number
 export const DataViewByteLength = getter(DataView.prototype, 'byteLength') as (self: unknown) => number
 export const ArrayBufferByteLength = getter(ArrayBuffer.prototype, 'byteLength') as (self: unknown) => number
+export const ArrayBufferMaxByteLength = getter(ArrayBuffer.prototype, 'maxByteLength') as (self: unknown) => number
 export const ArrayBufferSlice = uncurryThis(ArrayBuffer.prototype.slice)
 export const ArrayBufferTransfer = uncurryThis((ArrayBuffer.prototype as unknown as { transfer(this: ArrayBuffer): ArrayBuffer }).transfer)
 export const TypedArraySet: (self: Uint8Array, source: ArrayLike<number>, offset?: number) => void = uncurryThis(Uint8Array.prototype.set)
@@ -134,6 +142,5 @@ export const NativeTextDecoder = TextDecoder
 export const NativeTextEncoder = TextEncoder
 export const TextDecoderDecode = uncurryThis(TextDecoder.prototype.decode as (this: unknown, input?: unknown, options?: unknown) => string)
 export const nativeQueueMicrotask = queueMicrotask
-export const nativeStructuredClone = structuredClone
 export const NativeUint8Array = Uint8Array
 export const NativeArrayBuffer = ArrayBuffer

@@ -1,7 +1,7 @@
 /** Corrections of the engine: `ecosystem.md` 5.1 and 5.2. */
-import { ArrayBufferTransfer, DateSetTime, ArrayPush, MathRandom, NativeArrayBuffer, ReflectApply, SymbolIterator, nativeStructuredClone } from './primordials.ts'
+import { DateSetTime, MathRandom, ReflectApply } from './primordials.ts'
 import { hostWarn } from './host.ts'
-import { define, publish } from './webidl.ts'
+import { define } from './webidl.ts'
 
 /** The engine's setters return NaN for NaN but leave the date as it was, so an invalid date would count as valid. */
 function repairDate(): void {
@@ -50,29 +50,6 @@ function hideFunctionsOfStacks(): void {
   })
 }
 
-function transferList(options: unknown): ArrayBuffer[] {
-  const list: ArrayBuffer[] = []
-  const transfer = typeof options === 'object' && options !== null ? (options as { readonly transfer?: Iterable<unknown> }).transfer : undefined
-  if (transfer === undefined || typeof transfer[SymbolIterator] !== 'function') return list
-  for (const item of transfer) {
-    if (!(item instanceof NativeArrayBuffer)) throw new DOMException('Only an ArrayBuffer can be transferred', 'DataCloneError')
-    ArrayPush(list, item)
-  }
-  return list
-}
-
-/** The engine's throws on any transfer list; here the buffers are copied and the originals detached. */
-function structuredClone(value: unknown, options?: unknown): unknown {
-  if (arguments.length === 0) throw new TypeError('structuredClone needs a value')
-  const transferred = transferList(options)
-  const clone: unknown = nativeStructuredClone(value)
-  for (let i = 0; i < transferred.length; i++) {
-    const buffer = transferred[i]
-    if (buffer !== undefined) ArrayBufferTransfer(buffer)
-  }
-  return clone
-}
-
 let building = false
 let warned = false
 
@@ -101,5 +78,4 @@ export function endOfTopLevel(): void {
 export function installRepairs(): void {
   repairDate()
   hideFunctionsOfStacks()
-  publish('structuredClone', structuredClone)
 }

@@ -1,5 +1,5 @@
 /** Conversions and class dressing that Web IDL prescribes. */
-import { ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ReflectOwnKeys, SymbolToStringTag, globals } from './primordials.ts'
+import { ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ReflectOwnKeys, SetAdd, SymbolToStringTag, globals } from './primordials.ts'
 
 /** `String(value)` as Web IDL does it: a symbol throws. */
 export function toText(value: unknown): string {
@@ -35,8 +35,12 @@ export function tag(prototype: object, name: string): void {
   ObjectDefineProperty(prototype, SymbolToStringTag, { value: name, configurable: true })
 }
 
+/** Of classes that are globals of ours: their objects have no structured clone, with few exceptions. */
+export const platformPrototypes = new Set<object>()
+
 /** A global. */
 export function publish(name: string, value: unknown): void {
+  if (typeof value === 'function' && isObject(value.prototype)) SetAdd(platformPrototypes, value.prototype)
   define(globals, name, value)
 }
 

@@ -11,6 +11,7 @@ import { CALL_SELECTED, callNumber, GUEST_ENTRIES, HOST_CALLS, OPERATIONS, RESPO
 import { selectionLine, type Selection } from '../../../shared/guest/selection.ts'
 import { bundlePrelude } from '../../../shared/guest/bundle.ts'
 import { IntlHost, type IntlValue } from '../../../shared/intl/intl-host.ts'
+import { legacyDecode, legacyName } from '../../../shared/microvm/legacy-decode.ts'
 import { subtleNow } from '../../support/subtle-thread.ts'
 
 export interface FetchedRequest {
@@ -309,6 +310,8 @@ export class Machine {
         } catch {
           return null // Fatal and not UTF-8.
         }
+      case 'legacyDecode':
+        return rest[1]?.isNull === true ? legacyName(text(0)) : legacyDecode(text(0), bytesOf(rest[1]), rest[2]?.toNumber() ?? 0)
       case 'warn':
         this.warnings.push(text(0))
         return undefined

@@ -15,6 +15,11 @@ void test('crypto.subtle behaves as in Node', async (t) => {
   const compare = await parity(t)
   const same = (title: string, code: string): void => compare(title, `${HELP}\n${code}`)
 
+  same('a public key is extractable when it is said to be', `
+    const { publicKey } = await s.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign', 'verify'])
+    const der = await s.exportKey('spki', publicKey)
+    const key = await s.importKey('spki', der, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['verify'])
+    return [publicKey.extractable, key.extractable, await s.exportKey('spki', key).catch(() => 'refused')]`)
   same('errors: an algorithm that nobody knows', `await s.importKey('raw', bytes('x'), 'ROT13', true, ['sign'])`)
   same('errors: no usages for a secret', `await s.importKey('raw', bytes('x'), { name: 'HMAC', hash: 'SHA-256' }, true, [])`)
   same('errors: a usage that the algorithm does not have', `await s.importKey('raw', bytes('0123456789abcdef'), 'AES-GCM', true, ['sign'])`)
