@@ -6,7 +6,8 @@ import { parseFunctionReference, functionArn } from '../shared/api/names.ts'
 import { encodeHeaders, headerValue } from '../shared/api/header-list.ts'
 import type { Clock } from '../shared/clock.ts'
 import { CodedError } from '../shared/errors.ts'
-import { RESPONSE_TOO_LARGE, LAMBDA_RESPONSE_MAX_BYTES, lambdaFailure, logTail } from '../shared/http/lambda-answer.ts'
+import { invokeComplete, payloadChunks } from '../shared/http/event-stream.ts'
+import { completeOf, RESPONSE_TOO_LARGE, LAMBDA_RESPONSE_MAX_BYTES, lambdaFailure, logTail } from '../shared/http/lambda-answer.ts'
 import type { ControlCall, ControlReply } from '../shared/http/types.ts'
 import { REQUEST_BODY_MAX_BYTES } from '../shared/limits.ts'
 import { SESSION_HEADER } from '../shared/sessions/session-request.ts'
@@ -21,12 +22,13 @@ export interface ControlInvokeDeps {
   resolve(account: string, functionName: string, qualifier: string | null): BuildSpec
 }
 
-const INVOKE_PATH = /^\/2015-03-31\/functions\/([^/]+)\/invocations\/?$/
+const INVOKE_PATH = /^\/(?:2015-03-31\/functions\/([^/]+)\/invocations|2021-11-15\/functions\/([^/]+)\/response-streaming-invocations)\/?$/
 
 /** The function's path segment, still encoded, if this is an Invoke that is to run; else null. */
 export function invokeTarget(call: ControlCall): string | null {
   if (call.method !== 'POST' || headerValue(call.headers, 'x-amz-invocation-type') === 'DryRun') return null
-  return INVOKE_PATH.exec(call.rawPath.split('?', 1)[0] ?? '')?.[1] ?? null
+  const match = INVOKE_PATH.exec(call.rawPath.split('?', 1)[0] ?? '')
+  return match?.[1] ?? match?.[2] ?? null
 }
 
 /** Throws coded errors for what kept the function from running. */
@@ -52,17 +54,30 @@ export async function controlInvoke(deps: ControlInvokeDeps, call: ControlCall, 
     deadlineAtMs: deps.clock.nowMs() + deps.requestTimeoutMs,
     wantLogs,
   })
-  const headers = {
+  const headers: Readonly<Record<string, string>> = {
     'content-type': 'application/json',
     'x-amz-executed-version': build.version,
     'x-amzn-requestid': call.requestId,
     date: new Date(deps.clock.nowMs()).toUTCString(),
     ...(wantLogs ? { 'x-amz-log-result': logTail(result, call.requestId, build.version, build.limits.memoryMib, deps.clock.nowMs()) } : {}),
   }
+  if (call.rawPath.startsWith('/2021-11-15/')) return { status: 200, headers: encodeHeaders(streamHeaders(headers)), body: streamBody(result, answer, call.requestId, headers['x-amz-log-result']) }
   if (answer.kind === 'complete') return { status: 200, headers: encodeHeaders(headers), body: answer.body }
   const failure = answer.kind === 'too-large' ? { kind: 'function', payload: RESPONSE_TOO_LARGE } as const : lambdaFailure(result, call.requestId)
   if (failure.kind === 'platform') throw failure.error
   return { status: 200, headers: encodeHeaders({ ...headers, 'x-amz-function-error': 'Unhandled' }), body: Buffer.from(failure.payload) }
+}
+
+/** A relayed call is answered whole, so a stream comes in one piece: what the function wrote, and how it ended. */
+function streamBody(result: InvocationResult, answer: WholeAnswer, requestId: string, log: string | undefined): Uint8Array {
+  const complete = answer.kind === 'complete' ? {} : answer.kind === 'too-large' ? { ErrorCode: 'Unhandled', ErrorDetails: RESPONSE_TOO_LARGE } : completeOf(result, requestId)
+  if (complete instanceof CodedError) throw complete
+  const body = answer.kind === 'complete' ? payloadChunks(answer.body) : new Uint8Array(0)
+  return Buffer.concat([body, invokeComplete(log === undefined ? complete : { ...complete, LogResult: log })])
+}
+
+function streamHeaders({ 'x-amz-log-result': _log, ...headers }: Readonly<Record<string, string>>): Record<string, string> {
+  return { ...headers, 'content-type': 'application/vnd.amazon.eventstream' }
 }
 
 type WholeAnswer = { readonly kind: 'complete'; readonly body: Uint8Array } | { readonly kind: 'too-large' } | { readonly kind: 'none' }

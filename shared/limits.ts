@@ -30,6 +30,9 @@ export const DEFAULT_FUNCTION_LIMITS: FunctionLimits = {
   subrequestMax: 50,
 }
 
+/** How long `waitUntil` work may go on once a request is answered, ms, within its function's wall time. What is left then is stopped, which its log says. */
+export const WAIT_UNTIL_MAX_MS = 30_000
+
 /** What a function may ask for at most. */
 export const FUNCTION_LIMIT_MAX: FunctionLimits = {
   cpuMs: 300_000,

@@ -157,5 +157,7 @@ export const OPERATIONS = {
  *   still has no handler. Logs it; the engine tells only the host of such promises.
  * renew(): the machine is a session's and goes on with another request: called before its `dispatch`. Timers that the last
  *   one left are gone, its other operations reject with an AbortError, and nothing that was waited for then counts now.
+ * idle(): called once when nothing is under way, all jobs have run, and the invocation is not done: what waits for an empty
+ *   event loop goes on. If nothing comes of it the invocation ends, as hung if nothing was answered.
  */
-export const GUEST_ENTRIES = ['configure', 'load', 'dispatch', 'settled', 'follow', 'settle', 'abort', 'unhandled', 'renew'] as const
+export const GUEST_ENTRIES = ['configure', 'load', 'dispatch', 'settled', 'follow', 'settle', 'abort', 'unhandled', 'renew', 'idle'] as const

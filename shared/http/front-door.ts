@@ -36,6 +36,7 @@ import { ResponseHeads } from './response-head.ts'
 import { Routes, decodePart, invokeSegment, pathBehindTarget, queryParameter, type WebTarget } from './routes.ts'
 import { isScheduledPath, runScheduled } from './scheduled.ts'
 import { registerTlsMetrics, TlsFront } from './tls-front.ts'
+import { StreamInvokeExchange } from './stream-invoke-exchange.ts'
 import type { ControlCall, ControlReply, Dispatcher, Placement } from './types.ts'
 import { App, LISTEN_EXCLUSIVE, closeListenSocket, localPort, type HttpRequest, type HttpResponse, type TemplatedApp, type us_listen_socket } from './uws.ts'
 import { WebExchange } from './web-exchange.ts'
@@ -298,10 +299,11 @@ export class FrontDoor {
         return this.#web(response, target, pathBehindTarget(head.path), requestId)
       }
       case 'invoke':
+      case 'invoke-stream':
       case 'api': {
         const forbidden = this.#forbidden(host.kind)
         if (forbidden !== null) return this.#reply(response, requestId, () => encodeError(forbidden, requestId, this.#door.clock))
-        return path === 'invoke' && head.method === 'POST' ? this.#invoke(response, request, requestId) : this.#control(response, request, requestId)
+        return path !== 'api' && head.method === 'POST' ? this.#invoke(response, request, requestId, path === 'invoke' ? InvokeExchange : StreamInvokeExchange) : this.#control(response, request, requestId)
       }
       case 'admin':
         if (this.#options.mode !== 'dev') break
@@ -345,7 +347,7 @@ export class FrontDoor {
     return null
   }
 
-  #invoke(response: HttpResponse, request: HttpRequest, requestId: string): void {
+  #invoke(response: HttpResponse, request: HttpRequest, requestId: string, Exchange: typeof InvokeExchange | typeof StreamInvokeExchange): void {
     const head = this.#head
     const invocationType = request.getHeader('x-amz-invocation-type')
     if (invocationType === 'DryRun') return this.#control(response, request, requestId)
@@ -359,7 +361,7 @@ export class FrontDoor {
     }
     const clientIp = this.#clientIp(response)
     const verify = this.#invokeAuth.kind === 'verify' ? this.#invokeAuth.verify : null
-    const exchange = new InvokeExchange(this.#door, response, {
+    const exchange = new Exchange(this.#door, response, {
       requestId,
       reference,
       contentLength: head.contentLength,

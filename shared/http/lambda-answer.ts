@@ -17,6 +17,9 @@ export type LambdaFailure =
   /** Ours, or for lack of room: answered with the error's status. */
   | { readonly kind: 'platform'; readonly error: CodedError }
 
+/** The real runtime's words. */
+const NEVER_SETTLED = 'The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a Promise that was never settled. For more information, see https://nodejs.org/docs/latest/api/process.html#exit-codes'
+
 /** `result.outcome` is not `ok`, or it is and nothing was answered. */
 export function lambdaFailure(result: InvocationResult, requestId: string): LambdaFailure {
   const error = result.error === null ? new CodedError('ERR_INTERNAL', ['the invocation ended without an answer']) : CodedError.fromData(result.error)
@@ -30,11 +33,12 @@ export function lambdaFailure(result: InvocationResult, requestId: string): Lamb
       return payload('Sandbox.Timedout', `RequestId: ${requestId} Error: Task timed out after ${seconds(error.params[0] ?? 0)} seconds`)
     case 'exceededMemory':
       return payload('Runtime.OutOfMemory', `RequestId: ${requestId} Error: ${error.message}`)
+    case 'hung':
+      return payload('Runtime.NodeJsExit', NEVER_SETTLED)
     case 'exceededResponse':
       return { kind: 'function', payload: RESPONSE_TOO_LARGE }
     case 'exceededCpu':
     case 'exceededSubrequests':
-    case 'hung':
       return payload(error.code, `RequestId: ${requestId} Error: ${error.message}`)
     case 'ok':
     case 'canceled':
@@ -42,6 +46,12 @@ export function lambdaFailure(result: InvocationResult, requestId: string): Lamb
     case 'platformFault':
       return { kind: 'platform', error }
   }
+}
+
+/** What InvokeComplete says of a stream that was not completed; the error itself if the function never ran. */
+export function completeOf(result: InvocationResult, requestId: string): { readonly ErrorCode: string; readonly ErrorDetails: string } | CodedError {
+  const failure = lambdaFailure(result, requestId)
+  return failure.kind === 'platform' ? failure.error : { ErrorCode: 'Unhandled', ErrorDetails: failure.payload }
 }
 
 export const RESPONSE_TOO_LARGE = JSON.stringify({

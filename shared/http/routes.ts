@@ -16,7 +16,7 @@ export type HostKind =
   | { readonly kind: 'other' }
   | { readonly kind: 'malformed' }
 
-export type PathKind = 'web' | 'invoke' | 'api' | 'admin' | 'unknown'
+export type PathKind = 'web' | 'invoke' | 'invoke-stream' | 'api' | 'admin' | 'unknown'
 
 /** Distinct host names and function segments remembered; strangers can make up any number, then all are forgotten. */
 const MEMO_MAX = 4096
@@ -26,6 +26,8 @@ const LOOPBACK = /^(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])\.?$/i
 const API = /^\/20\d\d-\d\d-\d\d\//
 const INVOKE_PREFIX = '/2015-03-31/functions/'
 const INVOKE_SUFFIX = '/invocations'
+const STREAM_PREFIX = '/2021-11-15/functions/'
+const STREAM_SUFFIX = '/response-streaming-invocations'
 const WEB_PREFIX = '/fn/'
 const ADMIN_PATHS: ReadonlySet<string> = new Set(['/healthz', '/readyz', '/metrics'])
 
@@ -55,6 +57,7 @@ export class Routes {
   path(path: string): PathKind {
     if (path.startsWith(WEB_PREFIX)) return 'web'
     if (path.startsWith(INVOKE_PREFIX) && path.endsWith(INVOKE_SUFFIX)) return 'invoke'
+    if (path.startsWith(STREAM_PREFIX) && path.endsWith(STREAM_SUFFIX)) return 'invoke-stream'
     if (API.test(path)) return 'api'
     return ADMIN_PATHS.has(path) ? 'admin' : 'unknown'
   }
@@ -92,9 +95,9 @@ export function pathBehindTarget(path: string): string {
   return end === -1 ? '/' : path.slice(end)
 }
 
-/** The encoded function segment of a path that is `invoke`. */
+/** The encoded function segment of a path that is `invoke` or `invoke-stream`. */
 export function invokeSegment(path: string): string {
-  return path.slice(INVOKE_PREFIX.length, -INVOKE_SUFFIX.length)
+  return path.startsWith(STREAM_PREFIX) ? path.slice(STREAM_PREFIX.length, -STREAM_SUFFIX.length) : path.slice(INVOKE_PREFIX.length, -INVOKE_SUFFIX.length)
 }
 
 /** A percent-encoded path or query part as text; null if it is malformed. */

@@ -156,12 +156,16 @@ export class BuildMachine {
     const refusalsBefore = this.refusals.length
     const head = `00000000-0000-4000-8000-000000000000\n127.0.0.1\n${method}\n${url}${headers === '' ? '' : `\n${headers}`}`
     this.within(budgetMs, () => {
-      const { dispatch, settled, follow } = this.#runtime.entries
+      const { dispatch, settled, follow, idle } = this.#runtime.entries
       const call = callNumber(kind === 'http' ? 0 : 1, method, body === null ? 0 : 1)
       const result = this.binding.call(dispatch, [this.binding.newNumber(call), this.binding.newString(head)])
       this.drainJobs()
-      if (!this.binding.isObject(result)) return
-      if (this.binding.isException(this.binding.settleHandler(result, settled, follow))) this.#run.failure ??= this.binding.takeException()
+      if (this.binding.isObject(result)) {
+        if (this.binding.isException(this.binding.settleHandler(result, settled, follow))) this.#run.failure ??= this.binding.takeException()
+        this.drainJobs()
+      }
+      if (this.#run.done) return
+      this.binding.call(idle, [])
       this.drainJobs()
     })
     const { failure, done, bodySent, kill } = this.#run

@@ -23,7 +23,7 @@ import { Binding, type GuestValue } from './binding.ts'
 import { handleHostCall, type HostCallContext, type HostCallPolicy } from './host-calls.ts'
 import { Rejections } from './rejections.ts'
 import { Run, type RunOutput, type RunSpec, type ServiceInflow } from './run.ts'
-import { explainTrap, noteException } from './run-faults.ts'
+import { explainTrap, limitBackground, noteException, stopAtDeadline, stopAtLimit } from './run-faults.ts'
 import type { MachineRuntime } from './runtime.ts'
 import { InflowFeeder } from './inflow-feeder.ts'
 import { nextSeed } from './seeds.ts'
@@ -256,7 +256,7 @@ export class Executor {
         if (run.operations.has(due.id)) this.settle(due.runId, due.id, true, (binding) => binding.newUndefined())
         continue
       }
-      run.stop('exceededWall', 'ERR_LIMIT_WALL', [run.spec.limits.wallMs, Math.round(this.#options.nowMs() - run.startedAtMs)])
+      stopAtDeadline(run, this.#options.nowMs(), this.#options.output)
       this.#end(run, this.#pooledOf(run))
     }
   }
@@ -490,8 +490,14 @@ export class Executor {
       return
     }
     if (run.operations.size > 0) {
+      limitBackground(run, this.#options.nowMs(), this.#timers)
       this.#inflows.feedBody(run)
       if (run.hasServices) this.#inflows.feed(run)
+      return
+    }
+    if (!run.idleTold && !run.done) {
+      run.idleTold = true
+      this.#turn(pooled, run, (binding) => binding.call(this.#runtime.entries.idle, []))
       return
     }
     if (run.failure === null && !run.responded) run.stop('hung', 'ERR_FUNCTION_HUNG', [])
@@ -550,12 +556,8 @@ export class Executor {
     if (pooled === null || run === null || run === undefined) return 1
     if (run.kill !== null) return 1
     const nowMs = this.#options.nowMs()
-    const { limits } = run.spec
     if (this.#options.isCanceled(run.spec.id)) run.stop('canceled', 'ERR_CANCELED', [])
-    else if (nowMs > run.spec.deadlineAtMs) run.stop('exceededWall', 'ERR_LIMIT_WALL', [limits.wallMs, Math.round(nowMs - run.startedAtMs)])
-    else if (this.#clock.cpuMs(nowMs) + run.cpuUs / 1000 > limits.cpuMs) {
-      run.stop('exceededCpu', 'ERR_LIMIT_CPU', [limits.cpuMs, Math.round(this.#clock.cpuMs(nowMs) + run.cpuUs / 1000)])
-    } else {
+    else if (!stopAtLimit(run, nowMs, this.#clock.cpuMs(nowMs) + run.cpuUs / 1000)) {
       pooled.slot.grantFuel(FUEL_SLICE)
       return 0
     }

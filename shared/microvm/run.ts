@@ -99,6 +99,10 @@ export class Run {
   /** See `Binding.holdings`; goes with the run from slot to slot. */
   readonly holdings: Holdings | null
   collectAboveBytes = 0
+  /** It is answered, and when its waitUntil work must have ended is in the timers. */
+  backgroundLimited = false
+  /** Entry `idle` was called. */
+  idleTold = false
   /** The sink asked for a pause of the response body. */
   paused = false
   /** Bytes of the response body sent and not yet taken by the reader. */

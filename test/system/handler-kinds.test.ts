@@ -1,4 +1,5 @@
 /** Handlers of every kind, as users write them, in `outpost dev`: two processes, a POP and its region. */
+import { InvokeCommand, InvokeWithResponseStreamCommand, LambdaClient } from '@aws-sdk/client-lambda'
 import t from 'tap'
 import { join } from 'node:path'
 import { startDev, text } from '../support/dev-server.ts'
@@ -7,6 +8,15 @@ t.setTimeout(120_000)
 
 const dir = t.testdir({ data: {}, src: {
   'class.js': `import { WorkerEntrypoint } from 'cloudflare:workers'\nexport default class extends WorkerEntrypoint { fetch(request) { return new Response('class ' + new URL(request.url).pathname + ' ' + typeof this.env) } }\n`,
+  'stream.js': `export const handler = awslambda.streamifyResponse(async (event, stream, context) => {
+  const how = event.how ?? event.queryStringParameters?.how
+  if (how === 'throw') throw new RangeError('no stream')
+  stream = awslambda.HttpResponseStream.from(stream, { statusCode: 202, headers: { 'content-type': 'text/event-stream' } })
+  stream.write('data: one\\n\\n')
+  await new Promise((done) => setTimeout(done, 300))
+  if (how === 'late') throw new RangeError('late')
+  stream.end('data: two\\n\\n')
+})\n`,
   'cron.js': `let runs = 0\nexport default { async scheduled(controller, env, ctx) {\n  runs += 1\n  console.log('ran', runs, controller.cron, controller.scheduledTime)\n  if (controller.cron === 'fail') ctx.waitUntil(Promise.reject(new Error('late failure')))\n  if (controller.cron === 'never') controller.noRetry()\n} }\n`,
 } })
 const dev = await startDev(t, join(dir, 'src'), { data: join(dir, 'data') })
@@ -30,4 +40,38 @@ await t.test('a function with only a scheduled handler is published and run by h
   t.equal(request.status, 500)
   t.match(await request.text(), /Handler does not export a fetch\(\) function\./)
   t.equal((await fetch(`${dev.url}/fn/class/__scheduled`)).status, 500)
+})
+
+await t.test('a streaming handler answers requests in pieces, as they are written', async (t) => {
+  const response = await fetch(`${dev.url}/fn/stream/`)
+  t.same([response.status, response.headers.get('content-type')], [202, 'text/event-stream'])
+  const pieces: string[] = []
+  for await (const piece of response.body ?? []) pieces.push(Buffer.from(piece as Uint8Array).toString())
+  t.same(pieces, ['data: one\n\n', 'data: two\n\n'])
+  t.equal((await fetch(`${dev.url}/fn/stream/?how=throw`)).status, 500)
+  await t.rejects(text(`${dev.url}/fn/stream/?how=late`), 'the answer is cut off')
+})
+
+await t.test('the AWS SDK reads it as a stream, with its metadata before eight zero bytes, and as a whole', async (t) => {
+  const client = new LambdaClient({ endpoint: dev.url, region: 'us-east-1', credentials: { accessKeyId: 'a', secretAccessKey: 'b' }, maxAttempts: 1 })
+  t.teardown(() => client.destroy())
+  const stream = async (payload: object): Promise<{ text: string; count: number; error: string | undefined }> => {
+    const { EventStream } = await client.send(new InvokeWithResponseStreamCommand({ FunctionName: 'stream', Payload: Buffer.from(JSON.stringify(payload)) }))
+    const pieces: Uint8Array[] = []
+    let error: string | undefined
+    for await (const event of EventStream ?? []) {
+      if (event.PayloadChunk?.Payload !== undefined) pieces.push(event.PayloadChunk.Payload)
+      error = event.InvokeComplete?.ErrorDetails
+    }
+    return { text: Buffer.concat(pieces).toString(), count: pieces.length, error }
+  }
+  const whole = `{"statusCode":202,"headers":{"content-type":"text/event-stream"}}${'\0'.repeat(8)}data: one\n\ndata: two\n\n`
+  const good = await stream({})
+  t.same([good.text, good.error], [whole, undefined])
+  t.ok(good.count >= 2, 'in pieces')
+  t.match(await stream({ how: 'throw' }), { text: '', error: /"errorType":"RangeError","errorMessage":"no stream"/ })
+  t.match(await stream({ how: 'late' }), { text: /data: one\n\n$/, error: /"errorMessage":"late"/ })
+  t.equal(Buffer.from((await client.send(new InvokeCommand({ FunctionName: 'stream' }))).Payload ?? '').toString(), whole)
+  const plain = await client.send(new InvokeCommand({ FunctionName: 'stream', Payload: Buffer.from('{"how":"throw"}') }))
+  t.equal(plain.FunctionError, 'Unhandled')
 })

@@ -2,7 +2,7 @@
 import { createServer, type Server } from 'node:http'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { InvokeCommand, LambdaClient } from '@aws-sdk/client-lambda'
+import { InvokeCommand, InvokeWithResponseStreamCommand, LambdaClient } from '@aws-sdk/client-lambda'
 import t from 'tap'
 import { eventually } from '../support/dev-server.ts'
 import { call, startSite } from '../support/site.ts'
@@ -135,6 +135,10 @@ await t.test('an AWS SDK talks to the POP: signed calls are relayed as they are 
   await site.deploy('talker', 'export const handler = () => { console.warn("careful") }')
   const { LogResult } = await client('a secret of the system test').send(new InvokeCommand({ FunctionName: 'talker', LogType: 'Tail' }))
   t.match(Buffer.from(LogResult ?? '', 'base64').toString(), /\tWARN\tcareful\n/)
+  const { EventStream } = await client('a secret of the system test').send(new InvokeWithResponseStreamCommand({ FunctionName: 'adder', Payload: Buffer.from('{"a":1,"b":2}'), LogType: 'Tail' }))
+  const events: unknown[] = []
+  for await (const { PayloadChunk, InvokeComplete } of EventStream ?? []) events.push(PayloadChunk === undefined ? Object.keys(InvokeComplete ?? {}) : Buffer.from(PayloadChunk.Payload ?? '').toString())
+  t.same(events, ['{"sum":3}', ['LogResult']])
   await t.rejects(client('another secret').send(new InvokeCommand({ FunctionName: 'adder' })), { name: 'InvalidSignatureException' })
 })
 

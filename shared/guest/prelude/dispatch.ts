@@ -59,7 +59,7 @@ export function load(module: Record<string, unknown>): string {
   entrypoints = namedEntrypoints(module)
   beginPriming()
   armRequest()
-  armEvents()
+  armEvents(eventHandler)
   if (handler.kind === 'none') return ''
   const lines: string[] = [handler.kind]
   MapForEach(entrypoints, (_entrypoint, name) => ArrayPush(lines, name))

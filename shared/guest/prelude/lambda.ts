@@ -7,6 +7,7 @@ import { onIdle } from './operations.ts'
 import { headRequestId } from './head.ts'
 import { armHttpEvent, httpEvent } from './lambda-event.ts'
 import { respondWithHttpResult } from './lambda-http.ts'
+import { isStreaming, runStreaming, type StreamingHandler } from './response-stream.ts'
 import { HostSource, readAll } from './streams.ts'
 import { OPERATIONS } from '../abi.ts'
 
@@ -18,6 +19,8 @@ const STREAMED = 2
 /** How the answer of this invocation is written, by `respondAndRelease` at the end; and whether it was. */
 let answer: (result: unknown) => void = respondWithJson
 let answered = false
+/** The handler writes its answer to a stream. */
+let streaming = false
 
 /**
  * The context object, made ahead: a machine runs one invocation, of which it only holds the head. In a session that
@@ -30,7 +33,9 @@ interface LambdaContext {
   callbackWaitsForEmptyEventLoop: boolean
 }
 
-export function armEvents(): void {
+/** `handler`: the module's, null if it has none of this kind. */
+export function armEvents(handler: EventHandler | null): void {
+  streaming = handler !== null && isStreaming(handler)
   armHttpEvent()
   const { functionName, version, arn, memoryMib } = configuration
   context = {
@@ -63,6 +68,11 @@ function logStreamName(): string {
 
 function respondWithJson(result: unknown): void {
   respondAndRelease(RESPOND_JSON_OK, JSONStringify(result) ?? 'null')
+}
+
+/** By a callback, meanwhile. */
+function hasAnswered(): boolean {
+  return answered
 }
 
 function succeeded(result: unknown): void {
@@ -101,11 +111,16 @@ function runEventHandler(handler: EventHandler, head: string, event: unknown, re
   contextHead = head
   if (context === null) return undefined
   context.callbackWaitsForEmptyEventLoop = true
+  if (streaming) {
+    runStreaming(handler as StreamingHandler, respond === respondWithJson ? 'invoke' : 'request', event, context)
+    return undefined
+  }
   try {
     const result = handler(event, context, callBack)
     if (typeof result === 'object' && result !== null && (result as Promise<unknown>).then === nativeThen) return handOver(result, succeeded, failed)
     // A handler that takes neither context nor callback can only have answered by returning.
     if (result !== undefined || handler.length < 2) whenSettled(result, succeeded, failed)
+    else if (!hasAnswered()) onIdle(() => succeeded(undefined))
   } catch (error) {
     failed(error)
   }

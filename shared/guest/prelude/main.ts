@@ -23,11 +23,12 @@ import { bindHost, type Host } from './host.ts'
 import { installIntl } from './intl.ts'
 import { abortBody, follow, renew, settled } from './invocation.ts'
 import { installMessages } from './messages.ts'
-import { settle } from './operations.ts'
+import { idle, settle } from './operations.ts'
 import { installRepairs } from './repairs.ts'
 import { logUncaught, reportUncaught } from './report.ts'
 import { abortIncoming, Request } from './request.ts'
 import { Response } from './response.ts'
+import { installResponseStream } from './response-stream.ts'
 import { installShow } from './show.ts'
 import { installStreams } from './streams.ts'
 import { installTimers } from './timers.ts'
@@ -86,6 +87,7 @@ export function install(host: Host): object {
   installMessages()
   installWorkers()
   installIntl()
+  installResponseStream()
   installGlobals()
-  return { configure, load, dispatch, settled, follow, settle, abort, renew, unhandled }
+  return { configure, load, dispatch, settled, follow, settle, abort, renew, unhandled, idle }
 }

@@ -51,17 +51,18 @@ export function settle(id: number, ok: number, value: unknown): void {
   waitingCount--
   if (ok === 1) waiter(value, true)
   else waiter(operationError(value as string), false)
-  if (waitingCount === 0 && whenIdle !== null) {
-    const run = whenIdle
-    whenIdle = null
-    run()
-  }
 }
 
-/** Runs `action` once no operation is under way, at once if none is. */
+/** Runs `action` once nothing is under way any more. */
 export function onIdle(action: () => void): void {
-  if (waitingCount === 0) action()
-  else whenIdle = action
+  whenIdle = action
+}
+
+/** Entry `idle` of the contract. */
+export function idle(): void {
+  const action = whenIdle
+  whenIdle = null
+  action?.()
 }
 
 /** The error of whatever was begun in one request of a session and is waited for in a later one. */

@@ -51,6 +51,7 @@ export const ArraySplice = uncurryThis(Array.prototype.splice as (this: unknown[
 export const ArrayIndexOf = uncurryThis(Array.prototype.indexOf) as <T>(self: readonly T[], value: T, from?: number) => number
 export const ArraySort = uncurryThis(Array.prototype.sort) as <T>(self: T[], compare: (a: T, b: T) => number) => T[]
 export const { isArray: ArrayIsArray } = Array
+export const { for: SymbolFor } = Symbol
 export const SymbolIterator: typeof Symbol.iterator = Symbol.iterator
 export const SymbolToPrimitive: typeof Symbol.toPrimitive = Symbol.toPrimitive
 /** OrdinaryHasInstance. */
@@ -128,11 +129,13 @@ export const Uint8ArraySlice: (self: Uint8Array, start?: number, end?: number) =
 export const Uint8ArraySubarray: (self: Uint8Array, start?: number, end?: number) => Uint8Array = uncurryThis(Uint8Array.prototype.subarray)
 interface Base64Methods {
   readonly fromBase64: (text: string) => Uint8Array<ArrayBuffer>
+  readonly fromHex: (text: string) => Uint8Array<ArrayBuffer>
   readonly prototype: { toBase64(this: Uint8Array): string }
 }
 const base64 = Uint8Array as unknown as Base64Methods
 /** Throws SyntaxError on what is not base64. */
 export const Uint8ArrayFromBase64 = base64.fromBase64.bind(Uint8Array)
+export const Uint8ArrayFromHex = base64.fromHex.bind(Uint8Array)
 export const Uint8ArrayToBase64 = uncurryThis(base64.prototype.toBase64)
 
 export const globals = globalThis as unknown as Record<string, unknown>

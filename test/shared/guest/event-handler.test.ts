@@ -47,6 +47,9 @@ for (const [title, source, text] of [
   ['by a late callback', `(event, context, callback) => { setTimeout(() => callback(null, 3), 5) }`, '3'],
   ['by succeed', `(event, context) => { context.succeed(4) }`, '4'],
   ['by done', `(event, context) => { context.done(null, 5) }`, '5'],
+  ['by a callback that never comes', `(event, context, callback) => {}`, 'null'],
+  ['by a callback that does not come after work', `(event, context, callback) => { setTimeout(() => setTimeout(() => {}, 5), 5) }`, 'null'],
+  ['by a callback at the end of several steps', `(event, context, callback) => { setTimeout(() => void Promise.resolve().then(() => setTimeout(() => callback(null, 6), 5)), 5) }`, '6'],
   ['by callback twice', `(event, context, callback) => { callback(null, 1); callback(null, 2) }`, '1'],
 ] as const) {
   void test(`an answer of ${title}`, async (t) => {
@@ -62,6 +65,16 @@ void test('a callback waits for work under way', async (t) => {
   const out = await event(`export const handler = (event, context, callback) => { setTimeout(() => console.log('later'), 5); callback(null, 1) }`)
   t.same(out.logs, ['1 later'])
   t.equal(out.doneCount, 1)
+})
+
+void test('a callback waits for work that work under way begins', async (t) => {
+  const out = await event(`export const handler = (event, context, callback) => { setTimeout(() => void Promise.resolve().then(() => setTimeout(() => console.log('much later'), 5)), 5); callback(null, 1) }`)
+  t.same(out.logs, ['1 much later'])
+  t.equal(out.doneCount, 1)
+})
+
+void test('an asynchronous handler that can never answer hangs', async (t) => {
+  t.match(await event(`export const handler = async () => { await new Promise(() => {}) }`), { hung: true, respondCount: 0, doneCount: 0 })
 })
 
 void test('callbackWaitsForEmptyEventLoop false does not wait', async (t) => {

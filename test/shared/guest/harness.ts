@@ -197,6 +197,7 @@ export class Machine {
 
   #run(abortAfter: number): void {
     let settledCount = 0
+    let idleTold = false
     for (;;) {
       this.#drainJobs()
       if (settledCount === abortAfter) {
@@ -206,6 +207,11 @@ export class Machine {
       }
       if (this.#out.doneCount > 0) return
       const next = this.#takeNext()
+      if (next === null && !idleTold) {
+        idleTold = true
+        this.call('idle')
+        continue
+      }
       if (next === null) {
         this.#out.hung = true
         return

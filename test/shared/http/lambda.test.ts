@@ -96,7 +96,7 @@ t.test('a function that fails is answered with 200 and told apart by a header', 
     [failed('exceededResponse', { code: 'ERR_LIMIT_RESPONSE', params: [1, 2] }), { errorType: 'Function.ResponseSizeTooLarge', errorMessage: 'Response payload size exceeded maximum allowed payload size (6291556 bytes).' }],
     [failed('exceededMemory', { code: 'ERR_LIMIT_MEMORY', params: [128, 129] }), { errorType: 'Runtime.OutOfMemory' }],
     [failed('exceededCpu', { code: 'ERR_LIMIT_CPU', params: [50, 51] }), { errorType: 'ERR_LIMIT_CPU', errorMessage: /50 ms/ }],
-    [failed('hung', { code: 'ERR_FUNCTION_HUNG', params: [] }), { errorType: 'ERR_FUNCTION_HUNG' }],
+    [failed('hung', { code: 'ERR_FUNCTION_HUNG', params: [] }), { errorType: 'Runtime.NodeJsExit', errorMessage: /never settled/ }],
   ]
   for (const [result, payload] of cases) {
     dispatcher.onInvoke = (run) => run.sink.end(result, LOCAL)
