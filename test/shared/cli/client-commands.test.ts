@@ -114,10 +114,10 @@ t.test('invoke', async (t) => {
 })
 
 t.test('deploy', async (t) => {
-  await t.test('an entry that is not there, or is a directory', async (t) => {
+  await t.test('an entry that is not there, or is a directory without a project', async (t) => {
     const dir = t.testdir({ sub: {} })
     t.match(await runHere(['deploy', 'no.js'], { cwd: dir }), { code: 1, err: /ERR_ENTRY_NOT_FOUND: There is no file no\.js/ })
-    t.match(await runHere(['deploy', 'sub'], { cwd: dir }), { code: 1, err: /ERR_ENTRY_NOT_FOUND/ })
+    t.match(await runHere(['deploy', 'sub'], { cwd: dir }), { code: 2, err: /ERR_USAGE: .*sub has no outpost\.jsonc/ })
   })
   await t.test('names and values that cannot be are usage errors, nothing is sent', async (t) => {
     const dir = t.testdir({ 'a.js': HELLO })
