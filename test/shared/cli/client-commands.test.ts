@@ -151,7 +151,7 @@ t.test('deploy', async (t) => {
       Outpost: { Secrets: { KEY: 's3cret', K2: 'v' }, Prime: ['/', '/api'], Limits: { CpuMs: 20 } },
     })
     const zip = unzipSync(Buffer.from((code as { ZipFile: string }).ZipFile, 'base64'))
-    t.same(Object.keys(zip), ['index.mjs'])
+    t.same(Object.keys(zip), ['index.mjs', 'index.mjs.map'])
     t.match(Buffer.from(zip['index.mjs'] ?? []).toString(), /new Response\("hello"\)/)
   })
   await t.test('one that exists is updated; settings are touched only if given', async (t) => {
