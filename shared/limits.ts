@@ -345,14 +345,20 @@ export const INTL_LOCALES_MAX = 1_024
 export const INTL_TEXT_MAX_CHARS = 128 * KIB
 /** Of two texts, from their first difference on: 15 us. Texts that are equal so far are equal. */
 export const INTL_COMPARED_MAX_CHARS = 16 * KIB
+/** The same if they hold runs of four marks and more, whose comparison takes a hundred times as long. */
+export const INTL_COMPARED_MARKED_MAX_CHARS = 512
+/** Of one list, 2 ms: a longer one is a RangeError. */
+export const INTL_LIST_MAX_ITEMS = 4_096
 /** Text in which one call looks for segments, 0.5 ms; a window that holds no whole segment is doubled, up to the largest, where the segment is cut. */
 export const INTL_SEGMENT_WINDOW_CHARS = 2 * KIB
 export const INTL_SEGMENT_WINDOW_MAX_CHARS = 64 * KIB
 /** What follows a segment may move its end; this much of it is looked at. */
 export const INTL_SEGMENT_WINDOW_MARGIN_CHARS = 256
-/** Formatters that a worker's thread keeps, all and those of one account: 24 DateTimeFormats, or 256 others. Outside of `--memory`. */
+/** Formatters that a worker's thread keeps, all and those of one account: 48 DateTimeFormats, or 512 others. Outside of `--memory`. */
 export const INTL_CACHE_MAX_BYTES = 16 * MIB
-export const INTL_CACHE_ACCOUNT_MAX_BYTES = 2 * MIB
+export const INTL_CACHE_ACCOUNT_MAX_BYTES = 4 * MIB
+/** Formatters that were made and not kept, until they are collected: 780 DateTimeFormats. Collecting takes 5 to 20 ms, which whoever made the last of them pays. */
+export const INTL_GARBAGE_MAX_BYTES = 64 * MIB
 /** Longer keys are made anew at each call. */
 export const INTL_CACHED_KEY_MAX_CHARS = 2 * KIB
 

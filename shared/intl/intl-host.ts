@@ -15,7 +15,12 @@ import { answerQuestion, isQuestion } from './questions.ts'
 export type IntlValue = string | number
 
 export class IntlHost {
-  readonly #cache = new FormatterCache()
+  readonly #cache: FormatterCache
+
+  /** `collectGarbage`: called when much was made that nobody holds any more. */
+  constructor(collectGarbage: () => void) {
+    this.#cache = new FormatterCache(collectGarbage)
+  }
 
   /**
    * `what`: of `kind` in OPERATIONS, or of QUESTIONS. `account` says whose formatters may be used and made. Throws

@@ -2,6 +2,7 @@
  * What each kind of Intl object does, on texts and numbers. Parts are JSON.
  * A number may come as a decimal text, so that none of its digits is lost.
  */
+import { INTL_LIST_MAX_ITEMS } from '../limits.ts'
 import type { IntlValue } from './intl-host.ts'
 import { IntlRefusal } from './intl-refusal.ts'
 import { comparable } from './comparable.ts'
@@ -59,9 +60,15 @@ const relative: Operations<Intl.RelativeTimeFormat> = {
 }
 
 /** The list is JSON text. */
+function itemsOf(json: IntlValue): string[] {
+  const items = JSON.parse(String(json)) as string[]
+  if (items.length > INTL_LIST_MAX_ITEMS) throw new IntlRefusal('RangeError', `A list for Intl has more than ${INTL_LIST_MAX_ITEMS} items`)
+  return items
+}
+
 const list: Operations<Intl.ListFormat> = {
-  format: (formatter, items) => formatter.format(JSON.parse(String(items)) as string[]),
-  parts: (formatter, items) => JSON.stringify(formatter.formatToParts(JSON.parse(String(items)) as string[])),
+  format: (formatter, items) => formatter.format(itemsOf(items)),
+  parts: (formatter, items) => JSON.stringify(formatter.formatToParts(itemsOf(items))),
 }
 
 const segmenter: Operations<Intl.Segmenter> = {

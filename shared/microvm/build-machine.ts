@@ -10,6 +10,7 @@ import type { ResidentImage } from './arena.ts'
 import { callNumber } from '../guest/abi.ts'
 import { Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import { tidyHeap } from './capture.ts'
+import { garbageCollector } from './garbage-collector.ts'
 import { handleHostCall, type RefusedCall } from './host-calls.ts'
 import { shownFrames } from './line-tables/map-stack.ts'
 import { Run, type RunOutput } from './run.ts'
@@ -57,7 +58,7 @@ export class BuildMachine {
   /** Times the guest asked for the time. */
   clockReads = 0
   readonly #runtime: MachineRuntime
-  readonly #intl = new IntlHost()
+  readonly #intl = new IntlHost(garbageCollector())
   readonly #limits: FunctionLimits
   #run: Run
   #deadlineAtMs = 0

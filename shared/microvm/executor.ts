@@ -58,7 +58,7 @@ export interface ExecutorOptions {
   /** A slot failed the oracle. */
   incident(what: string, image: ResidentImage): void
   readonly policy?: HostCallPolicy | null
-  /** Slots were destroyed: have their memory collected. */
+  /** Slots were destroyed, or formatters of Intl dropped: have their memory collected. */
   releaseMemory?(): void
 }
 
@@ -110,7 +110,7 @@ export class Executor {
       run: () => this.#runInGuest(),
       output: options.output,
       policy: options.policy ?? null,
-      intl: new IntlHost(),
+      intl: new IntlHost(() => options.releaseMemory?.()),
       nextOperationId: () => this.#nextOperationId++,
       startTimer: (run, id, delayMs) => this.#timers.add(options.nowMs() + delayMs, run.spec.id, id),
       nowMs: () => options.nowMs(),

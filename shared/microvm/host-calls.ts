@@ -165,11 +165,11 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
 function intl(binding: Binding, { run, intl: host }: HostCallContext, argument: (index: number) => GuestValue): GuestValue {
   const value = (index: number): IntlValue => {
     const given = argument(index)
-    return binding.isString(given) ? binding.exactString(given) : binding.isNullish(given) ? '' : binding.number(given)
+    return binding.isString(given) ? binding.takeString(given) : binding.isNullish(given) ? '' : binding.number(given)
   }
   const beganAtMs = performance.now()
   try {
-    const answer = host.perform(run().spec.account, binding.string(argument(0)), binding.string(argument(1)), value(2), value(3))
+    const answer = host.perform(run().spec.account, binding.takeString(argument(0)), binding.takeString(argument(1)), value(2), value(3))
     return answer === null ? binding.newNull() : typeof answer === 'number' ? binding.newNumber(answer) : binding.newString(answer)
   } catch (error) {
     if (!(error instanceof IntlRefusal)) throw error

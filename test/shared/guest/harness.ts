@@ -114,7 +114,7 @@ export class Machine {
   #options: MachineOptions
   #entries: JSValueHandle
   #building = true
-  readonly #intl = new IntlHost()
+  readonly #intl = new IntlHost(() => undefined)
   #clockMs = 0
   #nextId = 1
   #pending: Pending[] = []
