@@ -8,7 +8,7 @@
 import { context, stop, type BuildContext, type BuildOptions, type BuildResult, type Loader, type Message, type Plugin } from 'esbuild'
 import { CHUNK_LIST, NO_UPLOADED_CHUNKS, readUploadedChunks, type UploadedChunks } from '../chunks/upload.ts'
 import { type MoreOptions, splitBundle } from '../chunks/split.ts'
-import { virtualModules } from '../chunks/virtual-modules.ts'
+import { DATA_EXTENSION, dataModule, TEXT_LOADERS, virtualModules } from '../chunks/virtual-modules.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import { BUNDLE_INPUT_MAX_BYTES, BUNDLE_MAX_BYTES, BUNDLE_TIME_MAX_MS } from '../limits.ts'
@@ -52,7 +52,7 @@ const MODULE_EXTENSIONS = ['.mjs', '.js', '.ts', '.mts', '.cjs', '.cts', '.tsx',
 const PLAIN_EXTENSIONS: ReadonlySet<string> = new Set(['.mjs', '.js'])
 const LOADERS: Readonly<Record<string, Loader>> = {
   '.mjs': 'js', '.js': 'js', '.cjs': 'js', '.jsx': 'jsx', '.ts': 'ts', '.mts': 'ts', '.cts': 'ts', '.tsx': 'tsx',
-  '.json': 'json', '.txt': 'text', '.html': 'text', '.md': 'text', '.sql': 'text', '.css': 'text', '.bin': 'binary', '.data': 'binary',
+  '.json': 'json', ...TEXT_LOADERS, '.md': 'text', '.css': 'text', '.data': 'binary', [DATA_EXTENSION]: 'js',
 }
 const SCRIPT_LOADERS: ReadonlySet<string> = new Set(['js', 'jsx', 'ts', 'tsx'])
 const MESSAGES_SHOWN_MAX = 5
@@ -224,6 +224,7 @@ function zipPlugin({ archive, entry, wrapper, uploaded }: EsbuildInput, fail: (e
           const contents = await archive.read(path)
           inputBytes += contents.byteLength
           if (inputBytes > BUNDLE_INPUT_MAX_BYTES) throw new CodedError('ERR_BUNDLE_TOO_LARGE', [BUNDLE_INPUT_MAX_BYTES])
+          if (extensionOf(path) === DATA_EXTENSION) return { contents: dataModule(contents), loader }
           if (!SCRIPT_LOADERS.has(loader)) return { contents, loader }
           const source = decodeSource(path, contents)
           return { contents: await removeComputedImports(await withSourceMap(archive, path, source), loader, path), loader }

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { relative } from 'node:path'
 import type { BuildOptions, Plugin } from 'esbuild'
 import { z } from 'zod'
+import { dataModule } from '../chunks/virtual-modules.ts'
 
 export const RULE_TYPES = ['ESModule', 'CommonJS', 'Text', 'Data', 'CompiledWasm'] as const
 
@@ -55,7 +56,7 @@ export function moduleRules(rules: readonly Rule[], dir: string): Plugin {
         if (type === 'CompiledWasm') return { errors: [{ text: `${place} is WebAssembly by a rule, and functions cannot import WebAssembly modules` }] }
         const contents = await readFile(path)
         if (type === 'Text') return { contents, loader: 'text' }
-        if (type === 'Data') return { contents: `export default Uint8Array.fromBase64(${JSON.stringify(contents.toString('base64'))}).buffer`, loader: 'js' }
+        if (type === 'Data') return { contents: dataModule(contents), loader: 'js' }
         return { contents, loader: /\.[cm]?tsx?$/.test(path) ? 'tsx' : 'jsx' }
       })
     },

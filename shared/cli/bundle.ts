@@ -10,7 +10,7 @@ import { readFile } from 'node:fs/promises'
 import { basename, isAbsolute, join, relative, resolve } from 'node:path'
 import * as esbuild from 'esbuild'
 import { settingOptions, type BundleSettings } from './bundle-settings.ts'
-import { VIRTUAL_NAMESPACE, virtualModules } from '../chunks/virtual-modules.ts'
+import { TEXT_LOADERS, VIRTUAL_NAMESPACE, virtualModules } from '../chunks/virtual-modules.ts'
 import { type SplitOptions, splitBundle } from '../chunks/split.ts'
 import { CodedError } from '../errors.ts'
 import { BUNDLE_MAX_BYTES } from '../limits.ts'
@@ -54,6 +54,7 @@ export function bundleOptions(entry: string, cwd: string, source: BundleSettings
     sourcemap: 'external',
     sourcesContent: false,
     logLevel: 'silent',
+    loader: TEXT_LOADERS,
     ...given,
     plugins: [...plugins, virtualModules()],
   }

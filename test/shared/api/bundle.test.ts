@@ -63,7 +63,8 @@ await t.test('faults are told with their place', async (t) => {
   t.match(await failure({ 'index.mjs': 'export const handler = ' }), /^ERR_BUNDLE_SYNTAX: .*index.mjs:1:2\d: Unexpected end of file/)
   t.match(await failure({ 'index.mjs': 'import "./lib.js"', 'lib.js': 'let a\nlet a' }), /lib.js:2:4/)
   t.match(await failure({ 'index.mjs': 'import("./" + x', 'lib.js': '' }), /index.mjs:1:15/)
-  t.match(await failure({ 'index.mjs': 'import x from "./a.wasm"', 'a.wasm': '' }), /a.wasm cannot be imported/)
+  t.match(await failure({ 'index.mjs': 'import x from "./a.wasm"', 'a.wasm': '' }), /index\.mjs:1:14: .*no WebAssembly inside of functions/)
+  t.match(await failure({ 'index.mjs': 'import x from "./a.xyz"', 'a.xyz': '' }), /a.xyz cannot be imported/)
   t.match(await failure({ 'index.mjs': 'import x from "./a.json"', 'a.json': '{' }), /a.json:1/)
   t.match(await failure({ 'index.mjs': 'import "p"', 'node_modules/p/package.json': '{' }), /node_modules\/p\/package.json is not JSON/)
   t.match(await failure({ 'index.mjs': Array.from({ length: 8 }, (_each, index) => `import "${index}x"`).join('\n') }), /and 3 more/)
@@ -151,7 +152,7 @@ await t.test('packages in the zip are found as a bundler for the web finds them'
 })
 
 await t.test('text, JSON and binary files can be imported', async (t) => {
-  const made = await bundle({ 'index.mjs': 'import a from "./a.txt"; import b from "./b.json"; import c from "./c.bin"; export const handler = [a, b.x, c.length]', 'a.txt': 'text', 'b.json': '{"x":2}', 'c.bin': 'abc' })
+  const made = await bundle({ 'index.mjs': 'import a from "./a.txt"; import b from "./b.json"; import c from "./c.data"; export const handler = [a, b.x, c.length]', 'a.txt': 'text', 'b.json': '{"x":2}', 'c.data': 'abc' })
   t.same((await load(made))['handler'], ['text', 2, 3])
 })
 

@@ -118,3 +118,20 @@ t.test('what cloudflare: has and functions do not is refused where it is importe
   await t.rejects(bundle(join(dir, 'sockets.js'), dir), { code: 'ERR_BUNDLE_IMPORT', params: ['cloudflare:sockets', 'sockets.js -> lib.js -> cloudflare:sockets'] })
   await t.rejects(bundle(join(dir, 'objects.js'), dir), { code: 'ERR_BUNDLE_SYNTAX', message: /objects\.js:1:10: No matching export in "outpost-virtual:cloudflare:workers" for import "DurableObject"/ })
 })
+
+t.test('text and data are modules for both bundlers, and WebAssembly is refused at its import', async (t) => {
+  const files = {
+    'index.js': `import text from './a.txt'\nimport page from './b.html'\nimport query from './c.sql'\nimport bytes from './d.bin'\nexport default { fetch: () => Response.json([text, page, query, bytes instanceof ArrayBuffer, [...new Uint8Array(bytes)]]) }\n`,
+    'a.txt': 'té', 'b.html': '<p>', 'c.sql': 'select 1', 'd.bin': Buffer.from([0, 255, 7]),
+  }
+  const bad = { 'index.js': `import start from './run.js'\nexport default { fetch: () => start() }\n`, 'run.js': `\nimport module from './m.wasm'\nexport default () => module\n`, 'm.wasm': Buffer.from([0]) }
+  const dir = t.testdir({ good: files, bad })
+  const zip = (entries: Record<string, string | Buffer>): ReturnType<typeof bundleZip> =>
+    bundleZip({ archive: openZip(zipSync(Object.fromEntries(Object.entries(entries).map(([name, content]) => [name, Buffer.from(content)])))), handler: 'index.handler', handlerGiven: false }, systemClock)
+  for (const code of [Buffer.from((await bundle(join(dir, 'good/index.js'), join(dir, 'good'))).code).toString(), (await zip(files)).source]) {
+    t.same(JSON.parse((await Machine.create(code)).invoke().text), ['té', '<p>', 'select 1', true, [0, 255, 7]])
+  }
+  const refused = { code: 'ERR_BUNDLE_SYNTAX', message: /run\.js:2:\d+: Could not resolve "\.\/m\.wasm": there is no WebAssembly inside of functions/ }
+  await t.rejects(bundle(join(dir, 'bad/index.js'), join(dir, 'bad')), refused)
+  await t.rejects(zip(bad), refused)
+})
