@@ -51,14 +51,14 @@ void test('patched built-ins never see a host call', async (t) => {
       console.log('%s %o', 'x', { a: [1, new Map([[1, 2]])] })
       ctx.waitUntil(new Promise((ok) => setTimeout(ok, 1)))
       const clone = request.clone()
-      const sums = [await request.json(), (await clone.arrayBuffer()).byteLength, crypto.randomUUID().length, (await crypto.subtle.digest('SHA-1', new Uint8Array(1))).byteLength, env.S]
+      const sums = [await request.json(), (await clone.arrayBuffer()).byteLength, crypto.randomUUID().length, (await crypto.subtle.digest('SHA-1', new Uint8Array(1))).byteLength, env.S, new Intl.NumberFormat('de').format(1.5) + ['b', 'ä'].sort(new Intl.Collator('de').compare) + new Intl.Locale('de').maximize()]
       const up = await fetch('http://a/', { method: 'POST', body: 'x', signal: AbortSignal.timeout(1000) })
       const form = await new Response(new URLSearchParams('a=1')).formData()
       return Response.json([sums, await up.text(), [...form], new URL('http://a/?b=c').searchParams.get('b'), [...hostCalls]], { headers: { a: 'b' } })
     } }`
   const out = await run(source, { method: 'POST', body: '{"a":1}' }, { secrets: { S: 's' }, fetch: () => ({ chunks: ['up'] }) })
   t.equal(out.failure, null)
-  t.same(JSON.parse(out.text), [[{ a: 1 }, 7, 36, 20, 's'], 'up', [['a', '1']], 'c', []])
+  t.same(JSON.parse(out.text), [[{ a: 1 }, 7, 36, 20, 's', '1,5ä,bde-Latn-DE'], 'up', [['a', '1']], 'c', []])
 })
 
 const broken: readonly string[] = [
