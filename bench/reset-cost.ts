@@ -28,7 +28,7 @@ export const resetCost: Benchmark = {
     const refuse = (): never => {
       throw new Error('no guest runs in this benchmark')
     }
-    const slot = new Slot(engine, arena, bases, image, { hostCall: refuse, refuel: refuse, promiseRejection: refuse, clock: refuse, random: refuse })
+    const slot = new Slot(engine, arena, bases, image, { hostCall: refuse, refuel: refuse, interrupt: refuse, promiseRejection: refuse, clock: refuse, random: refuse })
     const filled = filledPages(slot.bytes)
     // What a plain snapshot holds: everything up to the last page that is not zero.
     const snapshot = slot.bytes.slice(0, ((filled.at(-1) ?? 0) + 1) * PAGE_BYTES)

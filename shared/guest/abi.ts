@@ -68,6 +68,9 @@ export const LEGACY_STREAM = 2
 /** Of one legacyDecode: well below a millisecond of the worker's thread, also where it has to find where the last character begins. */
 export const LEGACY_MAX_BYTES = 16_384
 
+/** Of a function that the prelude is not given: it stands for Error.prepareStackTrace when a run is stopped (microvm/stopping.ts). */
+export const STOP_CALL = '!'
+
 /** Of CompressionStream. */
 export const ZIP_FORMATS = ['gzip', 'deflate', 'deflate-raw'] as const
 

@@ -276,6 +276,11 @@ export class Binding {
     new DataView(this.slot.bytes.buffer).setBigUint64(pointer >>> 0, value, true)
   }
 
+  writeU32(pointer: number, value: number): void {
+    this.slot.markWrite(pointer, 4)
+    this.slot.words[pointer >>> 2] = value
+  }
+
   writeBytes(pointer: number, content: Uint8Array): void {
     if (content.length === 0) return
     this.slot.markWrite(pointer, content.length)

@@ -16,6 +16,7 @@ import { shownFrames } from './line-tables/map-stack.ts'
 import { Run, type RunOutput } from './run.ts'
 import { allocateText, type EngineCall, engineCaller, type MachineRuntime } from './runtime.ts'
 import { Slot } from './slot.ts'
+import { beginLastSlice, interrupt, noteWhere } from './stopping.ts'
 
 /** The clock of every build: a constant, so that equal sources give equal images. */
 const BUILD_CLOCK_MS = 1_700_000_000_000
@@ -71,17 +72,22 @@ export class BuildMachine {
     this.#run = this.#newRun()
     const slot: Slot = new Slot(runtime.engine, runtime.arena, runtime.bases, image, {
       hostCall: (namePtr, _nameLength, _thisPtr, argc, argvPtr) => handleHostCall(this.binding, {
-        run: () => this.#run, output: this.#output, policy: { refused: (call, detail) => this.#noteRefusal(call, detail), warn: (kind) => this.#noteWarning(kind) },
+        run: () => this.#run, runtime, output: this.#output, policy: { refused: (call, detail) => this.#noteRefusal(call, detail), warn: (kind) => this.#noteWarning(kind) },
         intl: this.#intl, nextOperationId: () => 0, startTimer: () => undefined, nowMs: () => 0,
       }, slot.bytes[namePtr >>> 0] ?? 0, argc, argvPtr),
       refuel: () => {
         if (performance.now() > this.#deadlineAtMs) {
+          if (this.#run.kill !== null) {
+            noteWhere(this.#run, this.binding, runtime)
+            return 1
+          }
           this.#run.stop('exceededCpu', 'ERR_BUNDLE_LIMIT', ['time', `${this.#budgetMs} ms`])
-          return 1
+          beginLastSlice(this.#run, this.binding, runtime)
         }
         slot.grantFuel(FUEL_SLICE)
         return 0
       },
+      interrupt: () => interrupt(this.#run, this.binding, runtime),
       promiseRejection: () => undefined,
       clock: (_id, resultPtr) => {
         this.clockReads += 1

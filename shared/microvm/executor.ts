@@ -12,6 +12,7 @@
  * X4  A host exception that crossed guest frames, or a slot that fails the oracle, destroys the slot.
  * X5  A session's machine is captured between its run's last turn and the reset, and only if the guest left that turn
  *     by itself. What is captured is restored into a clean slot, by which X1 holds for sessions too.
+ * X6  A run that is stopped at a limit has one more slice, in which it is found out where it was (stopping.ts).
  */
 import { randomFillSync } from 'node:crypto'
 import { toCodedError } from '../errors.ts'
@@ -29,6 +30,7 @@ import { InflowFeeder } from './inflow-feeder.ts'
 import { nextSeed } from './seeds.ts'
 import { captureSession, FIRST_COLLECT_BYTES } from './session-capture.ts'
 import { parkedBytes, Slot } from './slot.ts'
+import { beginLastSlice, interrupt, noteWhere } from './stopping.ts'
 import { TimerQueue } from './timer-queue.ts'
 import { TurnClock } from './turn-clock.ts'
 
@@ -108,6 +110,7 @@ export class Executor {
     this.#inflows = new InflowFeeder((...settled) => this.settle(...settled), options.output)
     this.#context = {
       run: () => this.#runInGuest(),
+      runtime: options.runtime,
       output: options.output,
       policy: options.policy ?? null,
       intl: new IntlHost(() => options.releaseMemory?.()),
@@ -293,6 +296,7 @@ export class Executor {
         return binding.holdings === null ? result : binding.handOut(result)
       },
       refuel: () => this.#refuel(),
+      interrupt: () => interrupt(this.#current?.run, pooled.binding, this.#runtime),
       promiseRejection: (promisePtr, reasonPtr, isHandled) => this.#rejections.note(pooled.binding, promisePtr, reasonPtr, isHandled !== 0),
       clock: (_clockId, resultPtr) => {
         pooled.binding.writeU64(resultPtr, BigInt(Math.round((pooled.run?.clockMs ?? 0) * 1000)) * 1000n)
@@ -554,14 +558,25 @@ export class Executor {
     const pooled = this.#current
     const run = pooled?.run
     if (pooled === null || run === null || run === undefined) return 1
-    if (run.kill !== null) return 1
+    if (run.kill !== null) return this.#lastSlice(pooled, run)
     const nowMs = this.#options.nowMs()
     if (this.#options.isCanceled(run.spec.id)) run.stop('canceled', 'ERR_CANCELED', [])
     else if (!stopAtLimit(run, nowMs, this.#clock.cpuMs(nowMs) + run.cpuUs / 1000)) {
       pooled.slot.grantFuel(FUEL_SLICE)
       return 0
     }
-    return 1
+    return this.#lastSlice(pooled, run)
+  }
+
+  /** X6. */
+  #lastSlice(pooled: PooledSlot, run: Run): 0 | 1 {
+    if (run.dying !== null || run.ended || run.kill?.outcome === 'canceled') {
+      if (run.dying !== null) noteWhere(run, pooled.binding, this.#runtime)
+      return 1
+    }
+    beginLastSlice(run, pooled.binding, this.#runtime)
+    pooled.slot.grantFuel(FUEL_SLICE)
+    return 0
   }
 
   /** What a trap means for the run; returns the error when it is a fault of the platform, else null. */
@@ -588,6 +603,7 @@ export class Executor {
   }
 
   #runJobs(run: Run, binding: Binding): void {
+    if (run.kill !== null) return
     for (let ran = binding.runJob(); ran !== 0 && run.kill === null; ran = binding.runJob()) if (ran < 0) noteException(run, binding)
   }
 

@@ -11,6 +11,8 @@ import { IntlRefusal } from '../intl/intl-refusal.ts'
 import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, SERVICE_HEAD_MAX_CHARS, ZIPS_PER_RUN_MAX } from '../limits.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import { legacyDecode, legacyName } from './legacy-decode.ts'
+import type { MachineRuntime } from './runtime.ts'
+import { lastHostCall } from './stopping.ts'
 import type { Run, RunOutput } from './run.ts'
 
 const RANDOM_MAX_BYTES = 65_536
@@ -38,6 +40,7 @@ export type RefusedCall = 'entropy' | 'secret' | 'handle'
 export interface HostCallContext {
   /** The run that is in the guest now. */
   readonly run: () => Run
+  readonly runtime: MachineRuntime
   readonly output: RunOutput
   readonly policy: HostCallPolicy | null
   readonly intl: IntlHost
@@ -60,6 +63,10 @@ export function handleHostCall(binding: Binding, context: HostCallContext, call:
 function dispatch(binding: Binding, context: HostCallContext, call: number, argc: number, argvPtr: number): GuestValue {
   const { output, policy } = context
   const run = context.run()
+  if (run.dying !== null) {
+    lastHostCall(run, binding, context.runtime, call)
+    return binding.newUndefined()
+  }
   const argument = (index: number): GuestValue => (index < argc ? binding.argument(argvPtr, index) : binding.undefined)
   const refused = (what: RefusedCall, detail: string, code: ErrorCode): GuestValue => {
     policy?.refused(what, detail)
@@ -91,7 +98,10 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
     }
     case CODE.fail: {
       const failure = { name: binding.string(argument(0)), message: binding.string(argument(1)), stack: binding.string(argument(2)) }
-      if (isOutOfMemory(failure)) stopForMemory(run, binding)
+      if (isOutOfMemory(failure)) {
+        stopForMemory(run, binding)
+        run.where ??= failure.stack
+      }
       run.failure ??= failure
       return binding.newUndefined()
     }

@@ -19,6 +19,8 @@ export interface HostImports {
   hostCall(namePtr: number, nameLen: number, thisPtr: number, argc: number, argvPtr: number): number
   /** Fuel ran out: 0 goes on (with new fuel granted), 1 stops the guest by `unreachable`. */
   refuel(): number
+  /** Asked once in some ten thousand loops and calls of the guest's code: 1 throws what no code catches, with the stack. */
+  interrupt(): number
   promiseRejection(promisePtr: number, reasonPtr: number, isHandled: number): void
   /** Writes 8 bytes of nanoseconds at `resultPtr`. */
   clock(clockId: number, resultPtr: number): number
@@ -71,7 +73,7 @@ export function linkInstance(
     outpost,
     env: {
       host_call: (a: number, b: number, c: number, d: number, e: number) => host.hostCall(a, b, c, d, e),
-      host_interrupt: () => 0,
+      host_interrupt: () => host.interrupt(),
       host_promise_rejection: (a: number, b: number, c: number) => host.promiseRejection(a, b, c),
       host_module_normalize: () => 0,
       host_module_load: () => 0,

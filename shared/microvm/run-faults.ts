@@ -58,7 +58,11 @@ export function explainTrap(run: Run, slot: Slot, error: unknown): unknown {
 /** Takes the engine's pending exception as the run's failure. */
 export function noteException(run: Run, binding: Binding): void {
   const exception = binding.takeException()
-  if (isOutOfMemory(exception)) stopForMemory(run, binding.slot)
+  if (run.dying !== null) return
+  if (isOutOfMemory(exception)) {
+    stopForMemory(run, binding.slot)
+    run.where ??= exception.stack
+  }
   run.failure ??= exception
 }
 

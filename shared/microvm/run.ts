@@ -12,6 +12,7 @@ import type { Outcome, StartKind } from '../outcome.ts'
 import type { InvocationResult, KeptMachine } from '../worker/types.ts'
 import type { ResidentImage } from './arena.ts'
 import type { Holdings } from './binding.ts'
+import type { Frame } from './guest-frames.ts'
 import type { PrivateState, Slot } from './slot.ts'
 
 export interface RunSpec {
@@ -85,6 +86,10 @@ export class Run {
   readonly bodyChunks: Uint8Array[] = []
   bodyEnded = false
   kill: Kill | null = null
+  /** In its last slice: see stopping.ts. `polledAt`: the innermost frame when the engine asked whether to go on. */
+  dying: { polledAt: Frame | null } | null = null
+  /** Stack of the guest where it was stopped, as the engine writes it. */
+  where: string | null = null
   failure: { readonly name: string; readonly message: string; readonly stack: string } | null = null
   responded = false
   /** The response body is complete. */

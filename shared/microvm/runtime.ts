@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto'
 import type { ImageId } from '../brand.ts'
 import { CodedError } from '../errors.ts'
-import { GUEST_ENTRIES, HOST_CALLS } from '../guest/abi.ts'
+import { GUEST_ENTRIES, HOST_CALLS, STOP_CALL } from '../guest/abi.ts'
 import { DEFAULT_FUNCTION_LIMITS } from '../limits.ts'
 import { ImageArena, type ResidentImage } from './arena.ts'
 import { Binding, type GuestValue, SCRATCH_BYTES } from './binding.ts'
@@ -19,6 +19,7 @@ import { createMemories, type EngineExports, type ExtensionBase, type GuestMemor
 import type { ImageManifest } from './manifest.ts'
 import { CONTROL_OFFSET, INIT_DATA_EXPORT, START_EXPORT } from './rewrite/layout.ts'
 import { Slot } from './slot.ts'
+import { findStops, type StopPlaces } from './stop-places.ts'
 
 export type GuestEntryName = (typeof GUEST_ENTRIES)[number]
 
@@ -33,6 +34,9 @@ export interface MachineRuntime {
   readonly undefinedValue: GuestValue
   /** Address of the 8 bytes of Math.random's state. */
   readonly randomState: number
+  readonly stops: StopPlaces
+  /** A function of the host, for `stops.prepareStack`. */
+  readonly stopHook: GuestValue
   /** Names an image's engine; images of another build are refused. */
   readonly engineBuild: string
   readonly globalNames: readonly string[]
@@ -64,6 +68,7 @@ function quietHost(memories: () => GuestMemories): HostImports {
       control(memories())[0] = FULL_FUEL
       return 0
     },
+    interrupt: () => 0,
     promiseRejection: () => undefined,
     clock: (_id, resultPtr) => {
       new DataView(memories().memory.buffer).setBigUint64(resultPtr >>> 0, BUILD_CLOCK_NS, true)
@@ -91,8 +96,8 @@ export function createRuntime(engine: Engine, preludeSource: string, arena: Imag
   const base = capture(instance, globalNames, null, arena, 'base', engineBuild, {})
   const baseResident = arena.add(base.built.imageId, base.manifest, globalValues(base.manifest, globalNames), blockOf(base.built))
 
-  const newSlot = (): Slot => {
-    const slot: Slot = new Slot(engine, arena.memory, bases, baseResident, quietHost(() => slot.instance))
+  const newSlot = (interrupt: (slot: Slot) => number = () => 0): Slot => {
+    const slot: Slot = new Slot(engine, arena.memory, bases, baseResident, { ...quietHost(() => slot.instance), interrupt: () => interrupt(slot) })
     slot.arm(BUILD_LIMIT_PAGES)
     slot.grantFuel(FULL_FUEL)
     return slot
@@ -105,17 +110,19 @@ export function createRuntime(engine: Engine, preludeSource: string, arena: Imag
   const undefinedValue = call('qjs_get_undefined')
   const binding = new Binding(slot, scratch, undefinedValue)
   const randomState = findRandomState(binding, call)
+  const stops = findStops(newSlot)
+  const stopHook = newHostFunction(binding, call, STOP_CALL)
   const handles = installPrelude(binding, call, bytecode)
   call('qjs_set_gc_threshold', GC_THRESHOLD_NEVER)
   tidyHeap(slot, call, scratch)
-  const entries = { ...handles, scratch, undefinedValue, randomState }
+  const entries = { ...handles, scratch, undefinedValue, randomState, stopHook }
   const capturePrelude = (instance: LinkedInstance): { readonly built: BuiltImage; readonly resident: ResidentImage } => {
     const { manifest, built } = capture(instance, globalNames, { imageId: base.built.imageId, image: baseResident }, arena, 'prelude', engineBuild, entries)
     return { built, resident: arena.add(built.imageId, manifest, globalValues(manifest, globalNames), blockOf(built)) }
   }
   const cold = capturePrelude(slot.instance)
   const runtimeOver = (prelude: ResidentImage): MachineRuntime => ({
-    engine, arena: arena.memory, bases, prelude, entries: handles, scratch, undefinedValue, randomState, engineBuild, globalNames,
+    engine, arena: arena.memory, bases, prelude, entries: handles, scratch, undefinedValue, randomState, stops, stopHook, engineBuild, globalNames,
   })
   if (warmUp === null) return { runtime: runtimeOver(cold.resident), base: base.built, prelude: cold.built, preludeId: cold.built.imageId }
   const machine = new BuildMachine(runtimeOver(cold.resident), DEFAULT_FUNCTION_LIMITS)
@@ -142,6 +149,7 @@ function bootEngine(engine: Engine, arena: ImageArena): { instance: LinkedInstan
       call('_initialize')
       if (call('qjs_init') !== 0) throw new CodedError('ERR_INTERNAL', ['the engine does not start'])
       call('qjs_set_max_stack_size', GUEST_STACK_BYTES)
+      call('qjs_set_interrupt_handler', 1)
     }
     const align = 1 << (extension.dylink?.memoryAlign ?? 0)
     const size = extension.dylink?.memoryBytes ?? 0
@@ -170,14 +178,18 @@ function compileScript(slot: Slot, source: string): Uint8Array {
   return slot.bytes.slice(at, at + binding.argument(lengthAt, 0))
 }
 
+function newHostFunction(binding: Binding, call: EngineCall, character: string): GuestValue {
+  const at = allocateText(binding, call, character)
+  const hostFunction = call('qjs_new_host_function', at, 1, 0)
+  call('wasm_free', at)
+  return hostFunction
+}
+
 /** Calls the prelude's `install(host)` and returns the handles of what it gives back. */
 function installPrelude(binding: Binding, call: EngineCall, bytecode: Uint8Array): Record<GuestEntryName, GuestValue> {
   const host = call('qjs_new_object')
   for (const [name, character] of Object.entries(HOST_CALLS)) {
-    const at = allocateText(binding, call, character)
-    const hostFunction = call('qjs_new_host_function', at, 1, 0)
-    call('wasm_free', at)
-    setProperty(binding, call, host, name, hostFunction)
+    setProperty(binding, call, host, name, newHostFunction(binding, call, character))
   }
   const code = call('wasm_malloc', bytecode.length) >>> 0
   binding.writeBytes(code, bytecode)

@@ -8,23 +8,12 @@
  */
 import { type BytecodeLayout, checksum, type DebugBlock, Reader, readLayout, UnknownBytecode, Writer } from './bytecode.ts'
 import type { OriginalPlaces, Place } from './original-places.ts'
+import { readRow, type Row, writeRow } from './rows.ts'
 
 /** Names functions that the bundler made: they are of no file of the user's and not shown in stacks. */
 export const MADE_BY_BUNDLER = 'outpost:bundle'
 
 const ATOM_STRING = 1
-/** PC2LINE_* of quickjs.c. */
-const LINE_BASE = -1
-const LINE_RANGE = 5
-const FIRST_SHORT = 1
-const SHORT_PC_MAX = Math.floor((255 - FIRST_SHORT) / LINE_RANGE)
-
-interface Row {
-  readonly pc: number
-  readonly line: number
-  readonly column: number
-}
-
 interface MappedBlock {
   readonly block: DebugBlock
   readonly file: string
@@ -61,37 +50,19 @@ function toRow(pc: number, { line, column }: Place): Row {
   return { pc, line, column }
 }
 
-/** As find_line_num of quickjs.c reads it. */
 function readTable({ table, line, column }: DebugBlock): Row[] {
   const reader = new Reader(table)
   const rows: Row[] = []
-  let row: Row = { pc: 0, line, column }
-  while (!reader.ended) {
-    const op = reader.byte()
-    const short = op - FIRST_SHORT
-    const pc = row.pc + (op === 0 ? reader.unsigned() : Math.floor(short / LINE_RANGE))
-    const nextLine = row.line + (op === 0 ? reader.signed() : (short % LINE_RANGE) + LINE_BASE)
-    row = { pc, line: nextLine, column: row.column + reader.signed() }
-    rows.push(row)
-  }
+  for (let row: Row = { pc: 0, line, column }; !reader.ended;) rows.push(row = readRow(reader, row))
   return rows
 }
 
-/** As compute_pc2line_info of quickjs.c writes it. */
 function writeTable(start: Row, rows: readonly Row[]): Uint8Array {
   const writer = new Writer()
   let last = start
   for (const row of rows) {
-    const pc = row.pc - last.pc
-    const line = row.line - last.line
-    if (line === 0 && row.column === last.column) continue
-    if (line >= LINE_BASE && line < LINE_BASE + LINE_RANGE && pc <= SHORT_PC_MAX) writer.byte(line - LINE_BASE + pc * LINE_RANGE + FIRST_SHORT)
-    else {
-      writer.byte(0)
-      writer.unsigned(pc)
-      writer.signed(line)
-    }
-    writer.signed(row.column - last.column)
+    if (row.line === last.line && row.column === last.column) continue
+    writeRow(writer, last, row)
     last = row
   }
   return writer.take()
