@@ -13,10 +13,16 @@ export interface FunctionLogLinesDeps {
   readonly log: Log
 }
 
+/** A function that fails with each request must not fill the disk that the process's log goes to. */
+const EXCEPTIONS_MAX = 100
+
 export class FunctionLogLines {
   readonly #clock: Clock
   readonly #log: Log
   readonly #ring: LogRing
+  /** The second that `#exceptions` counts. */
+  #second = -1
+  #exceptions = 0
 
   constructor({ tier, clock, log }: FunctionLogLinesDeps) {
     this.#clock = clock
@@ -33,10 +39,18 @@ export class FunctionLogLines {
     else this.#log.info('line', fields)
   }
 
-  /** Kept only: the process's own log has it from the front door, which bounds how many of them there may be. */
-  addException(build: Pick<BuildSpec, 'account' | 'functionName' | 'version'>, requestId: string, { name, message, stack }: NonNullable<InvocationResult['exception']>): void {
+  /** What ended an invocation: an exception, or the report of a run that was stopped at a limit. Of one beyond EXCEPTIONS_MAX a second the process's log is spared. */
+  addException(build: Pick<BuildSpec, 'account' | 'functionName' | 'version'>, requestId: string, { name, stack }: NonNullable<InvocationResult['exception']>): void {
     const { account, functionName, version } = build
-    this.#ring.add({ account, functionName, version, requestId, level: 3, text: `Uncaught ${name}: ${message}\n${stack.trimEnd()}` })
+    const line = { account, functionName, version, requestId, level: 3, text: `${name.startsWith('ERR_LIMIT_') ? 'Stopped' : 'Uncaught'} ${stack}` }
+    const second = Math.floor(this.#clock.monotonicMs() / 1_000)
+    if (second !== this.#second) {
+      this.#second = second
+      this.#exceptions = 0
+    }
+    this.#exceptions += 1
+    if (this.#exceptions <= EXCEPTIONS_MAX) this.add(line)
+    else this.#ring.add(line)
   }
 
   /** The dispatcher with the call for log lines answered from here. */

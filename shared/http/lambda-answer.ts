@@ -23,7 +23,9 @@ const NEVER_SETTLED = 'The Lambda runtime client detected an unexpected Node.js 
 /** `result.outcome` is not `ok`, or it is and nothing was answered. */
 export function lambdaFailure(result: InvocationResult, requestId: string): LambdaFailure {
   const error = result.error === null ? new CodedError('ERR_INTERNAL', ['the invocation ended without an answer']) : CodedError.fromData(result.error)
-  const payload = (errorType: string, errorMessage: string): LambdaFailure => ({ kind: 'function', payload: JSON.stringify({ errorType, errorMessage }) })
+  // Lambda says nothing more of a function that it stopped; where it was is too good to be left out.
+  const trace = framesOf(result)
+  const payload = (errorType: string, errorMessage: string): LambdaFailure => ({ kind: 'function', payload: JSON.stringify({ errorType, errorMessage, ...(trace.length === 0 ? {} : { trace }) }) })
   switch (result.outcome) {
     case 'exception':
       // Bodies too long for a front door to parse are parsed by the prelude, which says it with this name.
@@ -66,6 +68,7 @@ export function logTail(result: InvocationResult, requestId: string, version: st
   const lines = [
     `START RequestId: ${requestId} Version: ${version ?? '$LATEST'}\n`,
     ...result.logs.map((line) => logLine(line, time, requestId)),
+    ...(result.exception === null ? [] : [logLine(`3\t${logText(result, result.exception)}`, time, requestId)]),
     `END RequestId: ${requestId}\n`,
     `REPORT RequestId: ${requestId}\tDuration: ${durationMs.toFixed(2)} ms\tBilled Duration: ${Math.max(1, Math.ceil(durationMs))} ms\tMemory Size: ${memoryMib} MB\tMax Memory Used: ${Math.ceil(result.memoryBytes / (1024 * 1024))} MB\t\n`,
   ]
@@ -83,10 +86,19 @@ function logLine(line: string, time: string, requestId: string): string {
 function exceptionPayload(result: InvocationResult, error: CodedError): string {
   const { exception } = result
   if (exception === null) return JSON.stringify({ errorType: error.code, errorMessage: error.message, trace: [] })
-  const first = `${exception.name}: ${exception.message}`
+  const head = `${exception.name}: ${exception.message}`
   const lines = exception.stack.split('\n').filter((line) => line.trim() !== '')
-  const trace = lines.length === 0 || lines[0] === first ? lines : [first, ...lines]
+  const trace = lines.length === 0 || exception.stack.startsWith(head) ? lines : [head, ...lines]
   return JSON.stringify({ errorType: exception.name, errorMessage: exception.message, trace })
+}
+
+function framesOf({ exception }: InvocationResult): readonly string[] {
+  return exception === null ? [] : exception.stack.split('\n').filter((line) => /^\s+(?:at|while) /.test(line)).map((line) => line.trim())
+}
+
+/** As Lambda's runtime for Node writes what a handler threw; of one that was stopped the report. */
+function logText({ outcome }: InvocationResult, { name, message, stack }: NonNullable<InvocationResult['exception']>): string {
+  return outcome === 'exception' ? `Invoke Error \t${JSON.stringify({ errorType: name, errorMessage: message, stack: stack.split('\n') })}` : stack
 }
 
 function seconds(ms: string | number): string {

@@ -3,7 +3,7 @@ import { CodedError, toCodedError } from '../errors.ts'
 import { BODIES_BUFFERED_MAX_BYTES, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import { HttpExchange, type Door, type GiveUpReason } from './exchange.ts'
-import { errorAnswer } from './error-answer.ts'
+import { errorAnswer, type FailureDetail } from './error-answer.ts'
 import { faultOf, routeIndex } from './metrics.ts'
 import type { RequestHead } from './request-head.ts'
 import type { Answer, AnswerSink, InvokeCall, Placement } from './types.ts'
@@ -226,7 +226,9 @@ export class WebExchange extends HttpExchange implements AnswerSink {
 
   #answerFrom(result: InvocationResult, placement: Placement): void {
     const error = result.error === null ? new CodedError('ERR_INTERNAL', ['the invocation ended without an answer']) : CodedError.fromData(result.error)
-    this.#answerError(error, this.door.settings.mode === 'dev' ? result.exception : null, placement)
+    const { exception } = result
+    const detail = this.door.settings.mode !== 'dev' || exception === null ? null : { exception, functionName: this.#call.functionName, version: placement.version }
+    this.#answerError(error, detail, placement)
   }
 
   #badResponse(why: string, placement: Placement): void {
@@ -239,8 +241,8 @@ export class WebExchange extends HttpExchange implements AnswerSink {
     this.#answerError(error, null, null)
   }
 
-  #answerError(error: CodedError, exception: InvocationResult['exception'], placement: Placement | null): void {
-    const { status, lines, body } = errorAnswer(error, this.requestId, exception)
+  #answerError(error: CodedError, detail: FailureDetail | null, placement: Placement | null): void {
+    const { status, lines, body } = errorAnswer(error, this.requestId, detail)
     const own = this.#ownLines(placement)
     if (this.#call.method === 'HEAD') this.respond(status, `${lines}${own}\r\ncontent-length: ${Buffer.byteLength(body)}`, true, null)
     else this.respond(status, lines + own, true, body)

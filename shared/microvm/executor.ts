@@ -30,6 +30,7 @@ import { InflowFeeder } from './inflow-feeder.ts'
 import { nextSeed } from './seeds.ts'
 import { captureSession, FIRST_COLLECT_BYTES } from './session-capture.ts'
 import { parkedBytes, Slot } from './slot.ts'
+import { describeWaiting } from './shown-exception.ts'
 import { beginLastSlice, interrupt, noteWhere } from './stopping.ts'
 import { TimerQueue } from './timer-queue.ts'
 import { TurnClock } from './turn-clock.ts'
@@ -259,6 +260,7 @@ export class Executor {
         if (run.operations.has(due.id)) this.settle(due.runId, due.id, true, (binding) => binding.newUndefined())
         continue
       }
+      run.where ??= describeWaiting(run)
       stopAtDeadline(run, this.#options.nowMs(), this.#options.output)
       this.#end(run, this.#pooledOf(run))
     }
@@ -603,8 +605,11 @@ export class Executor {
   }
 
   #runJobs(run: Run, binding: Binding): void {
-    if (run.kill !== null) return
-    for (let ran = binding.runJob(); ran !== 0 && run.kill === null; ran = binding.runJob()) if (ran < 0) noteException(run, binding)
+    while (run.kill === null) {
+      const ran = binding.runJob()
+      if (ran === 0) return
+      if (ran < 0) noteException(run, binding)
+    }
   }
 
   #runInGuest(): Run {

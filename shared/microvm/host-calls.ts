@@ -11,6 +11,7 @@ import { IntlRefusal } from '../intl/intl-refusal.ts'
 import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, SERVICE_HEAD_MAX_CHARS, ZIPS_PER_RUN_MAX } from '../limits.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import { legacyDecode, legacyName } from './legacy-decode.ts'
+import { shownText } from './line-tables/map-stack.ts'
 import type { MachineRuntime } from './runtime.ts'
 import { lastHostCall } from './stopping.ts'
 import type { Run, RunOutput } from './run.ts'
@@ -308,7 +309,7 @@ export function writeLog(run: Run, output: RunOutput, level: number, line: Uint8
     run.logsTruncated = true
     return
   }
-  emitLog(run, output, level, Buffer.from(cut.buffer, cut.byteOffset, cut.length).toString())
+  emitLog(run, output, level, shownText(Buffer.from(cut.buffer, cut.byteOffset, cut.length).toString()))
 }
 
 function emitLog(run: Run, output: RunOutput, level: number, line: string): void {

@@ -13,6 +13,7 @@ import type { InvocationResult, KeptMachine } from '../worker/types.ts'
 import type { ResidentImage } from './arena.ts'
 import type { Holdings } from './binding.ts'
 import type { Frame } from './guest-frames.ts'
+import { shownException } from './shown-exception.ts'
 import type { PrivateState, Slot } from './slot.ts'
 
 export interface RunSpec {
@@ -189,7 +190,7 @@ export class Run {
     return {
       outcome: ending?.outcome ?? 'ok',
       error: ending?.error ?? null,
-      exception: this.failure,
+      exception: shownException(this),
       startKind: this.startKind,
       cpuUs: Math.round(this.cpuUs),
       wallUs: Math.round((nowMs - this.startedAtMs) * 1000),

@@ -13,6 +13,8 @@ const STRING_MAX = 10_000
 /** What one value may fill; the host bounds the whole log. */
 export const TEXT_MAX = 16 * 1024
 const LINE_WIDTH = 72
+/** Of errors within errors, each way. */
+const CAUSES_MAX = 4
 
 const IDENTIFIER = /^[A-Za-z_$][A-Za-z0-9_$]*$/
 
@@ -175,9 +177,27 @@ function functionHead(value: object): string {
   return `[${kind === '' ? 'Function' : kind}${label === '(anonymous)' ? ' ' : ': '}${label}]`
 }
 
-function errorText(error: Error): string {
+/** With its causes, and the errors of an AggregateError: as deep as they go, up to CAUSES_MAX. */
+function errorText(error: Error, depth = 0): string {
   const text = stackText(describeThrown(error))
-  return error.cause === undefined ? text : `${text} {\n  [cause]: ${error.cause instanceof Error ? StringReplaceAll(errorText(error.cause), '\n', '\n  ') : inspect(error.cause)}\n}`
+  if (depth >= CAUSES_MAX) return text
+  const nested = (value: unknown): string => StringReplaceAll(value instanceof Error ? errorText(value, depth + 1) : inspect(value), '\n', '\n  ')
+  let more = error.cause === undefined ? '' : `\n  [cause]: ${nested(error.cause)}`
+  const errors: unknown = error instanceof AggregateError ? error.errors : null
+  if (ArrayIsArray(errors)) {
+    for (let i = 0; i < errors.length && i < CAUSES_MAX; i++) more += `\n  [errors ${i}]: ${nested(errors[i])}`
+    if (errors.length > CAUSES_MAX) more += `\n  ... ${errors.length - CAUSES_MAX} more`
+  }
+  return more === '' ? text : `${text} {${more}\n}`
+}
+
+/** What an uncaught value looks like; getters of the function may throw. */
+export function uncaughtText(error: unknown): string {
+  try {
+    return error instanceof Error ? errorText(error) : stackText(describeThrown(error))
+  } catch {
+    return stackText(describeThrown(error))
+  }
 }
 
 function addItems(entries: string[], items: ArrayLike<unknown>, depth: number, run: Inspection): void {

@@ -13,6 +13,7 @@ import { hostDone, hostEnd, hostFail, hostRespond, hostWrite, type WireBody } fr
 import { renewBody } from './body.ts'
 import { generation, operation, renewOperations, requestOver } from './operations.ts'
 import { OPERATIONS, RESPOND_DONE } from '../abi.ts'
+import { uncaughtText } from './inspect.ts'
 import { describeThrown, reportUncaught } from './report.ts'
 import { incomingRequest, type Request } from './request.ts'
 import { isResponse, sendResponse, type Response } from './response.ts'
@@ -181,7 +182,7 @@ export function waitUntil(promise: unknown): void {
 export function failWith(error: unknown): void {
   failed = true
   const { name, message, stack } = describeThrown(error)
-  hostFail(name, message, stack)
+  hostFail(name, message, error instanceof Error ? uncaughtText(error) : stack)
 }
 
 /** Sends what is left of a response; its head is out with `more`. A failure leaves the body without its end, which cuts it. */

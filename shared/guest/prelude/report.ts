@@ -1,5 +1,6 @@
 /** Errors nobody catches, and what an error looks like as text. */
 import { hostLog } from './host.ts'
+import { uncaughtText } from './inspect.ts'
 import { ObjectToString } from './primordials.ts'
 import { toText } from './webidl.ts'
 
@@ -56,5 +57,5 @@ export function reportUncaught(error: unknown, note = 'Uncaught'): void {
 }
 
 export function logUncaught(error: unknown, note: string): void {
-  hostLog(LEVEL_ERROR, `${note} ${stackText(describeThrown(error))}`)
+  hostLog(LEVEL_ERROR, `${note} ${uncaughtText(error)}`)
 }

@@ -11,7 +11,13 @@ export function mapStack(text: string, placesOf: (module: string) => OriginalPla
   })
 }
 
-const FRAME = /^\s*at (.*?)(?: \(([^()]*)\))?$/
+/** A text with stacks in it, as it is logged. */
+export function shownText(text: string): string {
+  return text.includes('\n') && HAS_FRAMES.test(text) ? shownLines(text.split('\n')).join('\n') : text
+}
+
+const HAS_FRAMES = /^\s+at .*(?:\(native\)|\(missing\)|outpost:[\w-]+:\d+:\d+\)?)(?: \{)?$/m
+const FRAME = /^(\s*)at (.*?)(?: \(([^()]*)\))?$/
 /** Modules of ours: the prelude, what the bundler made. */
 const OURS = 'outpost:'
 const NATIVE = 'native'
@@ -21,24 +27,36 @@ const NATIVE = 'native'
  * the native functions that it called. Lines that are no frames (of a function that sets `stack` itself) stay.
  */
 export function shownFrames(stack: string): readonly string[] {
-  const lines = stack.split('\n').filter((line) => line.trim() !== '')
+  return shownLines(stack.split('\n').filter((line) => line.trim() !== ''))
+}
+
+function shownLines(lines: readonly string[]): string[] {
   const shown: string[] = []
   // From the outermost: a native frame counts as its caller's.
   let calledByUs = false
-  for (const line of lines.reverse()) {
+  // What an error's causes begin with stands behind its last frame.
+  let opening = ''
+  const show = (line: string): void => {
+    shown.push(line + opening)
+    opening = ''
+  }
+  for (const full of lines.toReversed()) {
+    const isOpening = /^\s+at .* \{$/.test(full)
+    const line = isOpening ? full.slice(0, -2) : full
+    if (isOpening) opening = ' {'
     const frame = FRAME.exec(line)
     if (frame === null) {
       calledByUs = false
-      shown.push(line)
+      show(line)
       continue
     }
-    const [, name = '', place = name] = frame
+    const [, indent = '', name = '', place = name] = frame
     if (place === NATIVE || place === 'missing') {
-      if (!calledByUs) shown.push(`    at ${name} (<anonymous>)`)
+      if (!calledByUs) show(`${indent}at ${name} (<anonymous>)`)
       continue
     }
     calledByUs = place.startsWith(OURS)
-    if (!calledByUs) shown.push(name === '<anonymous>' || frame[2] === undefined ? `    at ${place}` : `    at ${name} (${place})`)
+    if (!calledByUs) show(name === '<anonymous>' || frame[3] === undefined ? `${indent}at ${place}` : `${indent}at ${name} (${place})`)
   }
   return shown.reverse()
 }
