@@ -111,7 +111,11 @@ export class BuildMachine {
 
   /** Why the guest was stopped, if it was. */
   get stopped(): CodedErrorData | null {
-    return this.#run.kill?.error ?? null
+    const { kill, where } = this.#run
+    if (kill === null) return null
+    const { code, params } = kill.error
+    const at = where === null ? '' : framesInLine(this.mapStack(where), 3)
+    return at === '' ? kill.error : { code, params: [...params.slice(0, -1), `${params.at(-1) ?? ''} ${at}`] }
   }
 
   /** Runs `work` under a time limit. A trap is null; `stopped` or a pending exception tells why. */

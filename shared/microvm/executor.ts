@@ -21,9 +21,10 @@ import { IntlHost } from '../intl/intl-host.ts'
 import { MIB } from '../limits.ts'
 import type { ResidentImage } from './arena.ts'
 import { Binding, type GuestValue } from './binding.ts'
-import { handleHostCall, type HostCallContext, type HostCallPolicy } from './host-calls.ts'
+import type { ExecutorCounts, ExecutorOptions } from './executor-options.ts'
+import { handleHostCall, type HostCallContext } from './host-calls.ts'
 import { Rejections } from './rejections.ts'
-import { Run, type RunOutput, type RunSpec, type ServiceInflow } from './run.ts'
+import { Run, type RunSpec, type ServiceInflow } from './run.ts'
 import { explainTrap, limitBackground, noteException, stopAtDeadline, stopAtLimit } from './run-faults.ts'
 import type { MachineRuntime } from './runtime.ts'
 import { InflowFeeder } from './inflow-feeder.ts'
@@ -31,7 +32,7 @@ import { nextSeed } from './seeds.ts'
 import { captureSession, FIRST_COLLECT_BYTES } from './session-capture.ts'
 import { parkedBytes, Slot } from './slot.ts'
 import { describeWaiting } from './shown-exception.ts'
-import { beginLastSlice, interrupt, noteWhere } from './stopping.ts'
+import { interrupt, lastSlice } from './stopping.ts'
 import { TimerQueue } from './timer-queue.ts'
 import { TurnClock } from './turn-clock.ts'
 
@@ -44,37 +45,6 @@ const PARK_TRIES = 4
 /** A slot grown beyond this is kept for functions that need it, as long as they come and the budget allows. */
 const LARGE_SLOT_BYTES = 16 * MIB
 const LARGE_SLOT_IDLE_MS = 30_000
-
-export interface ExecutorOptions {
-  readonly runtime: MachineRuntime
-  readonly slotCount: number
-  /** What slots and parked machines of this executor may keep resident, bytes. */
-  readonly residentMaxBytes: number
-  readonly output: RunOutput
-  /** True when the run is to be stopped from outside; looked at once a slice. */
-  isCanceled(runId: number): boolean
-  /** Monotonic and epoch time, ms. */
-  nowMs(): number
-  epochMs(): number
-  /** CPU time of this thread, ms: what a limit counts, so that a guest does not pay for being descheduled. */
-  threadCpuMs(): number
-  /** A slot failed the oracle. */
-  incident(what: string, image: ResidentImage): void
-  readonly policy?: HostCallPolicy | null
-  /** Slots were destroyed, or formatters of Intl dropped: have their memory collected. */
-  releaseMemory?(): void
-}
-
-export interface ExecutorCounts {
-  starts: number
-  warm: number
-  reimaged: number
-  resumed: number
-  parked: number
-  lateSettles: number
-  slotsDestroyed: number
-  scrubs: number
-}
 
 interface PooledSlot {
   readonly slot: Slot
@@ -560,25 +530,14 @@ export class Executor {
     const pooled = this.#current
     const run = pooled?.run
     if (pooled === null || run === null || run === undefined) return 1
-    if (run.kill !== null) return this.#lastSlice(pooled, run)
+    if (run.kill !== null) return lastSlice(run, pooled.binding, this.#runtime, FUEL_SLICE)
     const nowMs = this.#options.nowMs()
     if (this.#options.isCanceled(run.spec.id)) run.stop('canceled', 'ERR_CANCELED', [])
     else if (!stopAtLimit(run, nowMs, this.#clock.cpuMs(nowMs) + run.cpuUs / 1000)) {
       pooled.slot.grantFuel(FUEL_SLICE)
       return 0
     }
-    return this.#lastSlice(pooled, run)
-  }
-
-  /** X6. */
-  #lastSlice(pooled: PooledSlot, run: Run): 0 | 1 {
-    if (run.dying !== null || run.ended || run.kill?.outcome === 'canceled') {
-      if (run.dying !== null) noteWhere(run, pooled.binding, this.#runtime)
-      return 1
-    }
-    beginLastSlice(run, pooled.binding, this.#runtime)
-    pooled.slot.grantFuel(FUEL_SLICE)
-    return 0
+    return lastSlice(run, pooled.binding, this.#runtime, FUEL_SLICE)
   }
 
   /** What a trap means for the run; returns the error when it is a fault of the platform, else null. */

@@ -16,6 +16,18 @@ import type { MachineRuntime } from './runtime.ts'
 const STOP_CODE = STOP_CALL.charCodeAt(0)
 const VALUE_WORDS = 2
 
+/** Of a run that is to be stopped: 0 goes on for a slice of `fuel`, 1 stops the guest. */
+export function lastSlice(run: Run, binding: Binding, runtime: MachineRuntime, fuel: number): 0 | 1 {
+  // Nobody asks where one was that was cancelled; one that has ended is being captured for its session.
+  if (run.dying !== null || run.ended || run.kill?.outcome === 'canceled') {
+    if (run.dying !== null) noteWhere(run, binding, runtime)
+    return 1
+  }
+  beginLastSlice(run, binding, runtime)
+  binding.slot.grantFuel(fuel)
+  return 0
+}
+
 /** The caller grants the slice. */
 export function beginLastSlice(run: Run, binding: Binding, { stops, stopHook }: MachineRuntime): void {
   run.dying = { polledAt: null }
