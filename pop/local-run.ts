@@ -3,7 +3,7 @@
  * hand, `onShed` may give it to a region instead; from then on everything goes there.
  */
 import type { RequestId } from '../shared/brand.ts'
-import { toCodedError, type CodedErrorData, type ErrorCode } from '../shared/errors.ts'
+import { toCodedError, type CodedError, type CodedErrorData, type ErrorCode } from '../shared/errors.ts'
 import type { Answer, AnswerSink, InvokeCall, Placement } from '../shared/http/types.ts'
 import type { StartKind } from '../shared/outcome.ts'
 import type { SessionTicket } from '../shared/sessions/session-ticket.ts'
@@ -28,6 +28,8 @@ export class LocalRun implements InvocationSink, Answer {
   /** Where the call went after the host refused it. */
   #elsewhere: Answer | null = null
   #placement: Placement | null = null
+  /** The body is larger than the function may have it. */
+  #refusal: CodedError | null = null
 
   constructor(call: InvokeCall, sink: AnswerSink, known: KnownBuild, freshness: 'current' | 'stale', observer: LocalRunObserver, ticket: SessionTicket | null = null) {
     this.#call = call
@@ -55,8 +57,9 @@ export class LocalRun implements InvocationSink, Answer {
     try {
       this.#run?.write(chunk)
     } catch (error) {
-      // The host's bound for bodies is lower than the front door's; the front door says so at its own.
-      if (toCodedError(error).code !== 'ERR_BODY_TOO_LARGE') throw error
+      const coded = toCodedError(error)
+      if (coded.code !== 'ERR_BODY_TOO_LARGE') throw error
+      this.#refusal ??= coded
       this.#run?.cancel()
     }
   }
@@ -94,13 +97,22 @@ export class LocalRun implements InvocationSink, Answer {
     this.#sink.bodyEnd()
   }
 
+  pauseBody(): void {
+    this.#sink.pauseBody?.()
+  }
+
+  resumeBody(): void {
+    this.#sink.resumeBody?.()
+  }
+
   end(result: InvocationResult): void {
     if (this.#placement === null && result.outcome === 'loadShed' && result.error !== null && this.#canMove(result.error.code)) {
       this.#elsewhere = this.#observer.onShed(result.error)
       if (this.#elsewhere !== null) return
     }
     this.#observer.onOver(result)
-    this.#sink.end(result, this.#placement ?? this.#placed(result.startKind))
+    if (this.#refusal !== null && this.#placement === null) this.#sink.fail(this.#refusal, this.#placed(result.startKind))
+    else this.#sink.end(result, this.#placement ?? this.#placed(result.startKind))
   }
 
   #placed(startKind: StartKind): Placement {

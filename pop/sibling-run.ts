@@ -114,6 +114,8 @@ export class SiblingRun implements LinkStreamSink, Answer {
     this.#kept = null
     const { onRefused } = this.#options
     if (kept !== null && onRefused !== null && ERRORS[error.code].ran === 'no') {
+      // The drain that the sink may wait for was the stream's to give.
+      this.#sink.resumeBody?.()
       const elsewhere = onRefused(this.#call, error)
       this.#elsewhere = elsewhere
       for (const chunk of kept.chunks) elsewhere.write(chunk)

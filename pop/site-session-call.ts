@@ -6,7 +6,7 @@
  */
 import { SessionSeek } from '../shared/cluster/session-seek.ts'
 import type { Clock } from '../shared/clock.ts'
-import { toCodedError, type ErrorCode } from '../shared/errors.ts'
+import { toCodedError, type CodedError, type ErrorCode } from '../shared/errors.ts'
 import type { Answer, AnswerSink, InvokeCall } from '../shared/http/types.ts'
 import type { InvocationResult } from '../shared/worker/types.ts'
 
@@ -22,6 +22,8 @@ export class SiteSessionCall implements Answer, AnswerSink {
   readonly #sink: AnswerSink
   readonly #onOver: SiteSessionCallOptions['onOver']
   readonly #seek: SessionSeek
+  /** The body is larger than a session's request may have it. */
+  #refusal: CodedError | null = null
 
   constructor(call: InvokeCall, sink: AnswerSink, { attempt, onOver, clock }: SiteSessionCallOptions) {
     // The front door uses its buffers again once this call has returned.
@@ -32,7 +34,7 @@ export class SiteSessionCall implements Answer, AnswerSink {
       attempt: (code) => attempt(own, this, code),
       onGivenUp: (error) => {
         onOver(null)
-        sink.fail(error, null)
+        sink.fail(this.#refusal ?? error, null)
       },
       leftMs: call.deadlineAtMs - clock.nowMs(), bodyBytes: own.body?.length ?? 0, clock,
     })
@@ -43,8 +45,9 @@ export class SiteSessionCall implements Answer, AnswerSink {
     try {
       this.#seek.write(chunk)
     } catch (error) {
-      // As in LocalRun.
-      if (toCodedError(error).code !== 'ERR_BODY_TOO_LARGE') throw error
+      const coded = toCodedError(error)
+      if (coded.code !== 'ERR_BODY_TOO_LARGE') throw error
+      this.#refusal ??= coded
       this.#seek.cancel()
     }
   }
@@ -86,14 +89,15 @@ export class SiteSessionCall implements Answer, AnswerSink {
     if (this.#seek.isOver || (result.error !== null && this.#refused(result.error.code))) return
     this.#seek.over()
     this.#onOver(result)
-    this.#sink.end(result, placement)
+    if (this.#refusal === null) this.#sink.end(result, placement)
+    else this.#sink.fail(this.#refusal, placement)
   }
 
   fail(...[error, placement]: Parameters<AnswerSink['fail']>): void {
     if (this.#seek.isOver || this.#refused(error.code)) return
     this.#seek.over()
     this.#onOver(null)
-    this.#sink.fail(error, placement)
+    this.#sink.fail(this.#refusal ?? error, placement)
   }
 
   /** A link that had asked for a pause is gone with whoever refused the call. */

@@ -191,13 +191,14 @@ export class Site {
     this.counts.ran += 1
     const { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, wantLogs, selection = null, chain = null } = open
     const call: InvokeCall = { requestId, account, functionName, qualifier, invocationKind, method, url, headers, body, bodyMore, clientIp, deadlineAtMs, wantLogs, selection, chain }
-    const running = start(call, new SiteSink(answer))
+    const sink = new SiteSink(answer)
+    const running = start(call, sink)
     // Nothing after a refusal: that has ended the stream.
     answer.started()
     return {
       write(chunk) {
         running.write(new Uint8Array(chunk))
-        return true
+        return !sink.bodyPaused
       },
       writeEnd: () => running.writeEnd(),
       resume: () => running.resume(),
@@ -217,6 +218,8 @@ export class Site {
 /** The answer of a run here on its way to another host. */
 class SiteSink implements AnswerSink {
   readonly #answer: LinkAnswer
+  /** Said by what `LinkInvocation.write` returns. */
+  bodyPaused = false
 
   constructor(answer: LinkAnswer) {
     this.#answer = answer
@@ -233,6 +236,15 @@ class SiteSink implements AnswerSink {
 
   bodyEnd(): void {
     this.#answer.bodyEnd()
+  }
+
+  pauseBody(): void {
+    this.bodyPaused = true
+  }
+
+  resumeBody(): void {
+    this.bodyPaused = false
+    this.#answer.resumeBody()
   }
 
   end(...[result, placement]: Parameters<AnswerSink['end']>): void {

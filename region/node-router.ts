@@ -208,6 +208,14 @@ class CountedSink implements RunSink {
     this.#sink.bodyEnd()
   }
 
+  pauseBody(): void {
+    this.#sink.pauseBody?.()
+  }
+
+  resumeBody(): void {
+    this.#sink.resumeBody?.()
+  }
+
   end(result: Parameters<RunSink['end']>[0]): void {
     this.#onOver()
     this.#sink.end(result)

@@ -59,11 +59,11 @@ export class OwnerRun implements LinkStreamSink, RegionRun {
 
   // What the caller tells the run.
 
-  /** `chunk` is ours from here on. A request body is bounded, and so is what waits on the link. */
+  /** `chunk` is ours from here on. */
   write(chunk: Uint8Array): void {
     if (this.#state.kind === 'here') return this.#state.run.write(chunk)
     if (this.#state.kind === 'asked') this.#state.chunks.push(chunk)
-    this.#stream.write(chunk)
+    if (!this.#stream.write(chunk)) this.#sink.pauseBody?.()
   }
 
   writeEnd(): void {
@@ -110,7 +110,7 @@ export class OwnerRun implements LinkStreamSink, RegionRun {
   }
 
   drain(): void {
-    // See `write`.
+    this.#sink.resumeBody?.()
   }
 
   end(result: InvocationResult | null): void {
@@ -124,6 +124,8 @@ export class OwnerRun implements LinkStreamSink, RegionRun {
     const { runHere } = this.#options
     if (state.kind === 'asked' && runHere !== null && mayRunHere(error)) {
       this.#options.onOver(error.code)
+      // The drain that the sink may wait for was the stream's to give; the run asks for pauses of its own.
+      this.#sink.resumeBody?.()
       const run = runHere(this.#request, this.#sink)
       this.#state = { kind: 'here', run }
       for (const chunk of state.chunks) run.write(chunk)

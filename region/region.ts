@@ -304,7 +304,7 @@ export class Region implements Dispatcher {
     return {
       write(chunk) {
         run.write(new Uint8Array(chunk))
-        return true
+        return !sink.bodyPaused
       },
       writeEnd: () => run.writeEnd(),
       resume: () => run.resume(),
@@ -421,6 +421,14 @@ class FrontDoorSink implements RunSink {
     this.#sink.bodyEnd()
   }
 
+  pauseBody(): void {
+    this.#sink.pauseBody?.()
+  }
+
+  resumeBody(): void {
+    this.#sink.resumeBody?.()
+  }
+
   end(result: Parameters<RunSink['end']>[0]): void {
     this.#sink.end(result, this.#placement(result.startKind))
   }
@@ -441,6 +449,8 @@ type InvocationStart = Parameters<RunSink['head']>[2]
 class LinkSink implements RunSink {
   readonly #answer: LinkAnswer
   #version: string
+  /** Said by what `LinkInvocation.write` returns. */
+  bodyPaused = false
 
   constructor(answer: LinkAnswer, build: BuildSpec) {
     this.#answer = answer
@@ -467,6 +477,15 @@ class LinkSink implements RunSink {
 
   bodyEnd(): void {
     this.#answer.bodyEnd()
+  }
+
+  pauseBody(): void {
+    this.bodyPaused = true
+  }
+
+  resumeBody(): void {
+    this.bodyPaused = false
+    this.#answer.resumeBody()
   }
 
   end(result: Parameters<RunSink['end']>[0]): void {

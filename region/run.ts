@@ -7,11 +7,11 @@
  */
 import type { RequestId } from '../shared/brand.ts'
 import { CodedError, toCodedError } from '../shared/errors.ts'
-import { REQUEST_BODY_MAX_BYTES } from '../shared/limits.ts'
+import { REQUEST_BODY_MAX_BYTES, REQUEST_WINDOW_BYTES } from '../shared/limits.ts'
 import type { SlotPool } from '../shared/concurrency/slot-table.ts'
 import type { StartKind } from '../shared/outcome.ts'
 import type { SessionAnswer } from '../shared/sessions/types.ts'
-import type { BuildSpec, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from '../shared/worker/types.ts'
+import type { BodyFlow, BuildSpec, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from '../shared/worker/types.ts'
 import type { ImageLease, ImageResidency } from './image-residency.ts'
 
 /** What both kinds of calls have in common. */
@@ -20,7 +20,7 @@ export interface RunRequest extends Omit<InvocationInput, 'build' | 'requestId'>
 }
 
 /** Where the answer goes; order as in InvocationSink, with `started` first and `fail` in place of `end` if it never ran. */
-export interface RunSink {
+export interface RunSink extends BodyFlow {
   /** The next thing that happens is the run of `build`: a retry elsewhere is not safe from here on. */
   /** `node`: where, if this region has several. */
   started(build: BuildSpec, node?: string): void
@@ -73,6 +73,8 @@ export class Run implements RegionRun {
   #state: RunState = { kind: 'waiting', chunks: [], bytes: 0, ended: false }
   #slot: SlotPool | null = null
   #stopWaiting: (() => void) | null = null
+  /** Why it was ended from this side. */
+  #refusal: CodedError | null = null
 
   private constructor(deps: RunDeps, sink: RunSink) {
     this.#deps = deps
@@ -92,11 +94,12 @@ export class Run implements RegionRun {
   /** `chunk` is ours from here on. */
   write(chunk: Uint8Array): void {
     const state = this.#state
-    if (state.kind === 'running') state.invocation.write(chunk)
+    if (state.kind === 'running') this.#pass(state.invocation, chunk)
     if (state.kind !== 'waiting') return
     state.bytes += chunk.byteLength
     if (state.bytes > REQUEST_BODY_MAX_BYTES) this.#fail(new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES]))
     else state.chunks.push(chunk)
+    if (state.bytes > REQUEST_WINDOW_BYTES) this.#sink.pauseBody?.()
   }
 
   writeEnd(): void {
@@ -169,8 +172,20 @@ export class Run implements RegionRun {
     const invocation = this.#deps.host.invoke({ ...request, requestId: request.requestId as RequestId, build }, this.#sinkOf(lease))
     if (this.isOver) return
     this.#state = { kind: 'running', invocation }
-    for (const chunk of held?.chunks ?? []) invocation.write(chunk)
+    // The host asks for a pause of its own.
+    if (held !== null && held.bytes > REQUEST_WINDOW_BYTES) this.#sink.resumeBody?.()
+    for (const chunk of held?.chunks ?? []) this.#pass(invocation, chunk)
     if (held?.ended === true) invocation.writeEnd()
+  }
+
+  #pass(invocation: Invocation, chunk: Uint8Array): void {
+    try {
+      invocation.write(chunk)
+    } catch (error) {
+      // The body is larger than the function may have it.
+      this.#refusal ??= toCodedError(error)
+      invocation.cancel()
+    }
   }
 
   get isOver(): boolean {
@@ -184,11 +199,14 @@ export class Run implements RegionRun {
       head: (status, headers, kind, body, last) => sink.head(status, headers, startKind(kind), body, last),
       data: (chunk) => sink.data(chunk),
       bodyEnd: () => sink.bodyEnd(),
+      pauseBody: () => sink.pauseBody?.(),
+      resumeBody: () => sink.resumeBody?.(),
       end: (result) => {
         this.#state = { kind: 'over' }
         lease.release()
         this.#leave()
-        sink.end({ ...result, startKind: startKind(result.startKind) })
+        if (this.#refusal === null) sink.end({ ...result, startKind: startKind(result.startKind) })
+        else sink.fail(this.#refusal)
       },
     }
   }

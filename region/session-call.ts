@@ -72,6 +72,14 @@ export class SessionCall implements RegionRun, RunSink {
     this.#sink.bodyEnd()
   }
 
+  pauseBody(): void {
+    this.#sink.pauseBody?.()
+  }
+
+  resumeBody(): void {
+    this.#sink.resumeBody?.()
+  }
+
   end(result: Parameters<RunSink['end']>[0]): void {
     if (this.#seek.isOver || (result.error !== null && this.#seekAgain(result.error.code))) return
     this.#tellStarted()

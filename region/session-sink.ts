@@ -31,6 +31,14 @@ export class SessionSink implements RunSink {
     this.#sink.bodyEnd()
   }
 
+  pauseBody(): void {
+    this.#sink.pauseBody?.()
+  }
+
+  resumeBody(): void {
+    this.#sink.resumeBody?.()
+  }
+
   end(result: Parameters<RunSink['end']>[0]): void {
     this.#tell()
     this.#sink.end(result)

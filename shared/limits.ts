@@ -43,8 +43,14 @@ export const FUNCTION_LIMIT_MAX: FunctionLimits = {
   subrequestMax: 10_000,
 }
 
-/** Request body a front door accepts, bytes: Lambda's synchronous limit. */
+/** Request body of an Invoke or for an event handler, which gets it whole, bytes: Lambda's synchronous limit. Also what may wait of any body where it cannot go on. */
 export const REQUEST_BODY_MAX_BYTES = 6 * MIB
+/** Bodies that stream through a fetch handler, each way, bytes: little of them is held at any time, so this only ends what would go on for ever. */
+export const STREAMED_BODY_MAX_BYTES = 100 * MIB
+/** Bytes of a streamed request body that wait for the guest before the sender is asked to pause. It goes on at half of it. */
+export const REQUEST_WINDOW_BYTES = 128 * KIB
+/** What one streamed request body counts as held at most: its window, and what is kept for a failover. */
+export const STREAMED_BODY_HELD_MAX_BYTES = 2 * MIB
 /** All request header names and values together, bytes, and their count: what common proxies accept. */
 export const REQUEST_HEADERS_MAX_BYTES = 32 * KIB
 export const REQUEST_HEADERS_MAX_COUNT = 100

@@ -105,6 +105,7 @@ export class LabExecutor {
           return true
         },
         bodyEnd: () => undefined,
+        bodyTaken: () => undefined,
         flush: () => undefined,
         end: (run) => {
           this.#ended = run

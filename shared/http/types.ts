@@ -3,7 +3,7 @@
  * forwards it; a region's runs it or answers the control plane. The front door is the same for both.
  */
 import type { CodedError } from '../errors.ts'
-import type { InvocationKind, InvocationResult, ServiceChain } from '../worker/types.ts'
+import type { BodyFlow, InvocationKind, InvocationResult, ServiceChain } from '../worker/types.ts'
 import type { StartKind } from '../outcome.ts'
 import type { SessionAnswer } from '../sessions/types.ts'
 
@@ -65,7 +65,7 @@ export interface Placement {
  * whenever a head came, then exactly one of `end` and `fail`, last. `end` without a head: the function failed before
  * answering, and the front door makes the error answer from the result.
  */
-export interface AnswerSink {
+export interface AnswerSink extends BodyFlow {
   head(status: number, headers: string, placement: Placement, body: Uint8Array | null, last: boolean): void
   /** `chunk` is valid only during the call. False asks for a pause until `Answer.resume`. */
   data(chunk: Uint8Array): boolean
@@ -73,9 +73,6 @@ export interface AnswerSink {
   end(result: InvocationResult, placement: Placement): void
   /** The call did not run to an outcome. */
   fail(error: CodedError, placement: Placement | null): void
-  /** Stops the flow of the request body, and lets it go on: for a dispatcher that cannot take `Answer.write` as fast as it comes. */
-  pauseBody?(): void
-  resumeBody?(): void
 }
 
 /** The running call, as the front door holds it. */

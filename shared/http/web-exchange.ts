@@ -1,6 +1,6 @@
 /** A request to a function's web endpoint: what comes in is given to the dispatcher, what comes back goes out as it comes. */
 import { CodedError, toCodedError } from '../errors.ts'
-import { BODIES_BUFFERED_MAX_BYTES, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
+import { BODIES_BUFFERED_MAX_BYTES, STREAMED_BODY_HELD_MAX_BYTES, STREAMED_BODY_MAX_BYTES } from '../limits.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import { HttpExchange, type Door, type GiveUpReason } from './exchange.ts'
 import { errorAnswer, type FailureDetail } from './error-answer.ts'
@@ -27,6 +27,12 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   /** A body that is not complete and not dispatched. */
   #gathered: Buffer | null = null
   #bodyOver = false
+  #bodyPaused = false
+  /** The dispatcher was told that all of the body is there. */
+  #endWritten = false
+  /** What came of the body though it was paused. */
+  #late: Uint8Array[] = []
+  #lateBytes = 0
   #answer: Answer | null = null
   /** The dispatcher has said its last word. */
   #ended = false
@@ -60,7 +66,7 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   }
 
   protected override onStart(): void {
-    if (this.#expectedBytes > REQUEST_BODY_MAX_BYTES) this.#refuse(new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES]))
+    if (this.#expectedBytes > STREAMED_BODY_MAX_BYTES) this.#refuse(new CodedError('ERR_BODY_TOO_LARGE', [STREAMED_BODY_MAX_BYTES]))
     else if (this.#expectedBytes > 0 || this.#chunked) this.receive()
     else this.#dispatch()
   }
@@ -71,8 +77,9 @@ export class WebExchange extends HttpExchange implements AnswerSink {
     this.#bodyOver = last
     if (this.#ended || this.#cancelWanted || this.#refused) return
     this.#receivedBytes += chunk.byteLength
-    if (this.#receivedBytes > REQUEST_BODY_MAX_BYTES) this.#stopBody(new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES]))
+    if (this.#receivedBytes > STREAMED_BODY_MAX_BYTES) this.#stopBody(new CodedError('ERR_BODY_TOO_LARGE', [STREAMED_BODY_MAX_BYTES]))
     else if (last && this.#gathered === null && !this.dispatched) this.#dispatchWith(copyOf(chunk), false)
+    else if (this.#bodyPaused && this.dispatched) this.#keep(chunk)
     else if (!this.#hold(chunk.byteLength)) this.#stopBody(new CodedError('ERR_QUEUE_FULL', ['request bodies']))
     else if (this.dispatched) this.#forward(chunk, last)
     else if (this.#expectedBytes > WHOLE_BODY_MAX_BYTES) this.#dispatchWith(copyOf(chunk), true)
@@ -80,8 +87,34 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   }
 
   #forward(chunk: ArrayBuffer, last: boolean): void {
-    if (chunk.byteLength > 0) this.#answer?.write(copyOf(chunk))
-    if (last) this.#answer?.writeEnd()
+    if (chunk.byteLength > 0) this.#write(copyOf(chunk))
+    if (last) this.#writeEnd()
+  }
+
+  #writeEnd(): void {
+    if (!this.#call.bodyMore || this.#endWritten) return
+    this.#endWritten = true
+    this.#answer?.writeEnd()
+  }
+
+  #write(chunk: Uint8Array): void {
+    try {
+      this.#answer?.write(chunk)
+    } catch (error) {
+      this.#stopBody(toCodedError(error))
+    }
+  }
+
+  /**
+   * uWS goes on reading a paused socket for as long as a fast sender keeps the kernel's buffer full: what comes meanwhile
+   * waits here and counts as held.
+   */
+  #keep(chunk: ArrayBuffer): void {
+    if (chunk.byteLength === 0) return
+    this.door.metrics.bufferedBytes += chunk.byteLength
+    this.#lateBytes += chunk.byteLength
+    this.#late.push(copyOf(chunk))
+    if (this.door.metrics.bufferedBytes > BODIES_BUFFERED_MAX_BYTES) this.#stopBody(new CodedError('ERR_QUEUE_FULL', ['request bodies']))
   }
 
   #gather(chunk: ArrayBuffer, last: boolean): void {
@@ -107,9 +140,10 @@ export class WebExchange extends HttpExchange implements AnswerSink {
     this.#dispatchWith(body, !this.#bodyOver)
   }
 
-  /** What a worker has taken of a body is not known here, so a body counts as held as long as its exchange lives. */
-  #hold(bytes: number): boolean {
+  /** What a guest has taken of a body is not known here, so as much as may wait on its way counts as held as long as its exchange lives. */
+  #hold(chunkBytes: number): boolean {
     const { metrics } = this.door
+    const bytes = Math.min(chunkBytes, STREAMED_BODY_HELD_MAX_BYTES - this.#heldBytes)
     if (metrics.bufferedBytes + bytes > BODIES_BUFFERED_MAX_BYTES) return false
     metrics.bufferedBytes += bytes
     this.#heldBytes += bytes
@@ -124,7 +158,8 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   }
 
   protected override onReleased(): void {
-    this.door.metrics.bufferedBytes -= this.#heldBytes
+    this.door.metrics.bufferedBytes -= this.#heldBytes + this.#lateBytes
+    this.#late = []
     this.#gathered = null
   }
 
@@ -172,11 +207,21 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   // The answer.
 
   pauseBody(): void {
+    this.#bodyPaused = true
     if (!this.#bodyOver) this.pauseReceiving()
   }
 
   resumeBody(): void {
-    if (!this.#bodyOver) this.resumeReceiving()
+    this.#bodyPaused = false
+    // Whoever takes it may ask for the next pause meanwhile.
+    for (let chunk = this.#late.shift(); chunk !== undefined; chunk = this.#bodyPaused ? undefined : this.#late.shift()) {
+      this.#lateBytes -= chunk.byteLength
+      this.door.metrics.bufferedBytes -= chunk.byteLength
+      this.#write(chunk)
+    }
+    if (this.#bodyPaused) return
+    if (this.#bodyOver) this.#writeEnd()
+    else this.resumeReceiving()
   }
 
   head(status: number, headers: string, placement: Placement, body: Uint8Array | null, last: boolean): void {

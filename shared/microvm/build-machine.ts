@@ -241,6 +241,7 @@ export class BuildMachine {
       return true
     },
     bodyEnd: () => undefined,
+    bodyTaken: () => undefined,
     flush: () => undefined,
     end: () => undefined,
     log: () => undefined,

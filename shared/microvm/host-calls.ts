@@ -5,10 +5,10 @@
  */
 import { createHash, randomFillSync } from 'node:crypto'
 import { formatMessage, type ErrorCode, type ErrorParams } from '../errors.ts'
-import { HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../guest/abi.ts'
+import { CALL_EVENT, HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../guest/abi.ts'
 import type { IntlHost, IntlValue } from '../intl/intl-host.ts'
 import { IntlRefusal } from '../intl/intl-refusal.ts'
-import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, SERVICE_HEAD_MAX_CHARS, ZIPS_PER_RUN_MAX } from '../limits.ts'
+import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, SERVICE_HEAD_MAX_CHARS, STREAMED_BODY_MAX_BYTES, ZIPS_PER_RUN_MAX } from '../limits.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import { legacyDecode, legacyName } from './legacy-decode.ts'
 import { shownText } from './line-tables/map-stack.ts'
@@ -83,9 +83,10 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       const chunk = binding.isString(value) ? binding.stringBytes(value) : binding.bytes(value)
       if (chunk === null || !run.responded || run.bodySent) return binding.newBoolean(true)
       run.responseBytes += chunk.length
-      if (run.responseBytes > run.spec.limits.responseMaxBytes) {
-        run.stop('exceededResponse', 'ERR_LIMIT_RESPONSE', [run.spec.limits.responseMaxBytes, run.responseBytes])
-        return fail(binding, 'ERR_LIMIT_RESPONSE', [run.spec.limits.responseMaxBytes, run.responseBytes])
+      const exceeded = exceededResponse(run, chunk.length)
+      if (exceeded !== null) {
+        run.stop('exceededResponse', 'ERR_LIMIT_RESPONSE', exceeded)
+        return fail(binding, 'ERR_LIMIT_RESPONSE', exceeded)
       }
       if (!output.data(run, chunk)) run.paused = true
       return binding.newBoolean(!run.paused)
@@ -201,6 +202,17 @@ function stopForMemory(run: Run, binding: Binding): void {
 }
 
 const WIRES = RESPOND_WIRES.map((text) => Buffer.from(text))
+
+/**
+ * A web answer that streams is held by nobody as a whole: the function's limit is for what it gives in one piece, and for what
+ * an Invoke collects.
+ */
+function exceededResponse({ spec, responseBytes }: Run, chunkBytes: number): readonly [number, number] | null {
+  const { responseMaxBytes } = spec.limits
+  if (chunkBytes > responseMaxBytes) return [responseMaxBytes, chunkBytes]
+  const maxBytes = (spec.call & CALL_EVENT) === 0 ? Math.max(responseMaxBytes, STREAMED_BODY_MAX_BYTES) : responseMaxBytes
+  return responseBytes > maxBytes ? [maxBytes, responseBytes] : null
+}
 
 function respond(binding: Binding, run: Run, output: RunOutput, what: number, body: GuestValue, headers: GuestValue): void {
   if ((what & RESPOND_DONE) !== 0) run.done = true

@@ -9,16 +9,16 @@ import type { Binding, GuestValue } from './binding.ts'
 import type { Run, RunOutput, ServiceInflow } from './run.ts'
 
 /** What a guest gets in one read, so that many small pieces are few turns. */
-const SERVICE_READ_BYTES = 64 * KIB
+const READ_BYTES = 64 * KIB
 
 /** The executor's `settle`. */
 export type Settle = (runId: number, id: number, ok: boolean, make: (binding: Binding) => GuestValue) => void
 
 export class InflowFeeder {
   readonly #settle: Settle
-  readonly #output: Pick<RunOutput, 'serviceTaken'>
+  readonly #output: Pick<RunOutput, 'bodyTaken' | 'serviceTaken'>
 
-  constructor(settle: Settle, output: Pick<RunOutput, 'serviceTaken'>) {
+  constructor(settle: Settle, output: Pick<RunOutput, 'bodyTaken' | 'serviceTaken'>) {
     this.#settle = settle
     this.#output = output
   }
@@ -38,9 +38,11 @@ export class InflowFeeder {
   feedBody(run: Run): void {
     for (const [id, operation] of run.operations) {
       if (operation.kind !== 'body') continue
-      const chunk = run.bodyChunks.shift()
-      if (chunk !== undefined) this.#settle(run.spec.id, id, true, (binding) => binding.newArrayBuffer(chunk))
-      else if (run.bodyEnded) this.#settle(run.spec.id, id, true, (binding) => binding.newNull())
+      if (run.bodyChunks.length > 0) {
+        const chunk = takeChunks(run.bodyChunks, READ_BYTES)
+        this.#output.bodyTaken(run, chunk.length)
+        this.#settle(run.spec.id, id, true, (binding) => binding.newArrayBuffer(chunk))
+      } else if (run.bodyEnded) this.#settle(run.spec.id, id, true, (binding) => binding.newNull())
       return
     }
   }
@@ -55,7 +57,7 @@ export class InflowFeeder {
 
   #give(run: Run, { id, serviceId, service: { chunks, end } }: PendingRead): void {
     if (chunks.length > 0) {
-      const chunk = takeChunks(chunks, SERVICE_READ_BYTES)
+      const chunk = takeChunks(chunks, READ_BYTES)
       this.#output.serviceTaken(run, serviceId, chunk.length)
       this.#settle(run.spec.id, id, true, (binding) => binding.newArrayBuffer(chunk))
     } else if (end === 'complete') this.#settle(run.spec.id, id, true, (binding) => binding.newNull())

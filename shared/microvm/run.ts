@@ -207,6 +207,8 @@ export interface RunOutput {
   /** False: the reader is slow, `Executor.resume` tells when it goes on. */
   data(run: Run, chunk: Uint8Array): boolean
   bodyEnd(run: Run): void
+  /** The guest has taken this much of the streamed request body. */
+  bodyTaken(run: Run, bytes: number): void
   /** Sends what was written so far: the slot is about to be reset. */
   flush(): void
   end(run: Run): void

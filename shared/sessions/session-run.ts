@@ -7,7 +7,7 @@
  * Q2  `SessionTable.ended` has heard of the run before the sink does: who hears the answer may send the next request.
  */
 import { CodedError, ERRORS } from '../errors.ts'
-import { REQUEST_BODY_MAX_BYTES } from '../limits.ts'
+import { REQUEST_BODY_MAX_BYTES, REQUEST_WINDOW_BYTES } from '../limits.ts'
 import type { StartKind } from '../outcome.ts'
 import { failedResult } from '../worker/results.ts'
 import type { Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from '../worker/types.ts'
@@ -73,6 +73,8 @@ export class SessionRun implements Invocation, InvocationSink {
     const invocation = this.host.invoke(input, this)
     if (this.#isOver()) return
     this.#state = { kind: 'running', invocation }
+    // The host asks for a pause of its own.
+    if (held !== null && held.bytes > REQUEST_WINDOW_BYTES) this.#sink.resumeBody?.()
     for (const chunk of held?.chunks ?? []) invocation.write(chunk)
     if (held?.ended === true) invocation.writeEnd()
   }
@@ -101,6 +103,7 @@ export class SessionRun implements Invocation, InvocationSink {
     state.bytes += chunk.length
     if (state.bytes + (this.input.body?.length ?? 0) > REQUEST_BODY_MAX_BYTES) throw new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
     state.chunks.push(new Uint8Array(chunk))
+    if (state.bytes > REQUEST_WINDOW_BYTES) this.#sink.pauseBody?.()
   }
 
   writeEnd(): void {
@@ -139,6 +142,14 @@ export class SessionRun implements Invocation, InvocationSink {
 
   bodyEnd(): void {
     this.#sink.bodyEnd()
+  }
+
+  pauseBody(): void {
+    this.#sink.pauseBody?.()
+  }
+
+  resumeBody(): void {
+    this.#sink.resumeBody?.()
   }
 
   /** Q2. */

@@ -18,6 +18,9 @@ export interface ActiveRun {
   bodyAwaited: boolean
   chunksEnded: boolean
   bodyBytes: number
+  /** Of these, what the guest has not taken. */
+  bodyWaitingBytes: number
+  bodyPaused: boolean
   headSent: boolean
   bodyEnded: boolean
   /** Bytes of the response passed on and not yet acknowledged to the worker. */

@@ -59,7 +59,7 @@ const CLAIMED = 2
  *   SERVICE_TAKEN  call, bytes of its answer that the guest has read
  *   SERVICE_CANCEL call: nobody wants its answer
  */
-export const RECORD = { SKIP: 0, HEAD: 1, DATA: 2, BODY_END: 3, END: 4, LOG: 5, STARTED: 6, STATE: 7, SERVICE: 8, SERVICE_BODY: 9, SERVICE_TAKEN: 10, SERVICE_CANCEL: 11 } as const
+export const RECORD = { SKIP: 0, HEAD: 1, DATA: 2, BODY_END: 3, END: 4, LOG: 5, STARTED: 6, STATE: 7, SERVICE: 8, SERVICE_BODY: 9, SERVICE_TAKEN: 10, SERVICE_CANCEL: 11, TAKEN: 12 } as const
 /** By number, what became of a session's machine. */
 export const KEPT = ['lost', 'kept', 'tooLarge'] as const
 export const HEAD_START_KIND_MASK = 0xff

@@ -15,7 +15,7 @@ import { CodedError, type CodedErrorData } from '../errors.ts'
 import { CALL_SELECTED, callNumber } from '../guest/abi.ts'
 import { warmUpPrelude } from '../guest/warm-up.ts'
 import { IdTable } from '../id-table.ts'
-import { MIB, REQUEST_BODY_MAX_BYTES } from '../limits.ts'
+import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_WINDOW_BYTES, STREAMED_BODY_MAX_BYTES } from '../limits.ts'
 import { ImageArena, type ResidentImage } from '../microvm/arena.ts'
 import { loadEngine } from '../microvm/engine.ts'
 import type { BlockId, ImageManifest } from '../microvm/manifest.ts'
@@ -121,7 +121,7 @@ export class WorkerThreadHost implements SandboxHost {
   invoke(input: InvocationInput, sink: InvocationSink): Invocation {
     const run: ActiveRun = {
       id: this.#nextRunId, input, sink, enqueuedAtMs: this.#options.clock.monotonicMs(), worker: null, chunks: null, bodyAwaited: false, chunksEnded: false,
-      bodyBytes: input.body?.length ?? 0, headSent: false, bodyEnded: false, passedBytes: 0, sinkPaused: false, canceled: false, state: null, stateBytes: 0, services: null, chainCalls: null,
+      bodyBytes: input.body?.length ?? 0, bodyWaitingBytes: input.bodyMore ? (input.body?.length ?? 0) : 0, bodyPaused: false, headSent: false, bodyEnded: false, passedBytes: 0, sinkPaused: false, canceled: false, state: null, stateBytes: 0, services: null, chainCalls: null,
     }
     this.#nextRunId = (this.#nextRunId % 0x7fff_fff0) + 1
     const refusal = this.#refusal(input)
@@ -187,9 +187,17 @@ export class WorkerThreadHost implements SandboxHost {
 
   write(run: ActiveRun, chunk: Uint8Array): void {
     run.bodyBytes += chunk.length
-    if (run.bodyBytes > REQUEST_BODY_MAX_BYTES) throw new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
-    if (run.worker === null || !run.bodyAwaited) (run.chunks ??= []).push(new Uint8Array(chunk))
-    else this.#post(run.worker, { kind: 'body', runId: run.id, chunk: new Uint8Array(chunk) })
+    run.bodyWaitingBytes += chunk.length
+    const maxBytes = run.input.build.handlerKind === 'fetch' ? STREAMED_BODY_MAX_BYTES : REQUEST_BODY_MAX_BYTES
+    if (run.bodyBytes > maxBytes) throw new CodedError('ERR_BODY_TOO_LARGE', [maxBytes])
+    // Who does not pause.
+    if (run.bodyWaitingBytes > REQUEST_BODY_MAX_BYTES) throw new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
+    if (run.bodyWaitingBytes > REQUEST_WINDOW_BYTES && !run.bodyPaused) {
+      run.bodyPaused = true
+      run.sink.pauseBody?.()
+    }
+    if (run.worker === null || !run.bodyAwaited) (run.chunks ??= []).push(chunk)
+    else this.#post(run.worker, { kind: 'body', runId: run.id, chunk: wholeBuffer(chunk) })
   }
 
   writeEnd(run: ActiveRun): void {
@@ -395,7 +403,7 @@ export class WorkerThreadHost implements SandboxHost {
     switch (type) {
       case RECORD.STARTED:
         run.bodyAwaited = true
-        for (const chunk of run.chunks ?? []) this.#post(worker, { kind: 'body', runId, chunk })
+        for (const chunk of run.chunks ?? []) this.#post(worker, { kind: 'body', runId, chunk: wholeBuffer(chunk) })
         run.chunks = null
         if (run.chunksEnded) this.#post(worker, { kind: 'body', runId, chunk: null })
         return
@@ -416,6 +424,12 @@ export class WorkerThreadHost implements SandboxHost {
       case RECORD.BODY_END:
         run.bodyEnded = true
         run.sink.bodyEnd()
+        return
+      case RECORD.TAKEN:
+        run.bodyWaitingBytes -= a
+        if (!run.bodyPaused || run.bodyWaitingBytes > REQUEST_WINDOW_BYTES / 2) return
+        run.bodyPaused = false
+        run.sink.resumeBody?.()
         return
       case RECORD.STATE:
         takeState(run, a, bytes)
@@ -595,4 +609,9 @@ export class WorkerThreadHost implements SandboxHost {
     if (this.#images === null) throw new CodedError('ERR_INTERNAL', ['the host has not started'])
     return this.#images
   }
+}
+
+/** A view of a larger buffer would take all of that along in a message. */
+function wholeBuffer(bytes: Uint8Array): Uint8Array {
+  return bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes)
 }

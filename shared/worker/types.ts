@@ -129,11 +129,17 @@ export interface InvocationResult {
   readonly machine?: KeptMachine
 }
 
+/** The way of a request body, seen from where it goes to: asks whoever sends it to hold it, and to go on. */
+export interface BodyFlow {
+  pauseBody?(): void
+  resumeBody?(): void
+}
+
 /**
  * Where an answer goes. Called on the front door's thread in this order: `head` at most once, `data` any number of
  * times, `end` exactly once, last. After `end` with an outcome that is not `ok` and no `head`, nothing was answered.
  */
-export interface InvocationSink {
+export interface InvocationSink extends BodyFlow {
   /** `headers` as in InvocationInput, unchecked: the front door applies HTTP hygiene. `last`: `body` is all there is; it is valid only during the call. */
   head(status: number, headers: string, startKind: StartKind, body: Uint8Array | null, last: boolean): void
   /** `chunk` is valid only during the call. Return false to ask for a pause until `Invocation.resume`. */
@@ -145,7 +151,7 @@ export interface InvocationSink {
 }
 
 export interface Invocation {
-  /** More of the request body. Throws ERR_BODY_TOO_LARGE beyond the host's bound. */
+  /** More of the request body; what comes though the sink was asked to pause waits. Throws ERR_BODY_TOO_LARGE beyond the host's bounds. */
   write(chunk: Uint8Array): void
   writeEnd(): void
   /** The sink can take data again. */

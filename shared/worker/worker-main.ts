@@ -248,6 +248,9 @@ class WorkerLoop {
       bodyEnd(run) {
         channel.write(RECORD.BODY_END, run.spec.id, 0, 0, 0, null, null)
       },
+      bodyTaken(run, bytes) {
+        channel.write(RECORD.TAKEN, run.spec.id, bytes, 0, 0, null, null)
+      },
       flush() {
         channel.flush()
       },

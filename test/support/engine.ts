@@ -83,6 +83,7 @@ export function testExecutor(engine: TestEngine, { acceptsData = () => true, ...
       return acceptsData()
     },
     bodyEnd: () => undefined,
+    bodyTaken: () => undefined,
     flush: () => undefined,
     end: (run) => ended.set(run.spec.id, { ...answerOf(run), run }),
     log: (_run, _level, line) => logs.push(line),

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { CodedError } from '../../../shared/errors.ts'
+import { STREAMED_BODY_MAX_BYTES } from '../../../shared/limits.ts'
 import { LOCAL, OK, errorOf, get, openDoor, post } from './harness.ts'
 
 t.test('a failure before a head becomes JSON with code, message and request id, by the registry', async (t) => {
@@ -323,7 +324,7 @@ t.test('a large body is dispatched early, streamed, and can be paused', async (t
 t.test('a body beyond the bound is ERR_BODY_TOO_LARGE by its length, and the connection survives', async (t) => {
   const { dispatcher, client } = await openDoor(t)
   const connection = client()
-  connection.send(post('/fn/hello/', 'b'.repeat(6 * 1024 * 1024 + 1)))
+  connection.send(post('/fn/hello/', 'b'.repeat(STREAMED_BODY_MAX_BYTES + 1)))
   const response = await connection.response()
   t.equal(response.status, 413)
   t.equal(errorOf(response).code, 'ERR_BODY_TOO_LARGE')
@@ -338,7 +339,7 @@ t.test('a chunked body beyond the bound cancels the run', async (t) => {
   const connection = client()
   connection.send('POST /fn/hello/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n')
   const chunk = `80000\r\n${'c'.repeat(0x80000)}\r\n`
-  for (let sent = 0; sent < 13; sent++) connection.send(chunk)
+  for (let sentBytes = 0; sentBytes <= STREAMED_BODY_MAX_BYTES; sentBytes += 0x80000) connection.send(chunk)
   const run = await dispatcher.run()
   await run.until(({ cancels }) => cancels === 1)
   t.equal((await connection.response()).status, 413)
@@ -351,7 +352,8 @@ t.test('a run that ends within the call that cancels it does not change what the
   }
   const connection = client()
   connection.send('POST /fn/hello/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n')
-  for (let sent = 0; sent < 13; sent++) connection.send(`80000\r\n${'c'.repeat(0x80000)}\r\n`)
+  const chunk = `80000\r\n${'c'.repeat(0x80000)}\r\n`
+  for (let sentBytes = 0; sentBytes <= STREAMED_BODY_MAX_BYTES; sentBytes += 0x80000) connection.send(chunk)
   t.equal((await connection.response()).status, 413)
 })
 

@@ -3,7 +3,7 @@ import t from 'tap'
 import type { BuildKey, ImageId, RequestId } from '../../../shared/brand.ts'
 import { systemClock } from '../../../shared/clock.ts'
 import { bundlePrelude } from '../../../shared/guest/bundle.ts'
-import { DEFAULT_FUNCTION_LIMITS, type FunctionLimits, MIB } from '../../../shared/limits.ts'
+import { DEFAULT_FUNCTION_LIMITS, type FunctionLimits, MIB, REQUEST_WINDOW_BYTES } from '../../../shared/limits.ts'
 import { silentLog } from '../../../shared/log.ts'
 import { decodeManifest } from '../../../shared/microvm/manifest.ts'
 import { ProcessImageBuilder } from '../../../shared/microvm/process-builder.ts'
@@ -11,7 +11,7 @@ import { blockOf } from '../../../shared/microvm/runtime.ts'
 import { UNSTARTED_MAX } from '../../../shared/worker/channel.ts'
 import type { SandboxHostOptions } from '../../../shared/worker/host-options.ts'
 import { WorkerThreadHost } from '../../../shared/worker/host.ts'
-import { DEFAULT_FUNCTION_TRAITS, type BuildSpec, type Invocation, type InvocationInput, type InvocationResult } from '../../../shared/worker/types.ts'
+import { DEFAULT_FUNCTION_TRAITS, type BodyFlow, type BuildSpec, type Invocation, type InvocationInput, type InvocationResult } from '../../../shared/worker/types.ts'
 import { buildRequest } from '../../support/engine.ts'
 
 const builder = new ProcessImageBuilder({ clock: systemClock, log: silentLog })
@@ -45,7 +45,7 @@ interface Answer {
   readonly result: InvocationResult
 }
 
-function invoke(host: WorkerThreadHost, build: BuildSpec, input: Partial<InvocationInput> = {}, onData: (chunk: Uint8Array, invocation: () => Invocation) => boolean = () => true): { readonly invocation: Invocation; readonly answer: Promise<Answer> } {
+function invoke(host: WorkerThreadHost, build: BuildSpec, input: Partial<InvocationInput> = {}, onData: (chunk: Uint8Array, invocation: () => Invocation) => boolean = () => true, flow: BodyFlow = {}): { readonly invocation: Invocation; readonly answer: Promise<Answer> } {
   let invocation: Invocation | undefined
   const answer = new Promise<Answer>((resolve) => {
     let status: number | null = null
@@ -69,6 +69,7 @@ function invoke(host: WorkerThreadHost, build: BuildSpec, input: Partial<Invocat
         return onData(chunk, current)
       },
       bodyEnd: () => undefined,
+      ...flow,
       end: (result) => resolve({ status, headers, body: Buffer.concat(chunks), result }),
     })
   })
@@ -169,6 +170,59 @@ await t.test('a body beyond the bound is refused with a code', async (t) => {
   t.throws(() => {
     for (;;) invocation.write(new Uint8Array(MIB))
   }, { code: 'ERR_BODY_TOO_LARGE' })
+  invocation.cancel()
+  t.equal((await answer).result.outcome, 'canceled')
+  await host.close()
+})
+
+await t.test('a guest that does not read has the sender pause; when it reads, the body goes on', async (t) => {
+  const host = await startHost()
+  const patient = await publish(host, `export default { async fetch(request) {
+    const reader = request.body.getReader()
+    await new Promise((go) => setTimeout(go, 50))
+    let bytes = 0
+    for (;;) { const { done, value } = await reader.read(); if (done) return new Response(String(bytes)); bytes += value.length }
+  } }`, { cpuMs: 5_000 })
+  const waits: string[] = []
+  let sentBytes = 0
+  let paused = false
+  let mostBytes = 0
+  const totalBytes = 20 * MIB
+  const send = (): void => {
+    while (!paused && sentBytes < totalBytes) {
+      sentBytes += 64 * 1024
+      invocation.write(new Uint8Array(64 * 1024))
+    }
+    if (sentBytes === totalBytes) invocation.writeEnd()
+  }
+  const flow: BodyFlow = {
+    pauseBody() {
+      paused = true
+      if (waits.length === 0) mostBytes = sentBytes
+      waits.push('pause')
+    },
+    resumeBody() {
+      paused = false
+      waits.push('resume')
+      send()
+    },
+  }
+  const { invocation, answer } = invoke(host, patient, { bodyMore: true }, undefined, flow)
+  send()
+  t.ok(mostBytes > REQUEST_WINDOW_BYTES && mostBytes <= REQUEST_WINDOW_BYTES + 64 * 1024, `${mostBytes} bytes before the first pause`)
+  const { body, result } = await answer
+  t.equal(result.outcome, 'ok')
+  t.equal(body.toString(), String(totalBytes))
+  t.same(waits.filter((_, at) => at % 2 === 1), waits.filter((_, at) => at % 2 === 1).map(() => 'resume'), 'in turn')
+  await host.close()
+})
+
+await t.test('an event handler gets its body whole, so it is bounded as an Invoke is', async (t) => {
+  const host = await startHost()
+  const event = await publish(host, 'export const handler = async (event) => event.body.length')
+  const { invocation, answer } = invoke(host, event, { bodyMore: true })
+  for (let mib = 0; mib < 6; mib++) invocation.write(new Uint8Array(MIB))
+  t.throws(() => invocation.write(new Uint8Array(1)), { code: 'ERR_BODY_TOO_LARGE' })
   invocation.cancel()
   t.equal((await answer).result.outcome, 'canceled')
   await host.close()
