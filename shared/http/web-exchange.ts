@@ -91,6 +91,11 @@ export class WebExchange extends HttpExchange implements AnswerSink {
     if (last) this.#writeEnd()
   }
 
+  /** Apart, because whoever takes a chunk changes it behind the compiler's back. */
+  #isBodyPaused(): boolean {
+    return this.#bodyPaused
+  }
+
   #writeEnd(): void {
     if (!this.#call.bodyMore || this.#endWritten) return
     this.#endWritten = true
@@ -214,12 +219,12 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   resumeBody(): void {
     this.#bodyPaused = false
     // Whoever takes it may ask for the next pause meanwhile.
-    for (let chunk = this.#late.shift(); chunk !== undefined; chunk = this.#bodyPaused ? undefined : this.#late.shift()) {
+    for (let chunk = this.#late.shift(); chunk !== undefined; chunk = this.#isBodyPaused() ? undefined : this.#late.shift()) {
       this.#lateBytes -= chunk.byteLength
       this.door.metrics.bufferedBytes -= chunk.byteLength
       this.#write(chunk)
     }
-    if (this.#bodyPaused) return
+    if (this.#isBodyPaused()) return
     if (this.#bodyOver) this.#writeEnd()
     else this.resumeReceiving()
   }

@@ -15,7 +15,7 @@ import { CodedError, type CodedErrorData } from '../errors.ts'
 import { CALL_SELECTED, callNumber } from '../guest/abi.ts'
 import { warmUpPrelude } from '../guest/warm-up.ts'
 import { IdTable } from '../id-table.ts'
-import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_WINDOW_BYTES, STREAMED_BODY_MAX_BYTES } from '../limits.ts'
+import { MIB } from '../limits.ts'
 import { ImageArena, type ResidentImage } from '../microvm/arena.ts'
 import { loadEngine } from '../microvm/engine.ts'
 import type { BlockId, ImageManifest } from '../microvm/manifest.ts'
@@ -27,6 +27,7 @@ import { createChannelMemory, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAS
 import type { SandboxHostOptions } from './host-options.ts'
 import type { FromWorker, ToWorker, WorkerStats, WorkerTask } from './messages.ts'
 import { ServiceCalls } from './service-calls.ts'
+import { countTaken, countWritten, heldBody, wholeBuffer } from './request-body.ts'
 import { failedResult, keptMachine, readResult, takeState } from './results.ts'
 import type { BuildSpec, HostStats, Invocation, InvocationInput, InvocationResult, InvocationSink, SandboxHost } from './types.ts'
 
@@ -186,16 +187,7 @@ export class WorkerThreadHost implements SandboxHost {
   // -- what an Invocation does
 
   write(run: ActiveRun, chunk: Uint8Array): void {
-    run.bodyBytes += chunk.length
-    run.bodyWaitingBytes += chunk.length
-    const maxBytes = run.input.build.handlerKind === 'fetch' ? STREAMED_BODY_MAX_BYTES : REQUEST_BODY_MAX_BYTES
-    if (run.bodyBytes > maxBytes) throw new CodedError('ERR_BODY_TOO_LARGE', [maxBytes])
-    // Who does not pause.
-    if (run.bodyWaitingBytes > REQUEST_BODY_MAX_BYTES) throw new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
-    if (run.bodyWaitingBytes > REQUEST_WINDOW_BYTES && !run.bodyPaused) {
-      run.bodyPaused = true
-      run.sink.pauseBody?.()
-    }
+    countWritten(run, chunk.length)
     if (run.worker === null || !run.bodyAwaited) (run.chunks ??= []).push(chunk)
     else this.#post(run.worker, { kind: 'body', runId: run.id, chunk: wholeBuffer(chunk) })
   }
@@ -403,9 +395,7 @@ export class WorkerThreadHost implements SandboxHost {
     switch (type) {
       case RECORD.STARTED:
         run.bodyAwaited = true
-        for (const chunk of run.chunks ?? []) this.#post(worker, { kind: 'body', runId, chunk: wholeBuffer(chunk) })
-        run.chunks = null
-        if (run.chunksEnded) this.#post(worker, { kind: 'body', runId, chunk: null })
+        for (const message of heldBody(run)) this.#post(worker, message)
         return
       case RECORD.HEAD: {
         const last = (b & HEAD_LAST) !== 0
@@ -426,10 +416,7 @@ export class WorkerThreadHost implements SandboxHost {
         run.sink.bodyEnd()
         return
       case RECORD.TAKEN:
-        run.bodyWaitingBytes -= a
-        if (!run.bodyPaused || run.bodyWaitingBytes > REQUEST_WINDOW_BYTES / 2) return
-        run.bodyPaused = false
-        run.sink.resumeBody?.()
+        countTaken(run, a)
         return
       case RECORD.STATE:
         takeState(run, a, bytes)
@@ -609,9 +596,4 @@ export class WorkerThreadHost implements SandboxHost {
     if (this.#images === null) throw new CodedError('ERR_INTERNAL', ['the host has not started'])
     return this.#images
   }
-}
-
-/** A view of a larger buffer would take all of that along in a message. */
-function wholeBuffer(bytes: Uint8Array): Uint8Array {
-  return bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes)
 }
