@@ -4,7 +4,7 @@
  *
  * B1: a RawBody in hand was not read before; whoever takes it leaves USED in its place (a stream stays: it is locked).
  */
-import { ArrayBufferSlice, JSONParse, NativeUint8Array, StringToWellFormed } from './primordials.ts'
+import { ArrayBufferSlice, JSONParse, NativeUint8Array, StringSplit, StringToLowerCase, StringToWellFormed, StringTrim } from './primordials.ts'
 import { blobBytes, blobOver, isBlob, type Blob } from './blob.ts'
 import { copyOf, isBufferSource } from './bytes.ts'
 import { encodeForm, isFormData, parseForm, type FormData } from './form-data.ts'
@@ -36,7 +36,8 @@ export function extractBody(body: unknown): RawBody {
     if (isBufferSource(body)) return copyOf(body)
     if (isBlob(body)) {
       extractedType = body.type
-      return blobBytes(body)
+      // A copy: whoever reads the body owns what it gets, and a blob can be read again.
+      return copyOf(blobBytes(body))
     }
     if (isSearchParams(body)) {
       extractedType = 'application/x-www-form-urlencoded;charset=UTF-8'
@@ -100,7 +101,15 @@ export async function readArrayBuffer(raw: RawBody): Promise<ArrayBuffer> {
 }
 
 export async function readBlob(raw: RawBody, contentType: string | null): Promise<Blob> {
-  return blobOver(await readBytes(raw), contentType ?? '')
+  return blobOver(await readBytes(raw), blobTypeOf(contentType ?? ''))
+}
+
+/** As the standard writes a MIME type: what is before the parameters in lower case, no white space around them. */
+function blobTypeOf(contentType: string): string {
+  const parts = StringSplit(contentType, ';')
+  let type = StringToLowerCase(StringTrim(parts[0] ?? ''))
+  for (let i = 1; i < parts.length; i++) type += `;${StringTrim(parts[i] ?? '')}`
+  return type
 }
 
 export async function readForm(raw: RawBody, contentType: string | null): Promise<FormData> {

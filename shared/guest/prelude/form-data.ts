@@ -1,7 +1,7 @@
 /** `FormData` with its two encodings. */
 import { ArrayPush, ArraySplice, ObjectGetOwnPropertyDescriptor, ReflectApply, StringIndexOf, StringReplaceAll, StringSlice, StringSplit, StringToLowerCase, StringTrim, Uint8ArraySubarray, Uint8ArraySlice } from './primordials.ts'
 import { Blob, File, blobBytes, blobOver, concatBytes, isBlob } from './blob.ts'
-import { decodeUtf8, encodeUtf8, hostRandom } from './host.ts'
+import { decodeUtf8, encodeUtf8, hostRandom, hostUtf8Decode } from './host.ts'
 import { aliasIterator, createPairIterator } from './pair-iterator.ts'
 import { parseUrlencoded } from './urlencoded.ts'
 import { isObject, toText } from './webidl.ts'
@@ -106,7 +106,7 @@ export function parseForm(bytes: Uint8Array<ArrayBuffer>, contentType: string): 
   const type = StringToLowerCase(StringTrim(semicolon < 0 ? contentType : StringSlice(contentType, 0, semicolon)))
   const form = new FormData()
   if (type === 'application/x-www-form-urlencoded') {
-    const pairs = parseUrlencoded(decodeUtf8(bytes))
+    const pairs = parseUrlencoded(hostUtf8Decode(bytes, false, true) ?? '')
     for (let i = 0; i < pairs.length; i += 2) form.append(pairs[i] ?? '', pairs[i + 1] ?? '')
     return form
   }

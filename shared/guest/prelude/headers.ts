@@ -5,7 +5,7 @@
  *
  * H1: at even indices of a list are valid lower-case names, at odd ones normalised byte strings without CR, LF or NUL.
  */
-import { ArrayIndexOf, ArrayJoin, ArrayPush, ArraySlice, ArraySort, ArraySplice, MapGet, MapSet, MapSize, ObjectKeys, SetAdd, SetHas, SetSize, RegExpExec, StringCharCodeAt, StringSlice, StringToLowerCase, SymbolIterator, ObjectGetOwnPropertyDescriptor, ReflectApply } from './primordials.ts'
+import { ArrayIndexOf, ArrayJoin, ArrayPush, ArraySlice, ArraySort, ArraySplice, MapGet, MapSet, MapSize, ObjectIsEnumerable, ReflectOwnKeys, SetAdd, SetHas, SetSize, RegExpExec, StringCharCodeAt, StringSlice, StringToLowerCase, SymbolIterator, ObjectGetOwnPropertyDescriptor, ReflectApply } from './primordials.ts'
 import { isPriming } from './priming.ts'
 import { isObject, toText } from './webidl.ts'
 import { aliasIterator, createPairIterator } from './pair-iterator.ts'
@@ -111,7 +111,7 @@ function setHeader(list: HeaderList, name: string, value: string): void {
 
 /** Appends what a HeadersInit holds. */
 export function fillHeaders(list: HeaderList, init: unknown): void {
-  if (isHeaders(init)) {
+  if (isHeaders(init) && init[SymbolIterator] === nativeIterator) {
     const source = headerListOf(init)
     for (let i = 0; i < source.length; i++) ArrayPush(list, source[i] ?? '')
     return
@@ -123,10 +123,12 @@ export function fillHeaders(list: HeaderList, init: unknown): void {
 }
 
 function fillFromRecord(list: HeaderList, record: Record<string, unknown>): void {
-  const keys = ObjectKeys(record)
+  const keys = ReflectOwnKeys(record)
   let at = list.length
   for (let i = 0; i < keys.length; i++) {
-    const key = keys[i] ?? ''
+    // One after the other, which a proxy can see.
+    const key = keys[i] as string
+    if (!ObjectIsEnumerable(record, key)) continue
     // The two look-ups first: they spare the common cases the calls.
     const name = MapGet(COMMON_NAMES, key) ?? normalizeName(key)
     const value = record[key]
@@ -274,6 +276,7 @@ export class Headers {
 }
 
 aliasIterator(Headers.prototype, ObjectGetOwnPropertyDescriptor(Headers.prototype, 'entries')?.value)
+const nativeIterator: unknown = ObjectGetOwnPropertyDescriptor(Headers.prototype, SymbolIterator)?.value
 
 /** A list as it crosses to the host. */
 export function wireHeaders(list: HeaderList): string {

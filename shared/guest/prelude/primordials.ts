@@ -83,6 +83,7 @@ export const {
 } = Object
 export const ObjectPrototype: object = Object.prototype
 export const NativeObject: (value: unknown) => object = Object
+export const ObjectIsEnumerable = uncurryThis(Object.prototype.propertyIsEnumerable)
 export const ObjectToString = uncurryThis(Object.prototype.toString)
 export const { ownKeys: ReflectOwnKeys, apply: ReflectApply, construct: ReflectConstruct } = Reflect
 export const RegExpExec = uncurryThis(RegExp.prototype.exec)

@@ -4,7 +4,7 @@
  *
  * Q1: `#head` is '' exactly for requests that a function made; those have `#lines` and `#headers` from the start.
  */
-import { ArrayPush, JSONParse, NativeUint8Array, NativeURL, ObjectCreate, RegExpExec, StringToUpperCase } from './primordials.ts'
+import { ArrayIndexOf, ArrayPush, JSONParse, NativeUint8Array, NativeURL, ObjectCreate, ObjectKeys, RegExpExec, StringToUpperCase } from './primordials.ts'
 import { AbortController, followSignal, isAbortSignal, type AbortSignal } from './abort.ts'
 import type { Blob } from './blob.ts'
 import { assertUsable, BUFFERED, cloneRaw, extractBody, extractedType, isUsed, readArrayBuffer, readBlob, readBytes, readForm, readText, streamOf, USED, type RawBody } from './body.ts'
@@ -14,11 +14,22 @@ import { copyList, fillHeaders, findHeader, getHeader, headerGuardOf, headerList
 import { CALL_BODY_SHIFT, CALL_METHOD_MASK, CALL_METHOD_SHIFT, METHODS, OPERATIONS } from '../abi.ts'
 import { hostBodyText } from './host.ts'
 import { isPriming } from './priming.ts'
-import { HostSource, type ReadableStream } from './streams.ts'
+import { HostSource, isReadableStream, TransformStream, type ReadableStream } from './streams.ts'
 import { getHref } from './url.ts'
 import { isObject, toText } from './webidl.ts'
 
 type Redirect = 'follow' | 'manual' | 'error'
+
+/** Values that members of an init may have; the first is what a request has without one. What they mean to a browser means nothing here: they are checked and shown. */
+const MEMBERS = {
+  mode: ['cors', 'same-origin', 'no-cors'],
+  credentials: ['same-origin', 'omit', 'include'],
+  cache: ['default', 'no-store', 'reload', 'no-cache', 'force-cache', 'only-if-cached'],
+  referrerPolicy: ['', 'no-referrer', 'no-referrer-when-downgrade', 'origin', 'origin-when-cross-origin', 'unsafe-url', 'same-origin', 'strict-origin', 'strict-origin-when-cross-origin'],
+  priority: ['auto', 'high', 'low'],
+  duplex: ['half'],
+} as const
+const MEMBER_NAMES = ObjectKeys(MEMBERS) as (keyof typeof MEMBERS)[]
 
 export interface RequestInit {
   readonly method?: string
@@ -27,10 +38,24 @@ export interface RequestInit {
   readonly redirect?: Redirect
   readonly signal?: AbortSignal | null
   readonly cf?: object
+  readonly mode?: unknown
+  readonly credentials?: unknown
+  readonly cache?: unknown
+  readonly referrer?: unknown
+  readonly referrerPolicy?: unknown
+  readonly integrity?: unknown
+  readonly keepalive?: unknown
+  readonly priority?: unknown
+  readonly duplex?: unknown
+  readonly window?: unknown
 }
+
+/** Of an init, as texts. */
+type Members = { [name in keyof typeof MEMBERS | 'referrer' | 'integrity' | 'keepalive']?: string | undefined }
 
 class RequestRest {
   redirect: Redirect = 'follow'
+  members: Members | null = null
   signal: AbortSignal | null = null
   cf: object | null = null
 }
@@ -79,6 +104,7 @@ export let incomingRequest: (call: number, head: string) => Request
 /** The same with a body that is in the machine already. */
 export let requestWithBody: (head: string, body: string | Uint8Array<ArrayBuffer> | null) => Request
 export let isRequest: (value: unknown) => value is Request
+let hasBody: (request: Request) => boolean
 /** For fetch: what goes over the wire. The body is taken. */
 export let takeRequest: (request: Request) => { readonly method: string; readonly url: string; readonly redirect: Redirect; readonly list: HeaderList; readonly raw: RawBody; readonly signal: AbortSignal | null }
 
@@ -113,6 +139,7 @@ export class Request {
       return request
     }
     isRequest = (value): value is Request => typeof value === 'object' && value !== null && #head in value
+    hasBody = (request) => request.#body !== null
     takeRequest = (request) => {
       const rest = request.#rest
       return { method: request.method, url: request.url, redirect: rest?.redirect ?? 'follow', list: headerListOf(request.headers), raw: request.#take(), signal: rest?.signal ?? (request.#head === '' ? null : incomingSignal()) }
@@ -127,6 +154,7 @@ export class Request {
     const url = source === null ? parseUrl(input) : source.url
     const method = options.method === undefined ? (source?.method ?? 'GET') : normalizeMethod(options.method)
     this.#rest = restOf(source, source === null ? null : source.#rest, options)
+    if (this.#rest?.members?.mode === 'no-cors' && method !== 'GET' && method !== 'HEAD' && method !== 'POST') throw new TypeError(`Mode no-cors does not allow method ${method}`)
     const list: HeaderList = []
     if (options.headers !== undefined && options.headers !== null) fillHeaders(list, options.headers)
     else if (source !== null) fillHeaders(list, source.headers)
@@ -173,11 +201,11 @@ export class Request {
   }
 
   get cache(): string {
-    return 'default'
+    return this.#rest?.members?.cache ?? 'default'
   }
 
   get credentials(): string {
-    return 'same-origin'
+    return this.#rest?.members?.credentials ?? 'same-origin'
   }
 
   get destination(): string {
@@ -189,23 +217,31 @@ export class Request {
   }
 
   get integrity(): string {
-    return ''
+    return this.#rest?.members?.integrity ?? ''
   }
 
-  get keepalive(): boolean {
+  get isHistoryNavigation(): boolean {
     return false
   }
 
+  get isReloadNavigation(): boolean {
+    return false
+  }
+
+  get keepalive(): boolean {
+    return this.#rest?.members?.keepalive !== undefined
+  }
+
   get mode(): string {
-    return 'cors'
+    return this.#rest?.members?.mode ?? 'cors'
   }
 
   get referrer(): string {
-    return 'about:client'
+    return this.#rest?.members?.referrer ?? 'about:client'
   }
 
   get referrerPolicy(): string {
-    return ''
+    return this.#rest?.members?.referrerPolicy ?? ''
   }
 
   clone(): Request {
@@ -282,8 +318,10 @@ function parseUrl(input: unknown): string {
 
 /** Null if all of it has its default, which the getters know. */
 function restOf(source: Request | null, sourceRest: RequestRest | null, options: RequestInit): RequestRest | null {
-  if (source === null && options.redirect === undefined && options.signal === undefined && options.cf === undefined) return null
+  const members = membersOf(options, sourceRest?.members ?? null)
+  if (source === null && members === null && options.redirect === undefined && options.signal === undefined && options.cf === undefined) return null
   const rest = new RequestRest()
+  rest.members = members
   if (sourceRest !== null) {
     rest.redirect = sourceRest.redirect
     rest.cf = sourceRest.cf
@@ -304,6 +342,35 @@ function restOf(source: Request | null, sourceRest: RequestRest | null, options:
   return rest
 }
 
+/** Those of `options` over those of the source; null for none. */
+function membersOf(options: RequestInit, of: Members | null): Members | null {
+  if (options.window !== undefined && options.window !== null) throw new TypeError('The window of a Request can only be null')
+  // A request that is changed says no longer where it came from.
+  let members: Members | null = of !== null && ObjectKeys(options).length > 0 ? { ...of, referrer: undefined, referrerPolicy: undefined } : of
+  for (let i = 0; i < MEMBER_NAMES.length; i++) {
+    const name = MEMBER_NAMES[i] ?? 'mode'
+    const given = options[name]
+    if (given === undefined) continue
+    const value = toText(given)
+    if (ArrayIndexOf<string>(MEMBERS[name], value) < 0) throw new TypeError(`Invalid ${name}: ${value}`)
+    members = { ...members, [name]: value }
+  }
+  if (options.integrity !== undefined) members = { ...members, integrity: toText(options.integrity) }
+  if (options.keepalive !== undefined) members = { ...members, keepalive: (options.keepalive as boolean) ? 'true' : undefined }
+  if (options.referrer !== undefined) members = { ...members, referrer: referrerOf(toText(options.referrer)) }
+  if (members?.cache === 'only-if-cached' && members.mode !== 'same-origin') throw new TypeError('cache only-if-cached needs mode same-origin')
+  return members
+}
+
+function referrerOf(text: string): string {
+  if (text === '') return ''
+  try {
+    return getHref(new NativeURL(text))
+  } catch {
+    throw new TypeError(`Invalid referrer: ${text}`)
+  }
+}
+
 function bodyOf(method: string, list: HeaderList, source: Request | null, options: RequestInit): RawBody {
   const given = options.body
   const bodyless = method === 'GET' || method === 'HEAD'
@@ -317,7 +384,8 @@ function bodyOf(method: string, list: HeaderList, source: Request | null, option
     return raw
   }
   if (source === null || given === null) return null
+  if (bodyless && hasBody(source)) throw new TypeError(`A ${method} request has no body`)
   const { raw } = takeRequest(source)
-  if (raw !== null && bodyless) throw new TypeError(`A ${method} request has no body`)
-  return raw
+  // The source keeps its stream, which counts as read then.
+  return isReadableStream(raw) ? raw.pipeThrough(new TransformStream()) : raw
 }

@@ -1,5 +1,5 @@
 /** `URLSearchParams`: the engine's native one ignores records and pairs, decodes odd input wrongly and is bound to no URL. */
-import { ArrayIndexOf, ArrayPush, ArraySlice, ArraySort, ArraySplice, ObjectGetOwnPropertyDescriptor, ReflectApply, ReflectOwnKeys, StringSlice, StringStartsWith, StringIsWellFormed, StringToWellFormed, SymbolIterator } from './primordials.ts'
+import { ArrayIndexOf, ArrayPush, ArraySlice, ArraySort, ArraySplice, ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ReflectApply, ReflectOwnKeys, StringSlice, StringStartsWith, StringIsWellFormed, StringToWellFormed, SymbolIterator } from './primordials.ts'
 import { aliasIterator, createPairIterator } from './pair-iterator.ts'
 import { parseUrlencoded, serializeUrlencoded } from './urlencoded.ts'
 import { isObject, toText } from './webidl.ts'
@@ -62,6 +62,7 @@ export class URLSearchParams {
   }
 
   delete(name: string, value?: string): void {
+    if (arguments.length === 0) throw new TypeError('delete needs a name')
     const key = scalar(name)
     const wanted = value === undefined ? undefined : scalar(value)
     const list = this.#list
@@ -70,11 +71,13 @@ export class URLSearchParams {
   }
 
   get(name: string): string | null {
+    if (arguments.length === 0) throw new TypeError('get needs a name')
     const i = findName(this.#list, scalar(name))
     return i < 0 ? null : (this.#list[i + 1] ?? '')
   }
 
   getAll(name: string): string[] {
+    if (arguments.length === 0) throw new TypeError('getAll needs a name')
     const key = scalar(name)
     const list = this.#list
     const values: string[] = []
@@ -83,6 +86,7 @@ export class URLSearchParams {
   }
 
   has(name: string, value?: string): boolean {
+    if (arguments.length === 0) throw new TypeError('has needs a name')
     const key = scalar(name)
     const wanted = value === undefined ? undefined : scalar(value)
     const list = this.#list
@@ -148,6 +152,8 @@ export class URLSearchParams {
     if (this.#url !== null) writeQuery?.(this.#url, serializeUrlencoded(this.#list))
   }
 }
+// Arguments that may be left out do not count.
+for (const name of ['delete', 'has', 'forEach']) ObjectDefineProperty(ObjectGetOwnPropertyDescriptor(URLSearchParams.prototype, name)?.value, 'length', { value: 1, configurable: true })
 aliasIterator(URLSearchParams.prototype, ObjectGetOwnPropertyDescriptor(URLSearchParams.prototype, 'entries')?.value)
 
 /** Index of the first pair with a name; -1 for none. The native search also meets values, which are at odd places. */
@@ -172,8 +178,13 @@ function listFromObject(init: object): string[] {
       if (ObjectGetOwnPropertyDescriptor(init, key)?.enumerable !== true) continue
       const name = scalar(key)
       const value = scalar((init as Record<string, unknown>)[key])
-      ArrayPush(list, name)
-      ArrayPush(list, value)
+      // Two keys that differ in broken characters only are one.
+      const at = name === key ? -1 : findName(list, name)
+      if (at >= 0) list[at + 1] = value
+      else {
+        ArrayPush(list, name)
+        ArrayPush(list, value)
+      }
     }
     return list
   }

@@ -4,6 +4,9 @@ import { parity } from './parity.ts'
 
 void test('Request behaves as in Node', async (t) => {
   const same = await parity(t)
+  same('members of an init are checked', `const bad = [{ mode: 'navigate' }, { mode: 'no-cors', method: 'PUT' }, { window: {} }, { cache: 'only-if-cached' }, { cache: 'x' }, { credentials: 'x' }, { referrerPolicy: 'x' }, { referrer: 'http://:::' }, { duplex: 'full' }, { duplex: 'full', method: 'POST', body: 'x' }]; return bad.map((init) => { try { new Request('http://a/', init); return 'taken' } catch (error) { return error.name } })`)
+  same('and shown', `const r = new Request('http://a/', { mode: 'same-origin', credentials: 'include', cache: 'only-if-cached', referrerPolicy: 'origin', integrity: 'sha256-x', keepalive: true, duplex: 'half' }); const copy = new Request(r, { credentials: 'omit' }); return [r, copy, r.clone()].map((each) => [each.mode, each.credentials, each.cache, each.referrerPolicy, each.integrity, each.keepalive, each.duplex, each.isReloadNavigation, each.isHistoryNavigation])`)
+  same('a request made of another takes its body, and fails without taking it', `const r = new Request('http://a/', { method: 'POST', body: 'x' }); try { new Request(r, { method: 'GET' }) } catch (error) { void error } const before = r.bodyUsed; const stream = r.body; const copy = new Request(r); return [before, r.bodyUsed, r.body === stream, copy.body === stream, await copy.text()]`)
   same('a wrong URL is refused', `new Request('nope')`)
   same('credentials in the URL are refused', `new Request('http://a:b@c/')`)
   for (const method of ['CONNECT', 'trace', 'a b', '']) same(`method ${method} is refused`, `new Request('http://a/', { method: '${method}' })`)

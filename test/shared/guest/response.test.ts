@@ -8,6 +8,9 @@ void test('Response behaves as in Node', async (t) => {
     same(`status ${status} refuses a body`, `new Response('', { status: ${status} })`)
     same(`status ${status} without a body`, `const r = new Response(null, { status: ${status} }); return [r.status, r.body, await r.text()]`)
   }
+  same('a blob can be a body again and again', `const blob = new Blob(['abc']); const out = []; for (let i = 0; i < 2; i++) { const reader = new Response(blob).body.getReader({ mode: 'byob' }); out.push([...(await reader.read(new Uint8Array(8))).value]) } const buffer = await new Response(blob).arrayBuffer(); new Uint8Array(buffer)[0] = 0; out.push(await blob.text()); return out`)
+  same('the type of a blob', `const types = ['Text/HTML', 'Text/HTML; Charset=x', 'a/b']; return Promise.all(types.map(async (type) => (await new Response('x', { headers: { 'content-type': type } }).blob()).type.toLowerCase()))`)
+  same('a BOM in a form', `return [...await new Response('\\ufefftest=\\ufeff', { headers: { 'content-type': 'application/x-www-form-urlencoded' } }).formData()]`)
   same('a wrong statusText is refused', `new Response('', { statusText: 'a\\nb' })`)
   same('an init that is no object is refused', `new Response('', 1)`)
   same('a wrong header is refused', `new Response('', { headers: { 'a b': 'c' } })`)

@@ -3,6 +3,8 @@ import { parity } from './parity.ts'
 
 void test('URL and URLSearchParams behave as in Node', async (t) => {
   const same = await parity(t)
+  same('names that differ in broken characters only are one', `return [...new URLSearchParams({ 'x\\ud800': '1', y: '2', 'x\\udfff': '3' })]`)
+  same('methods of URLSearchParams need their arguments', `const p = new URLSearchParams(); return [['delete', 'get', 'getAll', 'has', 'set', 'append'].map((name) => { try { p[name](); return 'none' } catch (error) { return error.name } }), p.delete.length, p.has.length, p.forEach.length]`)
   same('a wrong URL throws', `new URL('nope')`)
   same('URL.parse gives null for it', `return [URL.parse('nope'), URL.parse('/a', 'http://b/').href, URL.parse('http://x').href]`)
   same('URL.canParse', `return [URL.canParse('nope'), URL.canParse('/a', 'http://b/')]`)
