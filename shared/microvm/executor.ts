@@ -213,12 +213,13 @@ export class Executor {
     for (const [id, operation] of run.operations) if (operation.kind === 'drain') this.settle(runId, id, true, (binding) => binding.newUndefined())
   }
 
-  /** Ends a waiting run from outside; a running one sees it at its next slice. */
-  cancel(runId: number): void {
+  /** Ends a waiting run from outside; a running one sees it at its next slice. False: there is no such run. */
+  cancel(runId: number): boolean {
     const run = this.#runs.get(runId)
-    if (run === undefined) return
+    if (run === undefined) return false
     run.stop('canceled', 'ERR_CANCELED', [])
     this.#end(run, this.#pooledOf(run))
+    return true
   }
 
   /** Settles due timers and ends runs past their deadline. */

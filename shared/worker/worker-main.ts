@@ -6,10 +6,11 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { receiveMessageOnPort } from 'node:worker_threads'
+import type { ErrorCode, ErrorParams } from '../errors.ts'
 import type { Binding, GuestValue } from '../microvm/binding.ts'
 import { Executor } from '../microvm/executor.ts'
 import type { Run, RunOutput } from '../microvm/run.ts'
-import { OUTCOMES, START_KINDS } from '../outcome.ts'
+import { OUTCOMES, START_KINDS, type Outcome } from '../outcome.ts'
 import {
   END_NUMBERS_BYTES, type Entry, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, KEPT, RECORD, RECORD_MAX_BYTES, RESPONSE_WINDOW_BYTES, WorkerChannel,
 } from './channel.ts'
@@ -27,6 +28,8 @@ const TURNS_PER_LOOK = 16
 /** An idle worker checks one slot by the oracle this often. */
 const SCRUB_EVERY_MS = 1_000
 const SLEEP_MAX_MS = 1_000
+/** More than can wait in the ring, for those that had ended are among them. */
+const CANCELED_EARLY_MAX = 1_000
 const LOG_TAIL_BYTES = 65_536
 
 export default function serve(task: WorkerTask): void {
@@ -39,6 +42,8 @@ class WorkerLoop {
   readonly #channel: WorkerChannel
   readonly #executor: Executor
   readonly #builds = new Map<number, Build>()
+  /** Runs that were cancelled and are not here, the oldest first. */
+  readonly #canceledEarly = new Set<number>()
   #closed = false
   #scrubAtMs = performance.now() + SCRUB_EVERY_MS
 
@@ -103,7 +108,8 @@ class WorkerLoop {
       build = this.#builds.get(buildIndex)
     }
     this.#channel.setCurrentRun(runId)
-    if (build === undefined) this.#refuse(runId)
+    if (build === undefined) this.#refuse(runId, 'loadShed', 'ERR_NO_CAPACITY', [0])
+    else if (this.#canceledEarly.delete(runId)) this.#refuse(runId, 'canceled', 'ERR_CANCELED', [])
     else {
       if ((flags & FLAG_BODY_MORE) !== 0) this.#channel.write(RECORD.STARTED, runId, 0, 0, 0, null, null)
       this.#executor.start({
@@ -119,10 +125,18 @@ class WorkerLoop {
     this.#channel.flush()
   }
 
-  #refuse(runId: number): void {
-    const error = { code: 'ERR_NO_CAPACITY', params: [0] }
-    const detail = Buffer.from(JSON.stringify({ error, exception: null, logs: [] }))
-    this.#channel.write(RECORD.END, runId, OUTCOMES.indexOf('loadShed'), 0, 0, new Uint8Array(END_NUMBERS_BYTES), detail)
+  /** A message may be read before the entry of its run is taken; more often the run has ended already. */
+  #noteCanceled(runId: number): void {
+    this.#canceledEarly.add(runId)
+    if (this.#canceledEarly.size <= CANCELED_EARLY_MAX) return
+    const [oldest = 0] = this.#canceledEarly
+    this.#canceledEarly.delete(oldest)
+  }
+
+  /** It never ran. */
+  #refuse(runId: number, outcome: Outcome, code: ErrorCode, params: ErrorParams): void {
+    const detail = Buffer.from(JSON.stringify({ error: { code, params }, exception: null, logs: [] }))
+    this.#channel.write(RECORD.END, runId, OUTCOMES.indexOf(outcome), 0, 0, new Uint8Array(END_NUMBERS_BYTES), detail)
   }
 
   /** Reads what lies in the ports. Returns whether there was anything. */
@@ -161,7 +175,7 @@ class WorkerLoop {
         this.#turnOf(message.runId, () => this.#executor.acknowledge(message.runId, message.bytes, RESPONSE_WINDOW_BYTES))
         break
       case 'cancel':
-        this.#executor.cancel(message.runId)
+        if (!this.#executor.cancel(message.runId)) this.#noteCanceled(message.runId)
         break
       case 'serviceHead': {
         const { runId, id, head, body, last } = message

@@ -228,6 +228,23 @@ await t.test('an event handler gets its body whole, so it is bounded as an Invok
   await host.close()
 })
 
+await t.test('a run that is cancelled at once never runs on, wherever the two words cross', async (t) => {
+  const host = await startHost()
+  const waiting = 'export default { fetch: async (r) => { for await (const chunk of r.body); return new Response("all of it") } }'
+  const outcomes: string[] = []
+  for (let build = 0; build < 4; build++) {
+    const fresh = await publish(host, `${waiting} // ${build}`)
+    for (let time = 0; time < 50; time++) {
+      const { invocation, answer } = invoke(host, fresh, { bodyMore: true, deadlineAtMs: Date.now() + 5_000 })
+      if (time % 2 === 1) await new Promise(setImmediate)
+      invocation.cancel()
+      outcomes.push((await answer).result.outcome)
+    }
+  }
+  t.same(new Set(outcomes), new Set(['canceled']))
+  await host.close()
+})
+
 await t.test('secrets and logs reach only where they belong', async (t) => {
   const lines: string[] = []
   const host = await startHost({ onLogLine: (_build, _id, level, line) => lines.push(`${level} ${line}`) })
