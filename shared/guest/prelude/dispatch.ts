@@ -4,7 +4,7 @@ import type { Selection } from '../selection.ts'
 import { ArrayJoin, ArrayPush, JSONParse, JSONStringify, MapForEach, MapGet, StringIndexOf, StringSlice } from './primordials.ts'
 import { configuration, env } from './configuration.ts'
 import { executionContext, setProps } from './context.ts'
-import { entrypointOf, missing, namedEntrypoints, type Entrypoint } from './entrypoints.ts'
+import { entrypointOf, missing, addNamedEntrypoints, type Entrypoint } from './entrypoints.ts'
 import { readBytes, readText } from './body.ts'
 import { hostBodyText, hostRespond, RESPOND_JSON_OK } from './host.ts'
 import { beginInvocation, failInvocation, failWith, notAResponse, release, runFetchOnHttp, whenSettled } from './invocation.ts'
@@ -25,7 +25,7 @@ const CALL_UNUSUAL = CALL_EVENT | CALL_SELECTED
 
 let fetchTarget: Entrypoint | null = null
 let eventHandler: EventHandler | null = null
-let entrypoints = new Map<string, Entrypoint>()
+const entrypoints = new Map<string, Entrypoint>()
 
 function asHandler(value: unknown): Handler {
   const target = entrypointOf(value)
@@ -56,7 +56,7 @@ export function load(module: Record<string, unknown>): string {
   if (handler.kind === 'none') handler = namedHandler(module, 'handler')
   fetchTarget = handler.kind === 'fetch' ? handler.target : null
   eventHandler = handler.kind === 'event' ? handler.run : null
-  entrypoints = namedEntrypoints(module)
+  addNamedEntrypoints(module, entrypoints)
   beginPriming()
   armRequest()
   armEvents(eventHandler)

@@ -112,14 +112,12 @@ export function entrypointOf(value: unknown): Entrypoint | null {
   return has(value, 'scheduled') ? new EventsOnly(value) : null
 }
 
-/** The module's exports, but for the default one, that are entrypoints. */
-export function namedEntrypoints(module: Record<string, unknown>): Map<string, Entrypoint> {
-  const found = new Map<string, Entrypoint>()
+/** Adds the module's exports, but for the default one, that are entrypoints. A module may have replaced `Map`. */
+export function addNamedEntrypoints(module: Record<string, unknown>, found: Map<string, Entrypoint>): void {
   const names = ObjectKeys(module)
   for (let i = 0; i < names.length; i++) {
     const name = names[i] ?? ''
     const entrypoint = name === 'default' ? null : entrypointOf(module[name])
     if (entrypoint !== null) MapSet(found, name, entrypoint)
   }
-  return found
 }
