@@ -46,7 +46,7 @@ export async function startPop(config: PopConfig, { clock, log, workers, onHangu
   const logLines = new FunctionLogLines({ tier: 'pop', clock, log })
   const host = await createSandboxHost({
     workers, slots: DEFAULT_SLOTS, memoryMib: config.memoryMib, queueMax: DEFAULT_QUEUE_MAX, clock, log,
-    egressAllowed: config.egressAllow, ownPorts: [config.port, config.adminPort ?? 0],
+    siteName: config.site, egressAllowed: config.egressAllow, ownPorts: [config.port, config.adminPort ?? 0],
     onLogLine: (build, requestId, level, text) => logLines.add({ account: build.account, functionName: build.functionName, version: build.version, requestId, level, text }),
     onException: (build, requestId, exception) => logLines.addException(build, requestId, exception),
   })

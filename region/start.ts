@@ -79,7 +79,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers, o
   const logLines = new FunctionLogLines({ tier: 'region', clock, log })
   const host = await createSandboxHost({
     workers, slots: DEFAULT_SLOTS, memoryMib: config.memoryMib, queueMax: DEFAULT_QUEUE_MAX, clock, log,
-    egressAllowed: config.egressAllow, ownPorts: [config.port, config.adminPort ?? 0],
+    siteName: config.regionName, egressAllowed: config.egressAllow, ownPorts: [config.port, config.adminPort ?? 0],
     onLogLine: (build, requestId, level, text) => logLines.add({ account: build.account, functionName: build.functionName, version: build.version, requestId, level, text }),
     onException: (build, requestId, exception) => logLines.addException(build, requestId, exception),
   })

@@ -54,6 +54,8 @@ export const HOST_CALLS = {
    * the end that begin a character, which are not in the text. Without bytes: the encoding's name for a label in lower case, null for none. Stateless.
    */
   legacyDecode: 'L',
+  /** site(): string. Name of the place that runs the request: a POP's site, or a region. Throws ERR_BUNDLE_HANDLE while an image is built, which serves many places. */
+  site: 'p',
   /** warn(kind: string): void. A note for the publish report, ignored outside builds: 'math-random' when Math.random ran at top level, or what shall be said. */
   warn: 'x',
   /**
@@ -92,6 +94,9 @@ export const CALL_EVENT = 1
 export const CALL_METHOD_SHIFT = 1
 export const CALL_METHOD_MASK = 7
 export const CALL_BODY_SHIFT = 4
+/** A header of every event: the label of the version that runs, which is not in an image that several versions share. */
+export const VERSION_HEADER = 'x-outpost-version'
+
 /** The head begins with one line more: a Selection as JSON. */
 export const CALL_SELECTED = 1 << 6
 

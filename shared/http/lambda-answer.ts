@@ -76,11 +76,11 @@ export function logTail(result: InvocationResult, requestId: string, version: st
   return bytes.subarray(Math.max(0, bytes.byteLength - LOG_TAIL_MAX_BYTES)).toString('base64')
 }
 
-/** `line` is `level\ttext`, the level by its number. */
+/** `line` is `level\ttext`, the level by its number. A line of a log is one line: breaks in it become carriage returns, as Lambda has them. */
 function logLine(line: string, time: string, requestId: string): string {
   const tab = line.indexOf('\t')
   const level = LOG_LEVELS[Number(line.slice(0, tab))] ?? 'info'
-  return `${time}\t${requestId}\t${level.toUpperCase()}\t${line.slice(tab + 1)}\n`
+  return `${time}\t${requestId}\t${level.toUpperCase()}\t${line.slice(tab + 1).replaceAll('\n', '\r')}\n`
 }
 
 function exceptionPayload(result: InvocationResult, error: CodedError): string {

@@ -72,7 +72,7 @@ export class BuildMachine {
     this.#run = this.#newRun()
     const slot: Slot = new Slot(runtime.engine, runtime.arena, runtime.bases, image, {
       hostCall: (namePtr, _nameLength, _thisPtr, argc, argvPtr) => handleHostCall(this.binding, {
-        run: () => this.#run, runtime, output: this.#output, policy: { refused: (call, detail) => this.#noteRefusal(call, detail), warn: (kind) => this.#noteWarning(kind) },
+        run: () => this.#run, runtime, siteName: '', output: this.#output, policy: { refused: (call, detail) => this.#noteRefusal(call, detail), warn: (kind) => this.#noteWarning(kind) },
         intl: this.#intl, nextOperationId: () => 0, startTimer: () => undefined, nowMs: () => 0,
       }, slot.bytes[namePtr >>> 0] ?? 0, argc, argvPtr),
       refuel: () => {

@@ -1,6 +1,5 @@
 /** What an executor is given, and what it counts. */
 import type { ResidentImage } from './arena.ts'
-import type { HostCallPolicy } from './host-calls.ts'
 import type { RunOutput } from './run.ts'
 import type { MachineRuntime } from './runtime.ts'
 
@@ -19,7 +18,8 @@ export interface ExecutorOptions {
   threadCpuMs(): number
   /** A slot failed the oracle. */
   incident(what: string, image: ResidentImage): void
-  readonly policy?: HostCallPolicy | null
+  /** See HostCallContext. Default `local`. */
+  readonly siteName?: string
   /** Slots were destroyed, or formatters of Intl dropped: have their memory collected. */
   releaseMemory?(): void
 }

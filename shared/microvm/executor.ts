@@ -83,9 +83,8 @@ export class Executor {
       run: () => this.#runInGuest(),
       runtime: options.runtime,
       output: options.output,
-      policy: options.policy ?? null,
-      intl: new IntlHost(() => options.releaseMemory?.()),
-      nextOperationId: () => this.#nextOperationId++,
+      policy: null, siteName: options.siteName ?? 'local',
+      intl: new IntlHost(() => options.releaseMemory?.()), nextOperationId: () => this.#nextOperationId++,
       startTimer: (run, id, delayMs) => this.#timers.add(options.nowMs() + delayMs, run.spec.id, id),
       nowMs: () => options.nowMs(),
     }

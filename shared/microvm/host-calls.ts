@@ -45,6 +45,8 @@ export interface HostCallContext {
   readonly output: RunOutput
   readonly policy: HostCallPolicy | null
   readonly intl: IntlHost
+  /** What `site` answers. */
+  readonly siteName: string
   nextOperationId(): number
   startTimer(run: Run, id: number, delayMs: number): void
   nowMs(): number
@@ -162,6 +164,9 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       const text = binding.isNullish(argument(1)) ? legacyName(name) : legacyDecode(name, binding.bytes(argument(1)) ?? NO_BYTES, binding.number(argument(2)))
       return text === null ? binding.newNull() : binding.newString(text)
     }
+    case CODE.site:
+      if (policy !== null) return refused('handle', 'the place that a request is served at', 'ERR_BUNDLE_HANDLE')
+      return binding.newString(context.siteName)
     case CODE.warn: {
       policy?.warn(binding.string(argument(0)))
       return binding.newUndefined()

@@ -22,6 +22,8 @@ export interface CreateHostOptions {
   readonly egressAllowed: readonly string[]
   /** Ports of this process's own listeners, which guests may not reach on any address of this host. */
   readonly ownPorts: readonly number[]
+  /** As in WorkerHostOptions. */
+  readonly siteName?: string
   readonly onLogLine?: (build: BuildSpec, requestId: string, level: number, line: string) => void
   /** What a function threw and did not catch. */
   readonly onException?: (build: BuildSpec, requestId: string, exception: NonNullable<InvocationResult['exception']>) => void
@@ -43,6 +45,7 @@ export async function createSandboxHost(options: CreateHostOptions): Promise<Wor
     memoryBudgetBytes: options.memoryMib * MIB,
     queueMax: options.queueMax,
     preludeSource: await bundlePrelude(),
+    siteName: options.siteName ?? 'local',
     clock: options.clock,
     log: options.log.child('sandboxes'),
     egressPort(_workerIndex, control) {

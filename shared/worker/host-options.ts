@@ -17,6 +17,8 @@ export interface SandboxHostOptions {
   /** Invocations that may wait for a worker. */
   readonly queueMax: number
   readonly preludeSource: string
+  /** What functions see as the place that runs them. Default `local`. */
+  readonly siteName?: string
   readonly clock: Clock
   readonly log: Log
   /** One port per worker to the thread that makes outbound requests. */

@@ -12,7 +12,7 @@ import { MessageChannel } from 'node:worker_threads'
 import { Piscina } from 'piscina'
 import type { ImageId } from '../brand.ts'
 import { CodedError, type CodedErrorData } from '../errors.ts'
-import { CALL_SELECTED, callNumber } from '../guest/abi.ts'
+import { CALL_SELECTED, callNumber, VERSION_HEADER } from '../guest/abi.ts'
 import { warmUpPrelude } from '../guest/warm-up.ts'
 import { IdTable } from '../id-table.ts'
 import { MIB } from '../limits.ts'
@@ -301,7 +301,7 @@ export class WorkerThreadHost implements SandboxHost {
     const selection = input.selection ?? null
     const call = callNumber(input.kind === 'http' ? 0 : 1, input.method, input.bodyMore ? 2 : input.body === null ? 0 : 1) | (selection === null ? 0 : CALL_SELECTED)
     const flags = (input.bodyMore ? FLAG_BODY_MORE : 0) | (input.wantLogs ? FLAG_LOGS : 0)
-    const head = `${selection === null ? '' : `${selection}\n`}${input.requestId}\n${input.clientIp}\n${input.method}\n${input.url}${input.headers === '' ? '' : `\n${input.headers}`}`
+    const head = `${selection === null ? '' : `${selection}\n`}${input.requestId}\n${input.clientIp}\n${input.method}\n${input.url}${input.headers === '' ? '' : `\n${input.headers}`}${input.kind === 'event' ? `\n${VERSION_HEADER}\n${input.build.version}` : ''}`
     const deadlineAtMs = input.deadlineAtMs
     const sent = worker.channel.send(run.id, build, call, flags, deadlineAtMs, head, input.body, input.session ?? null)
     if (sent === 'full') return false
@@ -478,7 +478,7 @@ export class WorkerThreadHost implements SandboxHost {
     }
     const egress = this.#options.egressPort(index, channel.control)
     const task: WorkerTask = {
-      index, runtime, channel: memory, slotCount: this.#slotsPerWorker, port: ports.port2, egress, spinUs: SPIN_US,
+      index, runtime, channel: memory, slotCount: this.#slotsPerWorker, port: ports.port2, egress, spinUs: SPIN_US, siteName: this.#options.siteName ?? 'local',
       residentMaxBytes: Math.floor(this.#options.memoryBudgetBytes / 2 / this.#options.workers),
     }
     const ready = new Promise<void>((resolve, reject) => {

@@ -18,6 +18,8 @@ export interface WorkerTask {
   readonly egress: MessagePort
   /** How long an idle worker spins before it sleeps, microseconds. */
   readonly spinUs: number
+  /** See HostCallContext. */
+  readonly siteName: string
 }
 
 export type ToWorker =

@@ -51,7 +51,7 @@ class WorkerLoop {
     this.#task = task
     this.#channel = new WorkerChannel(task.channel)
     this.#executor = new Executor({
-      runtime: task.runtime, slotCount: task.slotCount, residentMaxBytes: task.residentMaxBytes, output: this.#output(),
+      runtime: task.runtime, slotCount: task.slotCount, residentMaxBytes: task.residentMaxBytes, output: this.#output(), siteName: task.siteName,
       isCanceled: (runId) => {
         // What a guest that takes long has logged is seen while it runs.
         this.#channel.flush()

@@ -1,8 +1,8 @@
 /** Handlers of every kind, as users write them, in `outpost dev`: two processes, a POP and its region. */
-import { InvokeCommand, InvokeWithResponseStreamCommand, LambdaClient } from '@aws-sdk/client-lambda'
+import { CreateAliasCommand, InvokeCommand, InvokeWithResponseStreamCommand, LambdaClient, PublishVersionCommand } from '@aws-sdk/client-lambda'
 import t from 'tap'
 import { join } from 'node:path'
-import { startDev, text } from '../support/dev-server.ts'
+import { eventually, startDev, text } from '../support/dev-server.ts'
 
 t.setTimeout(120_000)
 
@@ -17,6 +17,8 @@ const dir = t.testdir({ data: {}, src: {
   if (how === 'late') throw new RangeError('late')
   stream.end('data: two\\n\\n')
 })\n`,
+  'place.js': `export default { fetch: (request) => Response.json(request.cf) }\n`,
+  'context.js': `export const handler = async (event, context) => [context.functionVersion, context.invokedFunctionArn, context.clientContext, process.env.AWS_LAMBDA_FUNCTION_NAME, process.env.AWS_REGION]\n`,
   'cron.js': `let runs = 0\nexport default { async scheduled(controller, env, ctx) {\n  runs += 1\n  console.log('ran', runs, controller.cron, controller.scheduledTime)\n  if (controller.cron === 'fail') ctx.waitUntil(Promise.reject(new Error('late failure')))\n  if (controller.cron === 'never') controller.noRetry()\n} }\n`,
 } })
 const dev = await startDev(t, join(dir, 'src'), { data: join(dir, 'data') })
@@ -74,4 +76,28 @@ await t.test('the AWS SDK reads it as a stream, with its metadata before eight z
   t.equal(Buffer.from((await client.send(new InvokeCommand({ FunctionName: 'stream' }))).Payload ?? '').toString(), whole)
   const plain = await client.send(new InvokeCommand({ FunctionName: 'stream', Payload: Buffer.from('{"how":"throw"}') }))
   t.equal(plain.FunctionError, 'Unhandled')
+})
+
+await t.test('a request tells the place that runs it: the region, and the POP once it is hot there', async (t) => {
+  const ask = async (): Promise<{ place: string; cf: unknown }> => {
+    const response = await fetch(`${dev.url}/fn/place/`)
+    return { place: (response.headers.get('x-outpost-place') ?? '').split(';')[0] ?? '', cf: await response.json() }
+  }
+  const seen = new Map<string, unknown>()
+  await eventually(async () => {
+    const { place, cf } = await ask()
+    seen.set(place, cf)
+    return place
+  }, (place) => place === 'pop')
+  t.same(seen.get('pop'), { httpProtocol: 'HTTP/1.1', colo: 'site-1' })
+  if (seen.has('region')) t.same(seen.get('region'), { httpProtocol: 'HTTP/1.1', colo: 'us-east-1' })
+})
+
+await t.test('an Invoke says version, ARN and client context to the handler', async (t) => {
+  const client = new LambdaClient({ endpoint: dev.url, region: 'us-east-1', credentials: { accessKeyId: 'a', secretAccessKey: 'b' }, maxAttempts: 1 })
+  t.teardown(() => client.destroy())
+  const { Version } = await client.send(new PublishVersionCommand({ FunctionName: 'context' }))
+  await client.send(new CreateAliasCommand({ FunctionName: 'context', Name: 'prod', FunctionVersion: Version }))
+  const { Payload } = await client.send(new InvokeCommand({ FunctionName: 'context', Qualifier: 'prod', ClientContext: Buffer.from('{"Custom":{"a":"b"}}').toString('base64') }))
+  t.same(JSON.parse(Buffer.from(Payload ?? '').toString()), [Version, 'arn:aws:lambda:us-east-1:000000000000:function:context:prod', { Custom: { a: 'b' } }, 'context', 'us-east-1'])
 })

@@ -1,6 +1,7 @@
 /** What the builder tells of the function, and `env`. */
 import { JSONParse, ObjectDefineProperty, ObjectKeys } from './primordials.ts'
 import { hostSecret } from './host.ts'
+import { addLambdaVariables } from './lambda-env.ts'
 import { beginTopLevel } from './repairs.ts'
 import { Fetcher } from './service.ts'
 
@@ -34,6 +35,7 @@ export const ENV_GLOBAL = '__OUTPOST_ENV__'
 export function configure(json: string): void {
   beginTopLevel()
   configuration = JSONParse(json) as Configuration
+  addLambdaVariables(env, configuration)
   const names = ObjectKeys(configuration.vars)
   for (let i = 0; i < names.length; i++) {
     const name = names[i] ?? ''

@@ -9,6 +9,7 @@ import { readBytes, readText } from './body.ts'
 import { hostBodyText, hostRespond, RESPOND_JSON_OK } from './host.ts'
 import { beginInvocation, failInvocation, failWith, notAResponse, release, runFetchOnHttp, whenSettled } from './invocation.ts'
 import { armEvents, runEventOnEvent, runHttpOnEvent, type EventHandler } from './lambda.ts'
+import { removeLambdaVariables } from './lambda-env.ts'
 import { isHttpEvent, requestOfEvent, resultOfResponse } from './lambda-http.ts'
 import { endOfTopLevel } from './repairs.ts'
 import { beginPriming, countInvocation, isPriming } from './priming.ts'
@@ -56,6 +57,7 @@ export function load(module: Record<string, unknown>): string {
   if (handler.kind === 'none') handler = namedHandler(module, 'handler')
   fetchTarget = handler.kind === 'fetch' ? handler.target : null
   eventHandler = handler.kind === 'event' ? handler.run : null
+  if (eventHandler === null) removeLambdaVariables(env)
   addNamedEntrypoints(module, entrypoints)
   beginPriming()
   armRequest()

@@ -26,6 +26,7 @@ export interface Host {
   readonly utf8Encode: (text: string) => ArrayBuffer
   readonly utf8Decode: (bytes: Bytes, fatal: boolean, ignoreBom: boolean) => string | null
   readonly legacyDecode: (encoding: string, bytes: Bytes | null, flags: number) => string | null
+  readonly site: () => string
   readonly warn: (kind: string) => void
   readonly intl: (key: string, what: string, a?: string | number, b?: string | number) => string | number | null
 }
@@ -49,6 +50,7 @@ export let hostCancel: Host['cancel']
 export let hostUtf8Encode: Host['utf8Encode']
 export let hostUtf8Decode: Host['utf8Decode']
 export let hostLegacyDecode: Host['legacyDecode']
+export let hostSite: Host['site']
 export let hostWarn: Host['warn']
 export let hostIntl: Host['intl']
 
@@ -72,6 +74,7 @@ export function bindHost(host: Host): void {
     utf8Encode: hostUtf8Encode,
     utf8Decode: hostUtf8Decode,
     legacyDecode: hostLegacyDecode,
+    site: hostSite,
     warn: hostWarn,
     intl: hostIntl,
   } = host)

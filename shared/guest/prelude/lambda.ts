@@ -1,15 +1,17 @@
 /** Handlers of the Lambda kind: `(event, context, callback)`. */
-import { DateNow, JSONParse, JSONStringify, nativeThen } from './primordials.ts'
+import { JSONParse, JSONStringify, nativeThen, StringIncludes, StringStartsWith, Uint8ArrayFromBase64 } from './primordials.ts'
 import { configuration } from './configuration.ts'
-import { hostBodyText, hostRemainingMs, RESPOND_JSON_OK } from './host.ts'
+import { getHeader } from './headers.ts'
+import { hostBodyText, hostRemainingMs, hostUtf8Decode, RESPOND_JSON_OK } from './host.ts'
 import { failWith, follow, handOver, hold, release, respondAndRelease, whenSettled } from './invocation.ts'
 import { onIdle } from './operations.ts'
-import { headRequestId } from './head.ts'
+import { headHeaders, headLines, headRequestId, URL_LINE, type HeadLines } from './head.ts'
+import { logStreamName, setTraceId } from './lambda-env.ts'
 import { armHttpEvent, httpEvent } from './lambda-event.ts'
 import { respondWithHttpResult } from './lambda-http.ts'
 import { isStreaming, runStreaming, type StreamingHandler } from './response-stream.ts'
 import { HostSource, readAll } from './streams.ts'
-import { OPERATIONS } from '../abi.ts'
+import { OPERATIONS, VERSION_HEADER } from '../abi.ts'
 
 export type EventHandler = (event: unknown, context: object, callback: (error: unknown, result?: unknown) => void) => unknown
 
@@ -37,21 +39,27 @@ interface LambdaContext {
 export function armEvents(handler: EventHandler | null): void {
   streaming = handler !== null && isStreaming(handler)
   armHttpEvent()
-  const { functionName, version, arn, memoryMib } = configuration
+  const { functionName, version, memoryMib } = configuration
   context = {
     callbackWaitsForEmptyEventLoop: true,
     functionName,
-    functionVersion: version,
-    invokedFunctionArn: arn,
+    get functionVersion(): string {
+      return eventHeader(VERSION_HEADER) ?? version
+    },
+    get invokedFunctionArn(): string {
+      return invokedArn()
+    },
     memoryLimitInMB: `${memoryMib}`,
     get awsRequestId(): string {
       return headRequestId(contextHead)
     },
     logGroupName: `/aws/lambda/${functionName}`,
     get logStreamName(): string {
-      return logStreamName()
+      return logStreamName(configuration)
     },
-    clientContext: undefined,
+    get clientContext(): unknown {
+      return clientContext()
+    },
     identity: undefined,
     getRemainingTimeInMillis: () => hostRemainingMs(),
     done: (error?: unknown, result?: unknown) => callBack(error, result),
@@ -60,10 +68,26 @@ export function armEvents(handler: EventHandler | null): void {
   } as LambdaContext
 }
 
-/** Lambda's form; there is no host to name, so the account and version stand for the instance. */
-function logStreamName(): string {
-  const day = new Date(DateNow()).toISOString().slice(0, 10).replaceAll('-', '/')
-  return `${day}/[${configuration.version}]${configuration.accountId}`
+/** One of the headers that an Invoke's event has; null for a request's. */
+function eventHeader(name: string): string | null {
+  const lines = headLines(contextHead)
+  return isEventHead(lines) ? getHeader(headHeaders(contextHead, lines), name) : null
+}
+
+/** An event's URL is the function as it was invoked. */
+function isEventHead(lines: HeadLines): boolean {
+  return StringStartsWith(lines[URL_LINE] ?? '', 'arn:')
+}
+
+function invokedArn(): string {
+  const lines = headLines(contextHead)
+  return isEventHead(lines) ? (lines[URL_LINE] ?? '') : configuration.arn
+}
+
+/** As the front door checked it: JSON in base64. */
+function clientContext(): unknown {
+  const encoded = eventHeader('x-amz-client-context')
+  return encoded === null ? undefined : JSONParse(hostUtf8Decode(Uint8ArrayFromBase64(encoded), false, false) ?? 'null')
 }
 
 function respondWithJson(result: unknown): void {
@@ -109,6 +133,8 @@ function runEventHandler(handler: EventHandler, head: string, event: unknown, re
   answered = false
   answer = respond
   contextHead = head
+  // Rarely there, and read by name only if it is.
+  setTraceId(StringIncludes(head, '\nx-amzn-trace-id\n') ? (getHeader(headHeaders(head, headLines(head)), 'x-amzn-trace-id') ?? '') : '')
   if (context === null) return undefined
   context.callbackWaitsForEmptyEventLoop = true
   if (streaming) {

@@ -12,7 +12,8 @@ import type { FormData } from './form-data.ts'
 import { headHeaders, headLines, METHOD, URL_LINE, type HeadLines } from './head.ts'
 import { copyList, fillHeaders, findHeader, getHeader, headerGuardOf, headerListOf, headersOver, type HeaderList, type Headers } from './headers.ts'
 import { CALL_BODY_SHIFT, CALL_METHOD_MASK, CALL_METHOD_SHIFT, METHODS, OPERATIONS } from '../abi.ts'
-import { hostBodyText } from './host.ts'
+import { hostBodyText, hostSite } from './host.ts'
+import { defineLazy } from './lazy.ts'
 import { isPriming } from './priming.ts'
 import { HostSource, isReadableStream, TransformStream, type ReadableStream } from './streams.ts'
 import { getHref } from './url.ts'
@@ -58,6 +59,8 @@ class RequestRest {
   members: Members | null = null
   signal: AbortSignal | null = null
   cf: object | null = null
+  /** A request whose `cf` this one has, made when it is asked for. */
+  cfOf: Request | null = null
 }
 
 /** The contract's bodyState. */
@@ -79,6 +82,13 @@ function normalizeMethod(value: unknown): string {
   const upper = StringToUpperCase(method)
   if (upper === 'CONNECT' || upper === 'TRACE' || upper === 'TRACK') throw new TypeError(`Method ${upper} is not allowed`)
   return upper === 'GET' || upper === 'POST' || upper === 'PUT' || upper === 'DELETE' || upper === 'HEAD' || upper === 'OPTIONS' ? upper : method
+}
+
+/** What is known for certain: where it runs, and that front doors speak HTTP/1.1. */
+function incomingCf(): object {
+  const cf = { httpProtocol: 'HTTP/1.1' }
+  defineLazy(cf, 'colo', hostSite)
+  return cf
 }
 
 let incomingAbort: AbortController | null = null
@@ -196,8 +206,8 @@ export class Request {
 
   get cf(): object | undefined {
     const rest = (this.#rest ??= new RequestRest())
-    if (rest.cf === null && this.#head !== '') rest.cf = { colo: 'local' }
-    return rest.cf ?? undefined
+    if (rest.cf === null && this.#head !== '' && rest.cfOf === null) rest.cf = incomingCf()
+    return rest.cf ?? rest.cfOf?.cf
   }
 
   get cache(): string {
@@ -324,7 +334,6 @@ function restOf(source: Request | null, sourceRest: RequestRest | null, options:
   rest.members = members
   if (sourceRest !== null) {
     rest.redirect = sourceRest.redirect
-    rest.cf = sourceRest.cf
   }
   if (options.redirect !== undefined) {
     const redirect = toText(options.redirect)
@@ -332,6 +341,7 @@ function restOf(source: Request | null, sourceRest: RequestRest | null, options:
     rest.redirect = redirect
   }
   if (options.cf !== undefined) rest.cf = options.cf
+  else rest.cfOf = source
   const signal: unknown = options.signal
   if (signal === undefined) {
     if (source !== null) rest.signal = followSignal(source.signal)

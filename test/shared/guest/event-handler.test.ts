@@ -85,7 +85,7 @@ void test('callbackWaitsForEmptyEventLoop false does not wait', async (t) => {
 void test('the context has what Lambda has', async (t) => {
   const out = await event(`export const handler = async (event, context) => ({ ...context, left: context.getRemainingTimeInMillis() })`)
   t.match(parsed(out), {
-    functionName: 'hello', functionVersion: '7', invokedFunctionArn: 'arn:aws:lambda:local:123456789012:function:hello:7', memoryLimitInMB: '128', awsRequestId: 'req-1',
+    functionName: 'hello', functionVersion: '7', invokedFunctionArn: 'arn:aws:lambda:local:123456789012:function:hello', memoryLimitInMB: '128', awsRequestId: 'req-1',
     logGroupName: '/aws/lambda/hello', logStreamName: /^\d{4}\/\d\d\/\d\d\/\[7\]/, callbackWaitsForEmptyEventLoop: true, left: 30000,
   })
 })
@@ -210,4 +210,22 @@ void test('a fetch handler that returns no Response fails the event', async (t) 
 
 void test('an event on a module without a handler fails', async (t) => {
   t.match((await event(`export const x = 1`)).failure, { name: 'TypeError' })
+})
+
+void test('what an Invoke says is in the context, for each event of a session', async (t) => {
+  const machine = await Machine.create(`export const handler = async (event, { invokedFunctionArn, functionVersion, clientContext }) => ({ invokedFunctionArn, functionVersion, clientContext, trace: __OUTPOST_ENV__._X_AMZN_TRACE_ID })`)
+  const url = 'arn:aws:lambda:local:123456789012:function:hello:prod'
+  const clientContext = { Custom: { é: '1' }, client: { app_title: 'a' } }
+  const headers: [string, string][] = [['x-amz-client-context', Buffer.from(JSON.stringify(clientContext)).toString('base64')], ['x-amzn-trace-id', 'Root=1-2-3'], ['x-outpost-version', '12']]
+  t.same(parsed(machine.invoke({ kind: 'event', body: '{}', url, headers })), { invokedFunctionArn: url, functionVersion: '12', clientContext, trace: 'Root=1-2-3' })
+  t.same(parsed(machine.invoke({ kind: 'event', body: '{}' })), { invokedFunctionArn: url.replace(':prod', ''), functionVersion: '7' })
+  t.same(parsed(machine.invoke({ headers: [['x-amz-client-context', 'e30='], ['x-outpost-version', '9']] })), { invokedFunctionArn: url.replace('prod', '7'), functionVersion: '7' }, 'headers of a request say nothing of it')
+})
+
+void test("Lambda's variables are there at top level and in the handler, behind the function's own; a fetch handler has none", async (t) => {
+  const read = `(() => { const env = __OUTPOST_ENV__; return [env.AWS_LAMBDA_FUNCTION_NAME, env.AWS_LAMBDA_FUNCTION_VERSION, env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE, env.AWS_REGION, env._HANDLER, env.LAMBDA_TASK_ROOT, env.TZ, 'AWS_EXECUTION_ENV' in env] })()`
+  const out = await event(`const top = ${read}; export const handler = async () => [top, ${read}]`, '{}', { vars: { AWS_REGION: 'mine' } })
+  const values = ['hello', '7', '128', 'mine', 'index.handler', '/var/task', ':UTC', true]
+  t.same(JSON.parse(out.text), [values, values])
+  t.equal((await run(`export default { fetch: (request, env) => Response.json(Object.keys(env)) }`, {}, { vars: { TZ: 'x', A: 'b' } })).text, '["TZ","A"]')
 })

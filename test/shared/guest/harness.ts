@@ -318,6 +318,9 @@ export class Machine {
         }
       case 'legacyDecode':
         return rest[1]?.isNull === true ? legacyName(text(0)) : legacyDecode(text(0), bytesOf(rest[1]), rest[2]?.toNumber() ?? 0)
+      case 'site':
+        this.#refuseWhileBuilding('ERR_BUNDLE_HANDLE')
+        return 'test-site'
       case 'warn':
         this.warnings.push(text(0))
         return undefined

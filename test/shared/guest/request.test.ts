@@ -42,7 +42,16 @@ const tell = `async fetch(request) {
 
 void test('an incoming GET shows what the client sent', async (t) => {
   const out = await run(`export default { ${tell} }`, { url: 'http://x.localhost/a?b=c', headers: [['b', '2'], ['a', '1']] })
-  t.same(JSON.parse(out.text), ['GET', 'http://x.localhost/a?b=c', [['a', '1'], ['b', '2']], false, true, '', false, 'local', false])
+  t.same(JSON.parse(out.text), ['GET', 'http://x.localhost/a?b=c', [['a', '1'], ['b', '2']], false, true, '', false, 'test-site', false])
+})
+
+void test('cf tells what is known, is one object, goes along in copies, and is nothing to an outbound request', async (t) => {
+  const out = await run(`export default { async fetch(request) {
+    const copy = new Request(request, { headers: { a: 'b' } })
+    const answer = await fetch('http://a/', { cf: { cacheTtl: 5 } })
+    return Response.json([{ ...request.cf }, request.cf === request.cf, copy.cf?.colo, new Request('http://a/').cf, answer.status, new Request('http://a/', { cf: { x: 1 } }).cf])
+  } }`, {}, { fetch: () => ({}) })
+  t.same(JSON.parse(out.text), [{ httpProtocol: 'HTTP/1.1', colo: 'test-site' }, true, 'test-site', null, 200, { x: 1 }])
 })
 
 void test('an incoming request without headers has none', async (t) => {
