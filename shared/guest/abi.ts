@@ -29,7 +29,7 @@ export const HOST_CALLS = {
   done: 'd',
   /** bodyText(): string. The whole buffered request body as UTF-8 text without BOM; '' for none. Only when the body is not streamed. */
   bodyText: 't',
-  /** bodyBytes(): ArrayBuffer. The same as bytes. */
+  /** bodyBytes(serviceId?: number): ArrayBuffer. The same as bytes. With the id of a SERVICE whose answer is whole, the body of that, once. */
   bodyBytes: 'b',
   /** log(level: number, line: string): void. Levels: LOG_LEVELS. */
   log: 'l',
@@ -138,7 +138,7 @@ export const OPERATIONS = {
   /**
    * start(SERVICE, head, body): a call of another function by a binding; head = `index\nmore\nMETHOD\nURL\nname\nvalue...`, `index`
    * that of the binding in `configure`'s `services`, `more` 1 if the body follows by WRITE (`body` null then), else 0. Settles, is
-   * read and cancelled as FETCH, redirects not followed. Rejects with { name, message, code }: with what the other
+   * read and cancelled as FETCH, redirects not followed; `2` for `redirected` says that `bodyBytes(id)` gives the whole body. Rejects with { name, message, code }: with what the other
    * function threw (code ERR_FUNCTION_EXCEPTION), or an Error of the registry.
    */
   SERVICE: 9,

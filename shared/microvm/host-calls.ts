@@ -120,7 +120,7 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       return binding.newStringFrom(marked ? body.subarray(3) : body)
     }
     case CODE.bodyBytes:
-      return binding.newArrayBuffer(run.body ?? new Uint8Array(0))
+      return binding.newArrayBuffer(argc > 0 ? wholeService(run, output, binding.number(argument(0))) : (run.body ?? new Uint8Array(0)))
     case CODE.log: {
       writeLog(run, output, binding.number(argument(0)), binding.stringBytes(argument(1)))
       return binding.newUndefined()
@@ -307,6 +307,16 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       return fail(binding, 'ERR_INTERNAL', [`unknown operation ${kind}`])
   }
   return binding.newNumber(id)
+}
+
+/** What has come of a service's answer, if that is complete. */
+function wholeService(run: Run, output: RunOutput, id: number): Uint8Array {
+  const service = run.serviceOf(id)
+  if (service?.end !== 'complete') return new Uint8Array(0)
+  const [first, ...more] = service.chunks.splice(0)
+  const bytes = more.length === 0 ? (first ?? new Uint8Array(0)) : Buffer.concat([first ?? new Uint8Array(0), ...more])
+  if (bytes.length > 0) output.serviceTaken(run, id, bytes.length)
+  return bytes
 }
 
 /** Its reads and writes that wait are the guest's to forget. */

@@ -217,7 +217,7 @@ export class ServiceCall implements AnswerSink {
     this.#unread(body?.length ?? 0)
     this.#releaseWrites()
     this.#post({
-      kind: 'serviceHead', runId: this.#run.id, id: this.#id, head: `${status}\n${STATUS_CODES[status] ?? ''}\n${this.url}\n0${lines === '' ? '' : `\n${lines}`}`,
+      kind: 'serviceHead', runId: this.#run.id, id: this.#id, head: `${status}\n${STATUS_CODES[status] ?? ''}\n${this.url}\n${last ? 2 : 0}${lines === '' ? '' : `\n${lines}`}`,
       body: body === null || body.length === 0 ? null : new Uint8Array(body), last,
     })
     this.#forgetIfRead()

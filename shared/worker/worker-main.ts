@@ -181,8 +181,9 @@ class WorkerLoop {
         const { runId, id, head, body, last } = message
         this.#turnOf(runId, () => {
           if (body !== null) this.#executor.serviceData(runId, id, body)
-          this.#executor.settle(runId, id, true, (binding) => binding.newString(head))
+          // The guest may take it all at once.
           if (last) this.#executor.serviceData(runId, id, 'complete')
+          this.#executor.settle(runId, id, true, (binding) => binding.newString(head))
         })
         break
       }

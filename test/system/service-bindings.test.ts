@@ -1,4 +1,5 @@
 /** Functions that call one another at a POP and at a region: real processes, real dispatchers. */
+import { zipSync } from 'fflate'
 import t from 'tap'
 import { eventually } from '../support/dev-server.ts'
 import { call, startSite } from '../support/site.ts'
@@ -44,14 +45,67 @@ await t.test('a call by a binding runs wherever its function is hot: in the same
     for (let step = 0; step < 8; step++) {
       const last = step === 7
       const source = last ? 'export default { fetch: async (request) => new Response(await request.text() + "!") }' : 'export default { fetch: (request, env) => env.NEXT.fetch(request) }'
-      await site.deploy(`step${step}`, source, last ? {} : { Outpost: { Services: [{ Binding: 'NEXT', Service: `step${step + 1}` }] } })
+      await site.deploy(`step${step}`, source, last ? { Timeout: 60 } : { Timeout: 60, Outpost: { Services: [{ Binding: 'NEXT', Service: `step${step + 1}` }] } })
     }
     const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => call(site.pop, 'step0', { method: 'POST', body: `${n}` })))
     t.same(answers.map(({ body }) => body), Array.from({ length: 100 }, (_, n) => `${n}!`))
   })
 })
 
-await t.test('versions, named entrypoints and their props; only functions of the same account', async (t) => {
+await t.test('bodies stream over the link both ways, and a caller at a POP that ends cancels the run at the region', async (t) => {
+  const site = await startSite(t)
+  const far = { Timeout: 30, Outpost: { Limits: { CpuMs: 5_000 } } }
+  await site.deploy('sender', `export default { async fetch(request, env) {
+    if (new URL(request.url).pathname === '/') return new Response('ready')
+    let left = 60
+    const body = new ReadableStream({ pull(c) { if (left-- > 0) c.enqueue(new Uint8Array(50_000).fill(left)); else c.close() } })
+    let bytes = 0, sum = 0
+    for await (const chunk of (await env.ECHO.fetch('http://x/', { method: 'POST', body })).body) { bytes += chunk.length; sum += chunk[0] >= 0 ? 0 : 1 }
+    return Response.json({ bytes, sum })
+  } }`, { Timeout: 30, Outpost: { Limits: { CpuMs: 5_000 }, Services: [{ Binding: 'ECHO', Service: 'echo' }] } })
+  await site.deploy('echo', 'export default { fetch: (request) => new Response(request.body) }', far)
+  const sent = async (): Promise<void> => void t.equal((await call(site.pop, 'sender', { path: '/go' })).body, JSON.stringify({ bytes: 3_000_000, sum: 0 }))
+  await site.untilHot('sender')
+  await sent()
+
+  await site.deploy('ticker', `export default { async fetch() {
+    console.log('begun')
+    for (let tick = 0; tick < 400; tick++) { await new Promise((resolve) => setTimeout(resolve, 25)); console.log('tick ' + tick) }
+    return new Response('never')
+  } }`, far)
+  await site.deploy('impatient', 'export default { async fetch(request, env) { try { return await env.SLOW.fetch(request, { signal: AbortSignal.timeout(1_000) }) } catch (error) { return new Response(error.name) } } }', { Timeout: 30, Outpost: { Services: [{ Binding: 'SLOW', Service: 'ticker' }] } })
+  t.equal((await call(site.pop, 'impatient')).body, 'TimeoutError')
+  const logs = async (): Promise<number> => (await site.api('region').logs('ticker', null)).Events.length
+  let before = -1
+  // It ticks forty times a second while it runs.
+  await eventually(async () => {
+    const last = before
+    before = await logs()
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    return before > 0 && last === before
+  }, (still) => still, 8_000)
+})
+
+await t.test('a service that is not there is a warning of the publish, and a name that is taken or no function\'s is refused', async (t) => {
+  const site = await startSite(t)
+  const api = site.api('region')
+  const zip = zipSync({ 'index.mjs': Buffer.from(FRONT) })
+  const made = await api.createFunction('front', zip, BOUND, false)
+  t.match(made.Outpost?.['Report'], { warnings: ['the service binding LEAF is of leaf, which is not deployed: calls of it fail until it is'] })
+  t.match(made.Outpost?.['Services'], [{ Binding: 'LEAF', Service: 'leaf' }])
+  await site.deploy('leaf', LEAF)
+  t.same(((await api.updateCode('front', zip, false)).Outpost?.['Report'] as { warnings: unknown }).warnings, [])
+  for (const [outpost, why] of [
+    [{ Services: [{ Binding: 'X', Service: '000000000001:leaf' }] }, /Outpost\.Services\.0\.Service/],
+    [{ Services: [{ Binding: 'X', Service: 'leaf' }], JsonVariables: { X: 1 } }, /X is a JSON variable and a service/],
+    [{ Services: [{ Binding: 'X', Service: 'leaf' }, { Binding: 'X', Service: 'front' }] }, /X is a service and a service/],
+    [{ Secrets: { X: 'hidden value' }, JsonVariables: { X: 1 } }, /X is a JSON variable and a secret/],
+    [{ JsonVariables: { X: 'x'.repeat(20_000) } }, /JsonVariables: as JSON they may have/],
+    [{ Services: Array.from({ length: 65 }, (_, n) => ({ Binding: `B${n}`, Service: 'leaf' })) }, /Outpost\.Services/],
+  ] as const) await t.rejects(site.deploy('bad', LEAF, { Outpost: outpost }), why)
+})
+
+await t.test('named entrypoints and their props', async (t) => {
   const site = await startSite(t)
   await site.deploy('leaf', `import { WorkerEntrypoint } from 'cloudflare:workers'
     export class Named extends WorkerEntrypoint { fetch() { return Response.json(this.ctx.props) } }
@@ -61,6 +115,4 @@ await t.test('versions, named entrypoints and their props; only functions of the
   })
   t.equal((await call(site.pop, 'front', { path: '/NAMED' })).body, '{"tier":[1,2]}')
   t.equal((await call(site.pop, 'front', { path: '/PLAIN' })).body, 'one')
-  await t.rejects(site.deploy('bad', LEAF, { Outpost: { Services: [{ Binding: 'X', Service: '000000000001:leaf' }] } }), /Outpost\.Services\.0\.Service/)
-  await t.rejects(site.deploy('bad', LEAF, { Environment: { Variables: { X: 'y' } }, Outpost: { Services: [{ Binding: 'X', Service: 'leaf' }] } }), /X is a variable and a service/)
 })

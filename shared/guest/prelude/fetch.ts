@@ -43,8 +43,9 @@ export function responseTo(op: number, head: string, body: WireBody, signal: Abo
     const abort = (): void => breakOff(signal?.reason ?? new NativeDOMException('The operation was aborted', 'AbortError'))
     const id = begin(op, head, body, (value, ok) => {
       if (ok) {
-        source = new HostSource(OPERATIONS.READ, id)
-        resolve(responseOf(value as string, source))
+        const lines = StringSplit(value as string, '\n')
+        if (lines[REDIRECTED] === WHOLE) resolve(responseOf(lines, new NativeUint8Array(hostBodyBytes(id))))
+        else resolve(responseOf(lines, (source = new HostSource(OPERATIONS.READ, id))))
       } else {
         if (signal !== null) offAbort(signal, abort)
         // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- whatever the other side threw
@@ -70,14 +71,17 @@ export function wireBody(raw: RawBody): WireBody | Promise<WireBody> {
   return raw === BUFFERED ? hostBodyBytes() : readBytes(raw)
 }
 
-/** `status\nstatusText\nfinalUrl\nredirected\nname\nvalue...` */
-function responseOf(head: string, source: HostSource): Response {
-  const lines = StringSplit(head, '\n')
+/** Of the answer's head `status\nstatusText\nfinalUrl\nredirected\nname\nvalue...`. */
+const REDIRECTED = 3
+/** A service's answer, which nothing redirects: its body is here. */
+const WHOLE = '2'
+
+function responseOf(lines: readonly string[], body: HostSource | Uint8Array<ArrayBuffer>): Response {
   const status = Number(lines[0])
   const list: HeaderList = []
   for (let i = 4; i < lines.length; i++) list[i - 4] = lines[i] ?? ''
   const bodyless = status === 204 || status === 205 || status === 304
-  return responseFromFetch(status, lines[1] ?? '', lines[2] ?? '', lines[3] === '1', list, bodyless ? null : source)
+  return responseFromFetch(status, lines[1] ?? '', lines[2] ?? '', lines[REDIRECTED] === '1', list, bodyless ? null : body)
 }
 
 export function installFetch(): void {

@@ -15,7 +15,7 @@ export interface Host {
   readonly fail: (name: string, message: string, stack: string) => void
   readonly done: () => void
   readonly bodyText: () => string
-  readonly bodyBytes: () => ArrayBuffer
+  readonly bodyBytes: (serviceId?: number) => ArrayBuffer
   readonly log: (level: number, line: string) => void
   readonly random: (byteCount: number) => ArrayBuffer
   readonly digest: (algorithm: string, data: Bytes) => ArrayBuffer
