@@ -14,12 +14,17 @@ export interface Bar {
   readonly of: readonly string[]
   /** Share of the subtests that passes at least, 0 to 1. */
   readonly shareMin?: number
+  /** Subtests that are expected to fail for this reason do not count. */
+  readonly apartFrom?: string
   /** With `--native`: not fewer pass than in Node. */
   readonly notBelowNode?: true
 }
 
+/** As expectation files have it: the suite wants what the standard said when it was copied. */
+const NEWER = 'the engine follows a newer standard than the suite'
+
 export const BARS: readonly Bar[] = [
-  { name: 'url', of: ['url/'], shareMin: 1975 / 1988 },
+  { name: 'url', of: ['url/'], shareMin: 1975 / 1988, apartFrom: NEWER },
   { name: 'streams', of: ['streams/'], shareMin: 1092 / 1112 },
   { name: 'WebCryptoAPI digest', of: ['WebCryptoAPI/digest/'], shareMin: 1 },
   { name: 'WebCryptoAPI HMAC', of: ['WebCryptoAPI/sign_verify/hmac'], shareMin: 1 },

@@ -86,6 +86,12 @@ export function updated(before: Expectations, reports: ReadonlyMap<string, FileR
   return { notRun: grouped, fails }
 }
 
+/** Reports without the subtests that are expected to fail for `reason`. */
+export function apartFrom(expected: Expectations, reason: string, reports: ReadonlyMap<string, FileReport>): ReadonlyMap<string, FileReport> {
+  const names = new Set(expected.fails.filter((each) => each.reason === reason).flatMap(({ file, subtests }) => subtests.map((name) => `${file}\n${name}`)))
+  return new Map([...reports].map(([file, report]) => [file, { ...report, subtests: report.subtests.filter(({ name }) => !names.has(`${file}\n${name}`)) }] as const))
+}
+
 export function readExpectations(folder: string, directory: string): Expectations {
   const path = pathOf(folder, directory)
   return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Expectations) : NO_EXPECTATIONS

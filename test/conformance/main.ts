@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { BARS, DIRECTORIES, type Bar } from './directories.ts'
-import { differences, readExpectations, tallyOf, updated, writeExpectations } from './expectations.ts'
+import { apartFrom, differences, type Expectations, readExpectations, tallyOf, updated, writeExpectations } from './expectations.ts'
 import { createGuestRunner } from './guest-runner.ts'
 import { createNodeRunner } from './node-runner.ts'
 import { runFiles } from './run-directory.ts'
@@ -37,6 +37,7 @@ interface DirectoryResult {
   readonly files: SuiteFiles
   readonly guest: ReadonlyMap<string, FileReport>
   readonly node: ReadonlyMap<string, FileReport>
+  readonly expected: Expectations
 }
 
 async function main(): Promise<number> {
@@ -72,10 +73,10 @@ async function main(): Promise<number> {
     try {
       const guest = withGuest ? await by(await createGuestRunner(server)) : new Map<string, FileReport>()
       const node = withNode ? await by(createNodeRunner(root, server)) : new Map<string, FileReport>()
-      results.push({ directory, files, guest, node })
+      const before = readExpectations(expectedFolder, directory)
+      results.push({ directory, files, guest, node, expected: before })
       process.stdout.write(row(results.at(-1) as DirectoryResult))
       if (!withGuest) continue
-      const before = readExpectations(expectedFolder, directory)
       if (values.update === true) writeExpectations(expectedFolder, directory, updated(before, guest, files.notRun))
       else problems.push(...differences(before, guest, files.notRun))
     } finally {
@@ -104,8 +105,8 @@ function row({ directory, files, guest, node }: DirectoryResult): string {
 }
 
 /** In words; none if the bar is held or nothing of it was run. */
-function missed({ name, of, shareMin, notBelowNode }: Bar, results: readonly DirectoryResult[]): readonly string[] {
-  const select = (side: 'guest' | 'node'): readonly FileReport[] => results.flatMap((result) => [...result[side]].filter(([id]) => of.some((prefix) => id.startsWith(prefix))).map(([, report]) => report))
+function missed({ name, of, shareMin, apartFrom: reason, notBelowNode }: Bar, results: readonly DirectoryResult[]): readonly string[] {
+  const select = (side: 'guest' | 'node'): readonly FileReport[] => results.flatMap((result) => [...(reason === undefined ? result[side] : apartFrom(result.expected, reason, result[side]))].filter(([id]) => of.some((prefix) => id.startsWith(prefix))).map(([, report]) => report))
   const { passed, total } = tallyOf(select('guest'))
   if (total === 0) return []
   const lines: string[] = []

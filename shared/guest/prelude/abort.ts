@@ -1,7 +1,7 @@
 /** `AbortController` and `AbortSignal`. */
 import { ArrayIndexOf, ArrayPush, ArraySplice, NativeDOMException } from './primordials.ts'
 import { OPERATIONS } from '../abi.ts'
-import { callHandlerProperty, Event, EventTarget } from './events.ts'
+import { callHandlerProperty, EventTarget, trustedEvent } from './events.ts'
 import { begin } from './operations.ts'
 
 let constructing = false
@@ -32,7 +32,12 @@ export class AbortSignal extends EventTarget {
   #aborted = false
   #reason: unknown = undefined
   #algorithms: (() => void)[] = []
+  /** Signals that are aborted with this one, in order of their making; none has dependents itself. */
+  #dependents: AbortSignal[] | null = null
+  /** Of a dependent signal: what it depends on, which depend on nothing. */
+  #sources: AbortSignal[] | null = null
   #handler: unknown = null
+  #handles = false
 
   static {
     isAbortSignal = (value): value is AbortSignal => typeof value === 'object' && value !== null && #aborted in value
@@ -47,18 +52,40 @@ export class AbortSignal extends EventTarget {
       if (source.#aborted) {
         signal.#aborted = true
         signal.#reason = source.#reason
-      } else onAbort(source, () => abortSignal(signal, source.#reason))
+        return
+      }
+      signal.#sources ??= []
+      const roots = source.#sources ?? [source]
+      for (let i = 0; i < roots.length; i++) {
+        const root = roots[i]
+        if (root === undefined || ArrayIndexOf(signal.#sources, root) >= 0) continue
+        ArrayPush(signal.#sources, root)
+        ArrayPush((root.#dependents ??= []), signal)
+      }
+    }
+    const tell = (signal: AbortSignal | undefined): void => {
+      if (signal === undefined) return
+      const algorithms = signal.#algorithms
+      signal.#algorithms = []
+      for (let i = 0; i < algorithms.length; i++) algorithms[i]?.()
+      signal.dispatchEvent(trustedEvent('abort'))
     }
     abortSignal = (signal, reason) => {
       if (signal.#aborted) return
       signal.#aborted = true
       signal.#reason = reason === undefined ? new NativeDOMException('The operation was aborted', 'AbortError') : reason
-      const algorithms = signal.#algorithms
-      signal.#algorithms = []
-      for (let i = 0; i < algorithms.length; i++) algorithms[i]?.()
-      const event = new Event('abort')
-      callHandlerProperty(signal, event, signal.#handler)
-      signal.dispatchEvent(event)
+      const dependents = signal.#dependents
+      signal.#dependents = null
+      // All are aborted before anybody is told of any.
+      const told = [signal]
+      for (let i = 0; dependents !== null && i < dependents.length; i++) {
+        const dependent = dependents[i]
+        if (dependent === undefined || dependent.#aborted) continue
+        dependent.#aborted = true
+        dependent.#reason = signal.#reason
+        ArrayPush(told, dependent)
+      }
+      for (let i = 0; i < told.length; i++) tell(told[i])
     }
   }
 
@@ -111,6 +138,11 @@ export class AbortSignal extends EventTarget {
 
   set onabort(value: unknown) {
     this.#handler = typeof value === 'function' ? value : null
+    if (this.#handles || this.#handler === null) return
+    this.#handles = true
+    this.addEventListener('abort', (event) => {
+      callHandlerProperty(this, event, this.#handler)
+    })
   }
 
   throwIfAborted(): void {

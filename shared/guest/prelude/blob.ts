@@ -64,6 +64,7 @@ export class Blob {
   }
 
   constructor(parts?: Iterable<unknown>, options?: BlobOptions | null) {
+    if (options !== undefined && options !== null && !isObject(options)) throw new TypeError('The options of a Blob must be an object')
     if (parts !== undefined) {
       if (!isObject(parts) || typeof (parts as Partial<Iterable<unknown>>)[SymbolIterator] !== 'function') throw new TypeError('The parts of a Blob must be a sequence')
       const pieces: Uint8Array[] = []

@@ -15,6 +15,7 @@ const STOPPED = 2
 const STOPPED_AT_ONCE = 4
 const DISPATCHING = 8
 const PASSIVE = 16
+const TRUSTED = 32
 
 let dispatchOn: (target: EventTarget, event: Event) => boolean
 let flagsOf: (event: Event) => number
@@ -92,6 +93,10 @@ export class Event {
     return !this.defaultPrevented
   }
 
+  set returnValue(value: boolean) {
+    if (!(value as unknown)) this.preventDefault()
+  }
+
   get cancelBubble(): boolean {
     return (this.#flags & STOPPED) !== 0
   }
@@ -105,11 +110,19 @@ export class Event {
   }
 
   get isTrusted(): boolean {
-    return false
+    return (this.#flags & TRUSTED) !== 0
   }
 
   composedPath(): EventTarget[] {
     return this.#currentTarget === null ? [] : [this.#currentTarget]
+  }
+
+  /** Legacy. */
+  initEvent(type: string, bubbles: unknown = false, cancelable: unknown = false): void {
+    if ((this.#flags & DISPATCHING) !== 0) return
+    this.#type = toText(type)
+    this.#init = { bubbles: Boolean(bubbles), cancelable: Boolean(cancelable), composed: this.composed }
+    this.#flags = 0
   }
 
   preventDefault(): void {
@@ -123,6 +136,13 @@ export class Event {
   stopImmediatePropagation(): void {
     this.#flags |= STOPPED | STOPPED_AT_ONCE
   }
+}
+
+/** An event of the platform's own. */
+export function trustedEvent(type: string): Event {
+  const event = new Event(type)
+  setFlags(event, TRUSTED)
+  return event
 }
 
 export class CustomEvent extends Event {
@@ -182,18 +202,19 @@ export class EventTarget {
 
   addEventListener(type: string, callback: Listener | null | undefined, options?: boolean | ListenerOptions | null): void {
     const settings: ListenerOptions = typeof options === 'object' && options !== null ? options : { capture: Boolean(options) }
-    const signal = settings.signal
+    // Read whatever the listener is: that is how code finds out what is supported.
+    const { capture: captures, once, passive, signal } = settings
     if (signal !== undefined && !isObject(signal)) throw new TypeError('The signal must be an AbortSignal')
     if (callback === null || callback === undefined) return
     if (!isObject(callback)) throw new TypeError('A listener must be a function or an object')
     if (signal?.aborted === true) return
-    const capture = Boolean(settings.capture)
+    const capture = Boolean(captures)
     const key = toText(type)
     this.#listeners ??= new Map()
     let list = MapGet(this.#listeners, key)
     if (list === undefined) MapSet(this.#listeners, key, (list = []))
     if (indexOfListener(list, callback, capture) >= 0) return
-    ArrayPush(list, new Registration(callback, capture, Boolean(settings.once), Boolean(settings.passive)))
+    ArrayPush(list, new Registration(callback, capture, Boolean(once), Boolean(passive)))
     signal?.addEventListener('abort', () => this.removeEventListener(type, callback, options), { once: true })
   }
 

@@ -4,6 +4,7 @@ import { parity } from './parity.ts'
 void test('Blob, File and FormData behave as in Node', async (t) => {
   const same = await parity(t)
   for (const init of ['"x"', '1', '{}']) same(`Blob of ${init} is refused`, `new Blob(${init})`)
+  for (const options of ['123', 'true', '"x"', 'null', 'undefined', '{}']) same(`options ${options}`, `return new Blob(['a'], ${options}).size`)
   same('File wants a name', `new File([])`)
   same('append wants a value', `new FormData().append('a')`)
   same('a text entry takes no file name', `new FormData().append('a', 'b', 'c')`)

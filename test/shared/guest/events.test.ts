@@ -4,6 +4,11 @@ import { parity } from './parity.ts'
 
 void test('events and abort signals behave as in Node', async (t) => {
   const same = await parity(t)
+  same('abort: all dependents are aborted before anybody is told, and told in the order of their making', `const c = new AbortController(); const one = AbortSignal.any([c.signal]); const two = AbortSignal.any([one]); const three = AbortSignal.any([two, c.signal]); const out = []; for (const [i, each] of [three, two, one, c.signal].entries()) each.addEventListener('abort', () => out.push([i, one.aborted, two.aborted, three.aborted])); c.abort(); return [out, three.reason === c.signal.reason]`)
+  same('abort: the handler property sees the target, in the order in which it was set', `const c = new AbortController(); const out = []; c.signal.addEventListener('abort', () => out.push(1)); c.signal.onabort = (event) => out.push(event.target === c.signal, event.isTrusted); c.signal.addEventListener('abort', () => out.push(2)); c.signal.onabort = (event) => out.push('new', event.target === c.signal, event.isTrusted); c.abort(); return [out, new Event('a').isTrusted]`)
+  same('initEvent', `const e = new Event('a'); e.initEvent('b', true, true); return [e.type, e.bubbles, e.cancelable, e.defaultPrevented]`)
+  same('returnValue', `const t = new EventTarget(); const e = new Event('a', { cancelable: true }); t.addEventListener('a', (event) => { event.returnValue = true; event.returnValue = false }); return [t.dispatchEvent(e), e.defaultPrevented, e.returnValue]`)
+  same('options are read without a listener', `const seen = []; const options = { get capture() { seen.push('capture') }, get once() { seen.push('once') }, get passive() { seen.push('passive') } }; new EventTarget().addEventListener('a', null, options); const all = seen.length; new EventTarget().removeEventListener('a', null, options); return [all, seen.includes('passive')]`)
   same('an Event wants a type', `new Event()`)
   same('dispatchEvent wants an Event', `new EventTarget().dispatchEvent({ type: 'x' })`)
   same('an event in flight is not dispatched again', `const t = new EventTarget(); let name; t.addEventListener('x', (e) => { try { t.dispatchEvent(e) } catch (error) { name = error.name } }); t.dispatchEvent(new Event('x')); return typeof name`)
