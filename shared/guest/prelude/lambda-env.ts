@@ -5,11 +5,11 @@
 import { DateNow, ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, StringSplit } from './primordials.ts'
 import type { Configuration } from './configuration.ts'
 
-/** Set for each event, as it is a variable too. */
-let traceId = ''
+/** The trace id of the event under way, as it is a variable too: read only when it is asked for. */
+let readTraceId: () => string | null = () => null
 
-export function setTraceId(text: string): void {
-  traceId = text
+export function setTraceIdReader(read: () => string | null): void {
+  readTraceId = read
 }
 
 /** Lambda's form; there is no host to name, so the account and version stand for the instance. */
@@ -25,7 +25,7 @@ function valuesOf(configuration: Configuration): Values {
   const region = StringSplit(arn, ':')[3] ?? ''
   return [
     ['_HANDLER', () => `index.${handlerExport ?? 'handler'}`],
-    ['_X_AMZN_TRACE_ID', () => (traceId === '' ? undefined : traceId)],
+    ['_X_AMZN_TRACE_ID', () => readTraceId() ?? undefined],
     ['AWS_DEFAULT_REGION', () => region],
     ['AWS_EXECUTION_ENV', () => 'AWS_Lambda_outpost'],
     ['AWS_LAMBDA_FUNCTION_MEMORY_SIZE', () => `${memoryMib}`],

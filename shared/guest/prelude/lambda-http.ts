@@ -23,28 +23,33 @@ export function respondWithHttpResult(result: unknown): void {
     return
   }
   const { body, isBase64Encoded } = result as HttpResult
-  const { status, list } = headOf(result, 'application/json')
+  const status = statusOf(result)
+  const list = listOf(result, 'application/json')
   const content = resultBody(body, isBase64Encoded === true)
   // Most results have this one header.
   if (list.length === 2 && list[0] === 'content-type' && list[1] === 'application/json') respondAndRelease(status | RESPOND_JSON, content)
   else respondAndRelease(status, content, wireHeaders(list))
 }
 
-function headOf({ statusCode, headers, multiValueHeaders, cookies }: HttpResult, defaultType: string): { readonly status: number; readonly list: HeaderList } {
+function statusOf({ statusCode }: HttpResult): number {
   const status = Number(statusCode)
   if (!(status >= 100 && status <= 599) || status % 1 !== 0) throw new TypeError(`The handler returned an invalid statusCode: ${String(statusCode)}`)
+  return status
+}
+
+function listOf({ headers, multiValueHeaders, cookies }: HttpResult, defaultType: string): HeaderList {
   const list: HeaderList = []
   addHeaders(list, multiValueHeaders)
   addHeaders(list, headers)
   if (ArrayIsArray(cookies)) for (let i = 0; i < cookies.length; i++) addHeader(list, 'set-cookie', cookies[i])
   if (findHeader(list, 'content-type', 0) < 0) addHeader(list, 'content-type', defaultType)
-  return { status, list }
+  return list
 }
 
 /** The head of a streamed answer, by what HttpResponseStream.from was given: `{ statusCode?, headers?, cookies? }`. */
 export function httpHead(metadata: object, defaultType: string): { readonly status: number; readonly headers: string } {
-  const { status, list } = headOf({ statusCode: 200, ...metadata }, defaultType)
-  return { status, headers: wireHeaders(list) }
+  const given = { statusCode: 200, ...metadata }
+  return { status: statusOf(given), headers: wireHeaders(listOf(given, defaultType)) }
 }
 
 function resultBody(body: unknown, encoded: boolean): string | Uint8Array | null {

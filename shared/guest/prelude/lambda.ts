@@ -1,12 +1,12 @@
 /** Handlers of the Lambda kind: `(event, context, callback)`. */
-import { JSONParse, JSONStringify, nativeThen, StringIncludes, StringStartsWith, Uint8ArrayFromBase64 } from './primordials.ts'
+import { JSONParse, JSONStringify, nativeThen, StringStartsWith, Uint8ArrayFromBase64 } from './primordials.ts'
 import { configuration } from './configuration.ts'
 import { getHeader } from './headers.ts'
 import { hostBodyText, hostRemainingMs, hostUtf8Decode, RESPOND_JSON_OK } from './host.ts'
 import { failWith, follow, handOver, hold, release, respondAndRelease, whenSettled } from './invocation.ts'
 import { onIdle } from './operations.ts'
 import { headHeaders, headLines, headRequestId, URL_LINE, type HeadLines } from './head.ts'
-import { logStreamName, setTraceId } from './lambda-env.ts'
+import { logStreamName, setTraceIdReader } from './lambda-env.ts'
 import { armHttpEvent, httpEvent } from './lambda-event.ts'
 import { respondWithHttpResult } from './lambda-http.ts'
 import { isStreaming, runStreaming, type StreamingHandler } from './response-stream.ts'
@@ -38,6 +38,7 @@ interface LambdaContext {
 /** `handler`: the module's, null if it has none of this kind. */
 export function armEvents(handler: EventHandler | null): void {
   streaming = handler !== null && isStreaming(handler)
+  setTraceIdReader(() => getHeader(headHeaders(contextHead, headLines(contextHead)), 'x-amzn-trace-id'))
   armHttpEvent()
   const { functionName, version, memoryMib } = configuration
   context = {
@@ -133,8 +134,6 @@ function runEventHandler(handler: EventHandler, head: string, event: unknown, re
   answered = false
   answer = respond
   contextHead = head
-  // Rarely there, and read by name only if it is.
-  setTraceId(StringIncludes(head, '\nx-amzn-trace-id\n') ? (getHeader(headHeaders(head, headLines(head)), 'x-amzn-trace-id') ?? '') : '')
   if (context === null) return undefined
   context.callbackWaitsForEmptyEventLoop = true
   if (streaming) {
