@@ -341,6 +341,10 @@ export const CRYPTO_ROUNDS_MAX = 8 * CRYPTO_ITERATIONS_MAX
 export const CRYPTO_RSA_MAX_BITS = 4_096
 /** PKCS #8 of an RSA key of that size takes 2.4 KB; numbers that are larger than they may be take as long to use as larger keys. */
 export const CRYPTO_RSA_KEY_MAX_BYTES = 2_560
+/** Of one scrypt: 128 * N * r, Node's own default; two may run at once. */
+export const CRYPTO_SCRYPT_MEMORY_MAX_BYTES = 32 * MIB
+/** N * r * p: half a second of a core. */
+export const CRYPTO_SCRYPT_WORK_MAX = 2 ** 20
 export const CRYPTO_DERIVED_MAX_BITS = 8 * MIB
 
 // Intl of functions (shared/intl), on the threads that run them. What a call takes is charged to the guest (host-calls.ts).

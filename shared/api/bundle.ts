@@ -13,6 +13,10 @@ import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import { BUNDLE_INPUT_MAX_BYTES, BUNDLE_MAX_BYTES, BUNDLE_TIME_MAX_MS } from '../limits.ts'
 import type { Chunk } from '../microvm/build-types.ts'
+import { LOWERED_SYNTAX, usesAsyncContext } from '../node-compat/async-lowering.ts'
+import { bindFreeNames, mentionsFreeNames } from '../node-compat/free-names.ts'
+import { isNodeModule } from '../node-compat/modules.ts'
+import { INJECTED, isShadowed, standInFor, standIns } from '../node-compat/plugin.ts'
 import { removeComputedImports } from './computed-imports.ts'
 import { ZipResolver } from './zip-resolver.ts'
 import { sourceMapOf, withSourceMap } from './zip-source-maps.ts'
@@ -40,10 +44,12 @@ export interface Bundle {
   readonly handlerExport: string | null
 }
 
+// A guest has no `process`: libraries would take their Node path. Its environment is there, as the prelude's binding.
+const DEFINE: Readonly<Record<string, string>> = { 'process.env.NODE_ENV': '"production"', 'process.env': '__OUTPOST_ENV__', 'global': 'globalThis' }
 const NAMESPACE = 'zip'
 const EMPTY_NAMESPACE = 'empty'
 /** All that a bundle may be made of: files of the zip, empty modules, and what stands in for chunks. */
-const INPUTS = /^(zip|empty|outpost-chunk|outpost-value|outpost-virtual):/
+const INPUTS = /^(zip|empty|outpost-chunk|outpost-value|outpost-virtual|node-compat):/
 const ENTRY_POINT = 'main'
 const WRAPPER = 'outpost-entry.js'
 /** Of no meaning but for names in source maps, which are relative to it. */
@@ -70,7 +76,7 @@ export async function bundleZip(request: BundleRequest, clock: Clock): Promise<B
   const handlerExport = !request.handlerGiven || name === null || (!exported.includes(name) && exported.includes('default')) ? null : name
   const plain = input?.format === 'esm' && input.imports.length === 0 && PLAIN_EXTENSIONS.has(extensionOf(entry))
   const original = plain ? decodeSource(entry, await request.archive.read(entry)) : null
-  if (original !== null && !/\bprocess\b/.test(original)) return checkSize({ source: original, sourceMap: await sourceMapOf(request.archive, entry, original), chunks: [], ownCodeFirst: false, fileName: entry, handlerExport })
+  if (original !== null && !mentionsFreeNames(original)) return checkSize({ source: original, sourceMap: await sourceMapOf(request.archive, entry, original), chunks: [], ownCodeFirst: false, fileName: entry, handlerExport })
   return checkSize({ ...(await split(request, { archive: request.archive, entry, wrapper: null, uploaded }, first, clock)), fileName: entry, handlerExport })
 }
 
@@ -89,6 +95,8 @@ async function bundleWrapped(request: BundleRequest, entry: string, path: readon
 
 async function split(request: BundleRequest, input: EsbuildInput, whole: EsbuildResult, clock: Clock): Promise<Modules> {
   const { archive, uploaded } = input
+  // With lowered async functions a library is this function's alone.
+  if (usesAsyncContext(whole.metafile)) return { ...outputOf(whole), chunks: [], ownCodeFirst: false }
   if (uploaded.chunks.length > 0) return { ...outputOf(whole), chunks: uploaded.chunks, ownCodeFirst: uploaded.ownCodeFirst }
   const startedAtMs = clock.monotonicMs()
   const found = await splitBundle({
@@ -140,7 +148,23 @@ async function runEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions =
 }
 
 async function tryEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions): Promise<EsbuildResult> {
-  const failure: { error: CodedError | null } = { error: null }
+  const seen: Seen = { failure: null, injects: false, importers: new Map() }
+  const plain = await buildOnce(input, clock, more, seen)
+  const lowered = usesAsyncContext(plain.metafile)
+  if (!lowered && !seen.injects) return plain
+  return await buildOnce(input, clock, { ...more, ...(seen.injects ? { inject: [INJECTED] } : {}), ...(lowered ? { supported: LOWERED_SYNTAX } : {}) }, seen)
+}
+
+/** What the plugin notes of a bundle. */
+interface Seen {
+  failure: CodedError | null
+  /** A file uses Node's globals as if they were there. */
+  injects: boolean
+  /** Files and who first imported them. */
+  readonly importers: Map<string, string>
+}
+
+async function buildOnce(input: EsbuildInput, clock: Clock, more: MoreOptions & Pick<BuildOptions, 'inject' | 'supported'>, seen: Seen): Promise<EsbuildResult> {
   const options = {
     // Not the file's own name: esbuild looks on the disk for an entry whose name holds `*`.
     entryPoints: [ENTRY_POINT],
@@ -157,10 +181,9 @@ async function tryEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions):
     sourcesContent: false,
     logLevel: 'silent',
     tsconfigRaw: '{}',
-    // A guest has no `process`: libraries would take their Node path. Only its environment is there, as the prelude's binding.
-    define: { 'process.env.NODE_ENV': '"production"', 'process.env': '__OUTPOST_ENV__', global: 'globalThis' },
+    define: DEFINE,
     ...more,
-    plugins: [...more.plugins, virtualModules(), zipPlugin(input, (error) => (failure.error ??= error))],
+    plugins: [...more.plugins, virtualModules(), standIns(), zipPlugin(input, seen)],
   } satisfies BuildOptions
   let building: BuildContext<typeof options> | null = null
   const timeout = { reached: false }
@@ -176,7 +199,7 @@ async function tryEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions):
     return checkInputs(await building.rebuild())
   } catch (error) {
     if (timeout.reached) throw new CodedError('ERR_BUNDLE_LIMIT', ['time', `${BUNDLE_TIME_MAX_MS} ms`])
-    throw failure.error ?? toBundleError(error)
+    throw seen.failure ?? toBundleError(error, seen.importers)
   } finally {
     cancelTimer()
     // The context holds the last result inside esbuild's process; if that process is gone, so is it.
@@ -191,7 +214,10 @@ function checkInputs(result: EsbuildResult): EsbuildResult {
   return result
 }
 
-function zipPlugin({ archive, entry, wrapper, uploaded }: EsbuildInput, fail: (error: CodedError) => void): Plugin {
+function zipPlugin({ archive, entry, wrapper, uploaded }: EsbuildInput, seen: Seen): Plugin {
+  const fail = (error: CodedError): void => {
+    seen.failure ??= error
+  }
   const resolver = new ZipResolver(archive)
   let inputBytes = 0
   return {
@@ -205,6 +231,9 @@ function zipPlugin({ archive, entry, wrapper, uploaded }: EsbuildInput, fail: (e
         try {
           const from = importer === WRAPPER ? '' : importer
           const found = await resolver.resolve(path, from, kind === 'require-call' || kind === 'require-resolve' ? 'require' : 'import')
+          const standIn = found.kind === 'missing' || (found.kind === 'file' && isShadowed(path, found.path)) ? standInFor(path, kind) : null
+          if (standIn !== null) return standIn
+          if (found.kind === 'file' && !seen.importers.has(found.path)) seen.importers.set(found.path, importer)
           if (found.kind === 'file') return { path: found.path, namespace: NAMESPACE }
           if (found.kind === 'empty') return { path, namespace: EMPTY_NAMESPACE }
           // Left to esbuild, which has no folder to look in: it refuses, or inside `try` lets the call throw when it runs.
@@ -227,7 +256,10 @@ function zipPlugin({ archive, entry, wrapper, uploaded }: EsbuildInput, fail: (e
           if (extensionOf(path) === DATA_EXTENSION) return { contents: dataModule(contents), loader }
           if (!SCRIPT_LOADERS.has(loader)) return { contents, loader }
           const source = decodeSource(path, contents)
-          return { contents: await removeComputedImports(await withSourceMap(archive, path, source), loader, path), loader }
+          const contained = await removeComputedImports(await withSourceMap(archive, path, source), loader, path)
+          const bound = mentionsFreeNames(contained) ? await bindFreeNames(contained, loader, path, DEFINE) : null
+          seen.injects ||= bound?.injects === true
+          return bound === null ? { contents: contained, loader } : { contents: bound.code, loader: 'js' }
         } catch (error) {
           if (error instanceof CodedError) fail(error)
           const messages = esbuildMessages(error)
@@ -240,9 +272,6 @@ function zipPlugin({ archive, entry, wrapper, uploaded }: EsbuildInput, fail: (e
 }
 
 function unresolved(path: string): string {
-  if (/^(node:|bun:|cloudflare:)/.test(path) || NODE_MODULES.has(path.split('/')[0] ?? '')) {
-    return `Could not resolve ${JSON.stringify(path)}: functions run without Node's modules; use web APIs`
-  }
   return `Could not resolve ${JSON.stringify(path)}: it is not in the zip`
 }
 
@@ -264,7 +293,7 @@ function findEntry(archive: ZipArchive, file: string, handlerGiven: boolean): st
   throw new CodedError('ERR_ZIP_INVALID', [`it has no ${stem}.mjs, ${stem}.js or ${stem}.ts, which the handler names; ${held}`])
 }
 
-function toBundleError(error: unknown): CodedError {
+function toBundleError(error: unknown, importers: ReadonlyMap<string, string>): CodedError {
   if (error instanceof CodedError) return error
   const messages = esbuildMessages(error)
   if (messages.length === 0) {
@@ -273,12 +302,23 @@ function toBundleError(error: unknown): CodedError {
     return new CodedError('ERR_BUILD_FAILED', [`esbuild: ${error instanceof Error ? error.message : String(error)}`], { cause: error })
   }
   if (messages.some(({ location }) => location !== null && !location.file.startsWith(`${NAMESPACE}:`))) return new CodedError('ERR_BUNDLE_SYNTAX', ['it imports files outside of the zip'])
+  for (const { text, location } of messages) {
+    const name = /^Could not resolve "([^"]+)"/.exec(text)?.[1]
+    if (name !== undefined && isNodeModule(name)) return new CodedError('ERR_BUNDLE_IMPORT', [name, importChain(location?.file.replace(/^zip:/, ''), importers, name).join(' -> ')])
+  }
   const shown = messages.slice(0, MESSAGES_SHOWN_MAX).map(({ text, location }) => {
     const file = location?.file.replace(/^zip:/, '')
     return location === null || file === undefined ? text : `${file}:${location.line}:${location.column}: ${text}`
   })
   const more = messages.length > shown.length ? ` (and ${messages.length - shown.length} more)` : ''
   return new CodedError('ERR_BUNDLE_SYNTAX', [shown.join('; ') + more])
+}
+
+/** From the entry to the import. */
+function importChain(file: string | undefined, importers: ReadonlyMap<string, string>, name: string): readonly string[] {
+  const files: string[] = [name]
+  for (let at = file; at !== undefined && at !== WRAPPER && !files.includes(at); at = importers.get(at)) files.unshift(at)
+  return files
 }
 
 function esbuildMessages(error: unknown): readonly Message[] {
@@ -325,9 +365,3 @@ function extensionOf(path: string): string {
   const dot = path.lastIndexOf('.')
   return dot <= path.lastIndexOf('/') ? '' : path.slice(dot)
 }
-
-const NODE_MODULES: ReadonlySet<string> = new Set([
-  'assert', 'async_hooks', 'buffer', 'child_process', 'cluster', 'console', 'constants', 'crypto', 'dgram', 'dns', 'domain', 'events', 'fs', 'http',
-  'http2', 'https', 'module', 'net', 'os', 'path', 'perf_hooks', 'process', 'punycode', 'querystring', 'readline', 'repl', 'stream',
-  'string_decoder', 'sys', 'timers', 'tls', 'tty', 'url', 'util', 'v8', 'vm', 'wasi', 'worker_threads', 'zlib',
-])

@@ -19,6 +19,7 @@ import type { BuildOptions, BuildResult, Metafile, Plugin } from 'esbuild'
 import { CodedError } from '../errors.ts'
 import { LAYERS_MAX } from '../limits.ts'
 import type { Chunk } from '../microvm/build-types.ts'
+import { isStandIn, STAND_INS } from '../node-compat/plugin.ts'
 import { chunkName } from './upload.ts'
 import { type FileGraph, type FileNode, findGroups, type Group, orderGroups } from './groups.ts'
 
@@ -156,7 +157,9 @@ function withoutPlaces(source: string, files: ReadonlySet<string>): string {
 
 /** Libraries that are one group are named by the first of them. */
 async function nameOf({ versionOf }: SplitRequest, { entries }: Group, source: string, sourceMap: string | undefined): Promise<string> {
-  const folder = packageFolder(entries[0] ?? '')
+  const [first = ''] = entries
+  if (isStandIn(first)) return chunkName(first.replace(/^[^:]+:(?:cjs\/)?/, 'node-').replace(/\.js$/, ''), null, source, sourceMap)
+  const folder = packageFolder(first)
   return chunkName(folder.slice(folder.lastIndexOf(INSTALLED) + INSTALLED.length), await versionOf(folder), source, sourceMap)
 }
 
@@ -173,7 +176,7 @@ function chunkEntry(contents: string, folder: string | null): Plugin {
 
 /** Where esbuild has a file of its metafile. */
 function locate(file: string, folder: string | null): { readonly path: string; readonly namespace: string } {
-  if (folder !== null) return { path: resolve(folder, file), namespace: 'file' }
+  if (folder !== null && !file.startsWith(`${STAND_INS}:`)) return { path: resolve(folder, file), namespace: 'file' }
   const colon = file.indexOf(':')
   return { path: file.slice(colon + 1), namespace: file.slice(0, colon) }
 }
@@ -225,7 +228,7 @@ function graphOf({ inputs, outputs }: Metafile): FileGraph {
     imports: input.imports.filter(({ external, path }) => external !== true && path in inputs).map(({ path, kind }) => ({ file: path, kind: kind === 'dynamic-import' ? 'dynamic' : kind === 'import-statement' ? 'static' : 'call' })),
     // Neither: JSON, text, or a file without imports and exports. All of them are loaded as CommonJS would be.
     format: input.format === 'esm' ? 'esm' : 'cjs',
-    isLibrary: /(^|\/|:)node_modules\//.test(file) || file.startsWith('empty:') || file.startsWith('(disabled):'),
+    isLibrary: /(^|\/|:)node_modules\//.test(file) || isStandIn(file) || file.startsWith('empty:') || file.startsWith('(disabled):'),
     usedBytes: used.get(file) ?? 0,
   }]))
 }

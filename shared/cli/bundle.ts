@@ -15,6 +15,8 @@ import { type SplitOptions, splitBundle } from '../chunks/split.ts'
 import { CodedError } from '../errors.ts'
 import { BUNDLE_MAX_BYTES } from '../limits.ts'
 import type { Chunk } from '../microvm/build-types.ts'
+import { type Adaptation, adaptationFor } from '../node-compat/adapt.ts'
+import { isStandIn, nodeModules, standIns } from '../node-compat/plugin.ts'
 
 export interface Bundle {
   /** The function's own code, which imports `chunks` by name. */
@@ -32,6 +34,7 @@ export interface Bundle {
 }
 
 const OUTPUT = 'index.mjs'
+const DEFINE: Readonly<Record<string, string>> = { 'process.env.NODE_ENV': '"production"', 'process.env': '__OUTPOST_ENV__', 'global': 'globalThis' }
 
 export function bundleOptions(entry: string, cwd: string, source: BundleSettings = {}): SplitOptions {
   const { define, plugins, ...given } = settingOptions(source, cwd)
@@ -47,7 +50,7 @@ export function bundleOptions(entry: string, cwd: string, source: BundleSettings
     conditions: ['workerd', 'worker', 'browser'],
     mainFields: ['browser', 'module', 'main'],
     target: 'es2023',
-    define: { ...define, 'process.env.NODE_ENV': '"production"', 'process.env': '__OUTPOST_ENV__' },
+    define: { ...define, ...DEFINE },
     charset: 'utf8',
     legalComments: 'none',
     // Beside the code, not at its end: a comment there would be part of what is hashed and measured.
@@ -56,18 +59,22 @@ export function bundleOptions(entry: string, cwd: string, source: BundleSettings
     logLevel: 'silent',
     loader: TEXT_LOADERS,
     ...given,
-    plugins: [...plugins, virtualModules()],
+    plugins: [...plugins, virtualModules(), standIns(), nodeModules()],
   }
 }
 
 /** With libraries split off as chunks. Throws ERR_BUNDLE_SYNTAX, ERR_BUNDLE_IMPORT, ERR_BUNDLE_TOO_LARGE. */
 export async function bundle(entry: string, cwd: string, source: BundleSettings = {}): Promise<Bundle> {
   const startedAtMs = performance.now()
-  const options = bundleOptions(entry, cwd, source)
-  const whole = await esbuild.build(options).catch(async (error: unknown) => {
+  const plainOptions = bundleOptions(entry, cwd, source)
+  const build = (options: SplitOptions): Promise<esbuild.BuildResult<SplitOptions>> => esbuild.build(options).catch(async (error: unknown) => {
     throw isBuildFailure(error) ? await explain(error, entry, cwd, source) : error
   })
-  const split = await splitBundle({
+  const plain = await build(plainOptions)
+  const adaptation = await adaptationOf(plain, plainOptions)
+  const options = adapted(plainOptions, adaptation)
+  const whole = adaptation === null ? plain : await build(options)
+  const split = adaptation?.lowered === true ? null : await splitBundle({
     folder: cwd,
     plain: whole.metafile,
     inseparable: new Set(),
@@ -76,6 +83,15 @@ export async function bundle(entry: string, cwd: string, source: BundleSettings 
   })
   const made = toBundle(whole, cwd, Math.round(performance.now() - startedAtMs))
   return split === null ? made : { ...made, code: split.code, sourceMap: split.sourceMap, chunks: split.chunks, ownCodeFirst: split.ownCodeFirst }
+}
+
+async function adaptationOf(result: esbuild.BuildResult<SplitOptions>, { absWorkingDir = '', define = DEFINE }: SplitOptions): Promise<Adaptation | null> {
+  const code = result.outputFiles.find((file) => file.path.endsWith(OUTPUT))?.contents ?? new Uint8Array(0)
+  return await adaptationFor(code, result.metafile, absWorkingDir, define)
+}
+
+function adapted(options: SplitOptions, adaptation: Adaptation | null): SplitOptions {
+  return adaptation === null ? options : { ...options, ...adaptation.options, plugins: [...adaptation.plugins, ...(options.plugins ?? [])] }
 }
 
 async function readVersion(folder: string): Promise<string | null> {
@@ -99,19 +115,34 @@ export interface Bundler {
  * which would take a tenth of a second more and changes nothing that a function could notice.
  */
 export async function openBundler(entry: string, cwd: string, source: BundleSettings = {}): Promise<Bundler> {
-  const context = await esbuild.context(bundleOptions(entry, cwd, source))
+  const options = bundleOptions(entry, cwd, source)
+  const context = await esbuild.context(options)
+  // Its own context, opened when the first bundle that needs it comes along, and again when it needs something else.
+  let second: { readonly key: string; readonly context: esbuild.BuildContext<SplitOptions> } | null = null
+  const adapt = async (plain: esbuild.BuildResult<SplitOptions>): Promise<esbuild.BuildResult<SplitOptions>> => {
+    const adaptation = await adaptationOf(plain, options)
+    if (adaptation === null) return plain
+    if (second?.key !== adaptation.key) {
+      await second?.context.dispose()
+      second = { key: adaptation.key, context: await esbuild.context(adapted(options, adaptation)) }
+    }
+    return await second.context.rebuild()
+  }
   return {
     async build() {
       const startedAtMs = performance.now()
       try {
-        const result = await context.rebuild()
+        const result = await adapt(await context.rebuild())
         return toBundle(result, cwd, Math.round(performance.now() - startedAtMs))
       } catch (error) {
         if (!isBuildFailure(error)) throw error
         throw await explain(error, entry, cwd, source)
       }
     },
-    close: () => context.dispose(),
+    async close() {
+      await context.dispose()
+      await second?.context.dispose()
+    },
   }
 }
 
@@ -126,7 +157,7 @@ function toBundle(result: esbuild.BuildResult<SplitOptions>, cwd: string, tookMs
     ownCodeFirst: false,
     sourceMap,
     exports: result.metafile.outputs[OUTPUT]?.exports ?? [],
-    inputs: Object.keys(result.metafile.inputs).filter((input) => !input.startsWith(`${VIRTUAL_NAMESPACE}:`)).map((input) => (isAbsolute(input) ? input : `${cwd}/${input}`)),
+    inputs: Object.keys(result.metafile.inputs).filter((input) => !input.startsWith(`${VIRTUAL_NAMESPACE}:`) && !isStandIn(input)).map((input) => (isAbsolute(input) ? input : `${cwd}/${input}`)),
     warnings: result.warnings.map(renderMessage),
     tookMs,
   }

@@ -37,6 +37,11 @@ export const HOST_CALLS = {
   random: 'n',
   /** digest(algorithm: 'SHA-1' | 'SHA-256' | 'SHA-384' | 'SHA-512', data: ArrayBuffer | Uint8Array): ArrayBuffer. Stateless. */
   digest: 'h',
+  /**
+   * compute(request: string, data: ArrayBuffer | Uint8Array): ArrayBuffer | string. Cryptography of node:crypto that answers at once, in
+   * the form of shared/node-compat/compute.ts. Stateless; its time is charged to the run as the guest's own.
+   */
+  compute: 'k',
   /** secret(name: string): string | null. Throws ERR_BUNDLE_SECRET while an image is built. */
   secret: 's',
   /** remainingMs(): number. Time until the invocation's limit, whole milliseconds. */

@@ -9,6 +9,7 @@ import { CALL_EVENT, HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND
 import type { IntlHost, IntlValue } from '../intl/intl-host.ts'
 import { IntlRefusal } from '../intl/intl-refusal.ts'
 import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, SERVICE_HEAD_MAX_CHARS, STREAMED_BODY_MAX_BYTES, ZIPS_PER_RUN_MAX } from '../limits.ts'
+import { compute } from '../node-compat/compute.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import { legacyDecode, legacyName } from './legacy-decode.ts'
 import { shownText } from './line-tables/map-stack.ts'
@@ -25,6 +26,10 @@ const OPERATIONS_MAX = 10_000
 /** Of a call to ICU: what a slice of fuel stands for (executor.ts), and for texts that are made and read around it. */
 const INTL_FUEL_PER_MS = 200_000
 const INTL_FUEL_PER_CALL = 500
+/** SHA-256 takes about 1 ms for 800 KB, in which a guest uses some 200,000 units of fuel. */
+const DIGEST_BYTES_PER_FUEL_SHIFT = 2
+/** What a guest uses in a millisecond of its own: after a call of that length it is looked at as soon as it loops. */
+const COMPUTE_FUEL_PER_MS = 200_000
 const HASHES: Readonly<Record<string, string>> = { 'SHA-1': 'sha1', 'SHA-256': 'sha256', 'SHA-384': 'sha384', 'SHA-512': 'sha512' }
 
 const CODE = Object.fromEntries(Object.entries(HOST_CALLS).map(([name, character]) => [name, character.charCodeAt(0)])) as Record<keyof typeof HOST_CALLS, number>
@@ -135,7 +140,15 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       const algorithm = HASHES[binding.string(argument(0))]
       const data = binding.bytes(argument(1))
       if (algorithm === undefined || data === null) return fail(binding, 'ERR_PARAMETER', ['digest: unknown algorithm or not bytes'])
+      // A guest that computes by the host must come to be looked at as often as one that does it itself.
+      binding.slot.chargeFuel(data.length >> DIGEST_BYTES_PER_FUEL_SHIFT)
       return binding.newArrayBuffer(createHash(algorithm).update(data).digest())
+    }
+    case CODE.compute: {
+      const startedAtMs = performance.now()
+      const answer = compute(binding.string(argument(0)), binding.bytes(argument(1)) ?? new Uint8Array(0))
+      binding.slot.chargeFuel(Math.ceil((performance.now() - startedAtMs) * COMPUTE_FUEL_PER_MS))
+      return typeof answer === 'string' ? binding.newString(answer) : binding.newArrayBuffer(answer)
     }
     case CODE.secret: {
       const name = binding.string(argument(0))

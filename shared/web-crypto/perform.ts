@@ -10,12 +10,14 @@
  * W2  Everything in a request may be forged. Keys are imported as what they say they are, so a guest can only make keys of
  *     its own bytes.
  */
-import { KeyObject, webcrypto } from 'node:crypto'
+import { KeyObject, scrypt, webcrypto } from 'node:crypto'
 import { z } from 'zod'
-import { CRYPTO_DERIVED_MAX_BITS, CRYPTO_ITERATIONS_MAX, CRYPTO_ROUNDS_MAX, CRYPTO_RSA_KEY_MAX_BYTES, CRYPTO_RSA_MAX_BITS } from '../limits.ts'
+import { CRYPTO_DERIVED_MAX_BITS, CRYPTO_ITERATIONS_MAX, CRYPTO_ROUNDS_MAX, CRYPTO_RSA_KEY_MAX_BYTES, CRYPTO_RSA_MAX_BITS, CRYPTO_SCRYPT_MEMORY_MAX_BYTES, CRYPTO_SCRYPT_WORK_MAX } from '../limits.ts'
 
 const { subtle } = webcrypto
 type CryptoKey = webcrypto.CryptoKey
+
+const SCRYPT_OUTPUT_MAX_BYTES = 65_536
 
 /** A key as the guest holds it. */
 const wireKey = z.strictObject({
@@ -45,6 +47,8 @@ const request = z.discriminatedUnion('method', [
   z.strictObject({ method: z.literal('exportKey'), format: z.string(), key }),
   z.strictObject({ method: z.literal('wrapKey'), format: z.string(), key, by: key, algorithm }),
   z.strictObject({ method: z.literal('unwrapKey'), format: z.string(), by: key, algorithm, unwrapped: algorithm, ...fresh }),
+  /** Not of the standard: `crypto.scrypt` of node:crypto. The data is the password, then the salt. */
+  z.strictObject({ method: z.literal('scrypt'), passwordBytes: z.int().nonnegative(), length: z.int().nonnegative().max(SCRYPT_OUTPUT_MAX_BYTES), cost: z.int().positive(), blockSize: z.int().positive(), parallelization: z.int().positive(), maxmem: z.int().positive() }),
 ])
 export type SubtleRequest = z.infer<typeof request>
 
@@ -99,6 +103,8 @@ async function perform(asked: SubtleRequest, data: Uint8Array<ArrayBuffer>): Pro
       const exported = await subtle.exportKey(asked.format as 'raw', await imported(asked.key.k))
       return exported instanceof ArrayBuffer ? exported : JSON.stringify(exported)
     }
+    case 'scrypt':
+      return await deriveByScrypt(asked, data)
     case 'wrapKey':
       return subtle.wrapKey(asked.format as 'raw', await imported(asked.key.k), await imported(asked.by.k), await revived(asked.algorithm))
     case 'unwrapKey': {
@@ -106,6 +112,24 @@ async function perform(asked: SubtleRequest, data: Uint8Array<ArrayBuffer>): Pro
       return JSON.stringify(toWire(await subtle.unwrapKey(asked.format as 'raw', data, await imported(asked.by.k), await revived(asked.algorithm), unwrapped, asked.extractable, asked.usages as never), asked.extractable))
     }
   }
+}
+
+/** Its memory is the host's, its time a thread's: both are bounded whatever the guest allows itself. */
+function deriveByScrypt({ passwordBytes, length, cost, blockSize, parallelization, maxmem }: Extract<SubtleRequest, { method: 'scrypt' }>, data: Uint8Array): Promise<ArrayBuffer> {
+  if (cost * blockSize > CRYPTO_SCRYPT_MEMORY_MAX_BYTES / 128 || cost * blockSize * parallelization > CRYPTO_SCRYPT_WORK_MAX) {
+    throw new DOMException(`scrypt takes at most ${CRYPTO_SCRYPT_MEMORY_MAX_BYTES} bytes (128 * N * r) and N * r * p of at most ${CRYPTO_SCRYPT_WORK_MAX} here`, 'OperationError')
+  }
+  return new Promise((resolve, reject) => {
+    try {
+      scrypt(data.subarray(0, passwordBytes), data.subarray(passwordBytes), length, { N: cost, r: blockSize, p: parallelization, maxmem: Math.min(maxmem, 2 * CRYPTO_SCRYPT_MEMORY_MAX_BYTES) }, (error, derived) => {
+        if (error === null) resolve(Uint8Array.from(derived).buffer)
+        else reject(error)
+      })
+    } catch (error) {
+      // Parameters that do not fit each other.
+      reject(new DOMException(error instanceof Error ? error.message : 'Invalid scrypt parameters', 'DataError'))
+    }
+  })
 }
 
 function toWire(made: CryptoKey, extractable: boolean): WireKey {

@@ -19,6 +19,7 @@ export interface Host {
   readonly log: (level: number, line: string) => void
   readonly random: (byteCount: number) => ArrayBuffer
   readonly digest: (algorithm: string, data: Bytes) => ArrayBuffer
+  readonly compute: (request: string, data: Bytes) => ArrayBuffer | string
   readonly secret: (name: string) => string | null
   readonly remainingMs: () => number
   readonly start: (op: number, a?: unknown, b?: unknown) => number
@@ -43,6 +44,7 @@ export let hostBodyBytes: Host['bodyBytes']
 export let hostLog: Host['log']
 export let hostRandom: Host['random']
 export let hostDigest: Host['digest']
+export let hostCompute: Host['compute']
 export let hostSecret: Host['secret']
 export let hostRemainingMs: Host['remainingMs']
 export let hostStart: Host['start']
@@ -67,6 +69,7 @@ export function bindHost(host: Host): void {
     log: hostLog,
     random: hostRandom,
     digest: hostDigest,
+    compute: hostCompute,
     secret: hostSecret,
     remainingMs: hostRemainingMs,
     start: hostStart,

@@ -23,6 +23,7 @@ import { bindHost, type Host } from './host.ts'
 import { installIntl } from './intl.ts'
 import { abortBody, follow, renew, settled } from './invocation.ts'
 import { installMessages } from './messages.ts'
+import { installNode } from './node.ts'
 import { idle, settle } from './operations.ts'
 import { installRepairs } from './repairs.ts'
 import { logUncaught, reportUncaught } from './report.ts'
@@ -88,6 +89,7 @@ export function install(host: Host): object {
   installWorkers()
   installIntl()
   installResponseStream()
+  installNode()
   installGlobals()
   return { configure, load, dispatch, settled, follow, settle, abort, renew, unhandled, idle }
 }

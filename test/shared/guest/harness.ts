@@ -12,6 +12,7 @@ import { selectionLine, type Selection } from '../../../shared/guest/selection.t
 import { bundlePrelude } from '../../../shared/guest/bundle.ts'
 import { IntlHost, type IntlValue } from '../../../shared/intl/intl-host.ts'
 import { legacyDecode, legacyName } from '../../../shared/microvm/legacy-decode.ts'
+import { compute } from '../../../shared/node-compat/compute.ts'
 import { subtleNow } from '../../support/subtle-thread.ts'
 
 export interface FetchedRequest {
@@ -296,6 +297,8 @@ export class Machine {
         return new Uint8Array(randomBytes(rest[0]?.toNumber() ?? 0))
       case 'digest':
         return new Uint8Array(createHash(text(0).replace('-', '')).update(bytesOf(rest[1])).digest())
+      case 'compute':
+        return compute(text(0), bytesOf(rest[1]))
       case 'secret':
         this.#refuseWhileBuilding('ERR_BUNDLE_SECRET')
         return this.#options.secrets?.[text(0)] ?? null

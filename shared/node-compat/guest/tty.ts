@@ -1,0 +1,5 @@
+/** `node:tty`: there is no terminal. */
+export function isatty(): boolean {
+  return false
+}
+export default { isatty }
