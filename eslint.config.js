@@ -20,6 +20,11 @@ export default tseslint.config(
     },
   },
   {
+    // Modules of Node are made of functions that are taken off objects: of globals, of packages, of prototypes.
+    files: ['shared/node-compat/guest/**/*.ts'],
+    rules: { '@typescript-eslint/unbound-method': 'off' },
+  },
+  {
     // Declarations follow the platform's shapes, whatever we would have chosen.
     files: ['**/*.d.ts'],
     rules: { '@typescript-eslint/no-extraneous-class': 'off' },

@@ -3,6 +3,10 @@ import { isDeepLooseEqual, isDeepStrictEqual } from './deep-equal.ts'
 import { invalidType, nodeError } from './errors.ts'
 import { inspect as inspectExtracted } from 'node-inspect-extracted'
 
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null
+}
+
 interface Options {
   readonly message?: string
   readonly actual?: unknown
@@ -47,8 +51,8 @@ export class AssertionError extends Error {
   readonly code = 'ERR_ASSERTION'
 
   constructor(options: Options) {
-    if (typeof options !== 'object' || options === null) throw invalidType('options', 'of type object', options)
-    super(options.message === undefined ? describe(options) : String(options.message))
+    if (!isObject(options)) throw invalidType('options', 'of type object', options)
+    super(options.message ?? describe(options))
     this.name = 'AssertionError'
     this.generatedMessage = options.message === undefined
     this.actual = options.actual
@@ -91,14 +95,14 @@ export function fail(message?: Message): never {
 export function equal(...values: [actual?: unknown, expected?: unknown, message?: Message]): void {
   need(2, values.length)
   const [a, b, message] = values
-  // eslint-disable-next-line eqeqeq -- that is what it compares
+   
   check(a == b || (Number.isNaN(a) && Number.isNaN(b)), a, b, '==', message)
 }
 
 export function notEqual(...values: [actual?: unknown, expected?: unknown, message?: Message]): void {
   need(2, values.length)
   const [a, b, message] = values
-  // eslint-disable-next-line eqeqeq -- that is what it compares
+   
   check(!(a == b || (Number.isNaN(a) && Number.isNaN(b))), a, b, '!=', message)
 }
 
@@ -248,7 +252,8 @@ export function ifError(value: unknown): void {
 const common = { AssertionError, ok, fail, match, doesNotMatch, throws, rejects, doesNotThrow, doesNotReject, ifError, strictEqual, notStrictEqual, deepStrictEqual, notDeepStrictEqual }
 
 /** What `==` compares is compared as `===` does. */
-export const strict = /* @__PURE__ */ Object.assign((...values: Parameters<typeof ok>) => ok(...values), common, { equal: strictEqual, notEqual: notStrictEqual, deepEqual: deepStrictEqual, notDeepEqual: notDeepStrictEqual, strict: undefined as unknown })
+const strictAssert = /* @__PURE__ */ Object.assign((...values: Parameters<typeof ok>) => ok(...values), common, { equal: strictEqual, notEqual: notStrictEqual, deepEqual: deepStrictEqual, notDeepEqual: notDeepStrictEqual })
+export const strict: typeof strictAssert & { strict?: unknown } = strictAssert
 strict.strict = strict
 
 const assert = /* @__PURE__ */ Object.assign((...values: Parameters<typeof ok>) => ok(...values), common, { equal, notEqual, deepEqual, notDeepEqual, strict })

@@ -91,9 +91,9 @@ export class AsyncResource {
 
   bind<F extends (...values: never[]) => unknown>(run: F, self?: unknown): F {
     requireFunction('fn', run)
-    const resource = this
+    const inScope = (receiver: unknown, values: never[]): unknown => this.runInAsyncScope(run, receiver, ...values)
     const bound = function bound(this: unknown, ...values: never[]): unknown {
-      return resource.runInAsyncScope(run, self ?? this, ...values)
+      return inScope(self ?? this, values)
     }
     Object.defineProperties(bound, { length: { value: run.length, configurable: true } })
     return bound as unknown as F

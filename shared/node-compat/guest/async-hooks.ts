@@ -23,7 +23,7 @@ function install(): void {
     replace(world, name, { [name]: (callback: unknown, ...rest: unknown[]): unknown => plain(typeof callback === 'function' ? carry(callback as Callback) : callback, ...rest) }[name])
   }
   const promises = Promise.prototype as unknown as Record<string, unknown>
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with its promise below
+
   const plainThen = Promise.prototype.then as (this: unknown, ok: Settled, failed: Settled) => Promise<unknown>
   // Without a frame as well: what another job has left must not be what this one finds.
   replace(promises, 'then', function then(this: unknown, ok?: Settled, failed?: Settled): Promise<unknown> {

@@ -18,11 +18,11 @@ interface Base64Text extends Uint8Array {
 }
 
 const native = Uint8Array as unknown as Base64Bytes
-/* eslint-disable @typescript-eslint/unbound-method -- each is called with its buffer */
+
 const { from: fromBase, byteLength: byteLengthBase, alloc: allocBase } = Base as unknown as { from: (...values: unknown[]) => Buffer; byteLength: (value: unknown, encoding?: string) => number; alloc: (size: number, fill?: unknown, encoding?: string) => Buffer }
 const prototype = Base.prototype as unknown as { toString: Text; write: Write; fill: (...values: unknown[]) => Buffer; indexOf: (...values: unknown[]) => number; lastIndexOf: (...values: unknown[]) => number; includes: (...values: unknown[]) => boolean; toLocaleString: Text; asciiSlice: unknown }
 const { toString: toStringBase, write: writeBase } = prototype
-/* eslint-enable @typescript-eslint/unbound-method */
+
 const SHORT_TEXT_MAX = 32
 
 type Encoding = 'utf8' | 'base64' | 'base64url' | 'hex' | 'latin1' | 'ascii' | 'utf16le'
@@ -35,7 +35,7 @@ function encodingOf(name: unknown): Encoding | undefined {
 }
 
 function dress(bytes: Uint8Array): Buffer {
-  return Object.setPrototypeOf(bytes, Base.prototype) as Buffer
+  return Object.setPrototypeOf(bytes, Base.prototype as object) as Buffer
 }
 
 /** Both alphabets, nothing after padding, what is in no alphabet skipped: as Node reads it. */
@@ -106,7 +106,7 @@ function byteLength(value: unknown, encoding?: string): number {
   }
 }
 
-prototype.toString = function toString(this: Uint8Array, name?: string, start = 0, end = this.length): string {
+prototype.toString = function toString(this: Uint8Array, name?: string, start: unknown = 0, end: unknown = this.length): string {
   const from = Math.max(0, Math.trunc(Number(start)) || 0)
   const to = Math.min(this.length, Math.trunc(Number(end)) || 0)
   if (to <= from) return ''
@@ -158,17 +158,19 @@ for (const [name, encoding] of [['utf8', 'utf8'], ['base64', 'base64'], ['base64
   Object.defineProperty(prototype, `${name}Write`, { value: write, writable: true, configurable: true })
 }
 
-function requireSize(size: unknown): true {
+function requireSize(size: unknown): void {
   if (typeof size !== 'number') throw invalidType('size', 'of type number', size)
   if (!(size >= 0 && size <= kMaxLength)) throw outOfRange('size', `>= 0 && <= ${kMaxLength}`, size)
-  return true
 }
 
 Object.assign(Base, {
   from,
   byteLength,
   isEncoding: (name: unknown) => typeof name === 'string' && name !== '' && encodingOf(name) !== undefined,
-  alloc: (size: number, fill?: unknown, encoding?: string) => requireSize(size) && (typeof fill === 'string' && encodingOf(encoding) === 'base64url' ? allocBase(size).fill(from(fill, encoding)) : allocBase(size, fill, encoding)),
+  alloc: (size: number, fill?: unknown, encoding?: string) => {
+    requireSize(size)
+    return (typeof fill === 'string' && encodingOf(encoding) === 'base64url' ? allocBase(size).fill(from(fill, encoding)) : allocBase(size, fill, encoding))
+  },
   of: (...values: number[]) => dress(new Uint8Array(values)),
   copyBytesFrom: (view: Uint8Array, offset = 0, length = view.length - offset) => {
     const part = view.subarray(offset, offset + length)
@@ -203,11 +205,11 @@ export function isAscii(value: ArrayBuffer | ArrayBufferView): boolean {
 
 /** What the new encoding cannot say is `?`. */
 export function transcode(source: Uint8Array, fromName: string, toName: string): Buffer {
-  const text = dress(new Uint8Array(source)).toString(requireEncoding(fromName) as BufferEncoding)
+  const text = dress(new Uint8Array(source)).toString(requireEncoding(fromName))
   const to = requireEncoding(toName)
   if (to === 'latin1' || to === 'ascii') {
     const max = to === 'ascii' ? 0x7f : 0xff
-    return from([...text].map((letter) => ((letter.codePointAt(0) ?? 0) > max ? '?' : letter)).join(''), to)
+    return from(Array.from(text, (letter) => ((letter.codePointAt(0) ?? 0) > max ? '?' : letter)).join(''), to)
   }
   return from(text, to)
 }

@@ -99,7 +99,7 @@ export function createPublicKey(key: unknown): KeyObject {
 
 function parse(type: 'public' | 'private', given: unknown): KeyObject {
   if (given === undefined || given === null || typeof given === 'number' || typeof given === 'boolean') throw invalidType('key', 'of type string or an instance of ArrayBuffer, Buffer, TypedArray, DataView, or object', given)
-  const options: KeyOptions = typeof given === 'object' && 'key' in given ? (given as KeyOptions) : { key: given }
+  const options: KeyOptions = typeof given === 'object' && 'key' in given ? (given) : { key: given }
   if (options.passphrase !== undefined) throw nodeError(Error, 'ERR_CRYPTO_UNSUPPORTED_OPERATION', 'Keys under a passphrase cannot be read here: decrypt them first')
   if (options.key instanceof KeyObject) return options.key.type === type ? options.key : type === 'public' ? createPublicKey(options.key) : refuseType(options.key)
   const format = options.format ?? 'pem'

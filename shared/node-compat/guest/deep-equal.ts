@@ -25,13 +25,13 @@ class Comparison {
 
   #plain(a: unknown, b: unknown): boolean {
     if (this.strict || (typeof a === 'object' && a !== null) || (typeof b === 'object' && b !== null)) return false
-    // eslint-disable-next-line eqeqeq -- that is what the loose comparison means
+     
     return a == b || (Number.isNaN(a) && Number.isNaN(b))
   }
 
   #sameKind(a: object, b: object): boolean {
     if (isDate(a) || isDate(b)) return isDate(a) && isDate(b) && Object.is((a as Date).getTime(), (b as Date).getTime())
-    if (isRegExp(a) || isRegExp(b)) return isRegExp(a) && isRegExp(b) && String(a) === String(b) && (a as RegExp).lastIndex === (b as RegExp).lastIndex
+    if (isRegExp(a) || isRegExp(b)) return isRegExp(a) && isRegExp(b) && (a as RegExp).toString() === (b as RegExp).toString() && (a as RegExp).lastIndex === (b as RegExp).lastIndex
     if (isNativeError(a) || isNativeError(b)) return isNativeError(a) && isNativeError(b) && (a as Error).message === (b as Error).message && (a as Error).name === (b as Error).name && this.equal((a as Error).cause, (b as Error).cause)
     if (isBoxedPrimitive(a) || isBoxedPrimitive(b)) return isBoxedPrimitive(a) && isBoxedPrimitive(b) && Object.is(a.valueOf(), b.valueOf())
     if (isMap(a) !== isMap(b) || isSet(a) !== isSet(b)) return false

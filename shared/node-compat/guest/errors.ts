@@ -17,7 +17,7 @@ export function outOfRange(name: string, range: string, value: unknown): Error {
 }
 
 export function invalidValue(name: string, value: unknown, reason = 'is invalid'): Error {
-  return nodeError(TypeError, 'ERR_INVALID_ARG_VALUE', `The argument '${name}' ${reason}. Received ${typeof value === 'string' ? `'${value}'` : String(value)}`)
+  return nodeError(TypeError, 'ERR_INVALID_ARG_VALUE', `The argument '${name}' ${reason}. Received ${typeof value === 'string' ? `'${value}'` : described(value)}`)
 }
 
 export function abortError(cause?: unknown): Error {
@@ -43,7 +43,7 @@ function described(value: unknown): string {
     const name = (value as { constructor?: { name?: unknown } }).constructor?.name
     return typeof name === 'string' && name !== '' ? `an instance of ${name}` : '[Object: null prototype] {}'
   }
-  const text = typeof value === 'string' ? `'${value.length > 28 ? `${value.slice(0, 25)}...` : value}'` : typeof value === 'bigint' ? `${value}n` : String(value as number)
+  const text = typeof value === 'string' ? `'${value.length > 28 ? `${value.slice(0, 25)}...` : value}'` : typeof value === 'bigint' ? `${value}n` : typeof value === 'symbol' ? value.toString() : `${value as number}`
   return `type ${typeof value} (${text})`
 }
 

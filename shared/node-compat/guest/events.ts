@@ -27,7 +27,7 @@ export const errorMonitor: unique symbol = Symbol('events.errorMonitor')
 export const captureRejectionSymbol: unique symbol = Symbol.for('nodejs.rejection') as typeof captureRejectionSymbol
 const capture = Symbol('kCapture')
 const prototype = Base.prototype as unknown as Emitter
-/* eslint-disable-next-line @typescript-eslint/unbound-method -- called with its emitter below */
+
 const emitBase = prototype.emit
 
 export function EventEmitter(this: Emitter, options?: Options): void {
@@ -40,7 +40,7 @@ Object.defineProperty(prototype, 'constructor', { value: EventEmitter, writable:
 prototype.emit = function emit(this: Emitter, name: PropertyKey, ...values: unknown[]): boolean {
   if (name === 'error' && this.listeners(errorMonitor).length > 0) emitBase.call(this, errorMonitor, ...values)
   if (name === 'error' && this.listeners('error').length === 0 && !(values[0] instanceof Error)) {
-    const error = nodeError(Error, 'ERR_UNHANDLED_ERROR', `Unhandled error. (${typeof values[0] === 'string' ? `'${values[0]}'` : JSON.stringify(values[0]) ?? String(values[0])})`) as Error & { context?: unknown }
+    const error = nodeError(Error, 'ERR_UNHANDLED_ERROR', `Unhandled error. (${typeof values[0] === 'string' ? `'${values[0]}'` : (JSON.stringify(values[0]) as string | undefined) ?? typeof values[0]})`) as Error & { context?: unknown }
     error.context = values[0]
     throw error
   }
@@ -68,7 +68,7 @@ function rejected(emitter: Emitter, error: unknown, name: PropertyKey, values: r
   try {
     emitter.emit('error', error)
   } finally {
-    if (before === undefined) delete emitter[capture]
+    if (before === undefined) Reflect.deleteProperty(emitter, capture)
     else emitter[capture] = before
   }
 }
@@ -97,7 +97,10 @@ export async function once(emitter: unknown, name: PropertyKey, options: Waiting
       act()
     }
     ends.push(subscribe(name, (...values) => finish(() => resolve(values))(), true))
-    if (name !== 'error' && !isEventTarget(emitter)) ends.push(subscribe('error', (error) => finish(() => reject(error as Error))(), true))
+    if (name !== 'error' && !isEventTarget(emitter)) {
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what was emitted
+      ends.push(subscribe('error', (error) => finish(() => reject(error))(), true))
+    }
     if (signal !== undefined) {
       const aborted = finish(() => reject(abortError(signal.reason)))
       signal.addEventListener('abort', aborted, { once: true })
@@ -117,8 +120,8 @@ function subscriptionOf(emitter: unknown): (name: PropertyKey, listener: Listene
   }
   if (!isEventTarget(emitter)) throw invalidType('emitter', 'an instance of EventEmitter', emitter)
   return (name, listener, onlyOnce) => {
-    emitter.addEventListener(name as string, listener as () => void, { once: onlyOnce })
-    return () => emitter.removeEventListener(name as string, listener as () => void)
+    emitter.addEventListener(name as string, listener, { once: onlyOnce })
+    return () => emitter.removeEventListener(name as string, listener)
   }
 }
 
@@ -166,7 +169,8 @@ export function on(emitter: unknown, name: PropertyKey, options: Iterating = {})
       if (failure !== null) {
         const { error } = failure
         failure = null
-        return Promise.reject(error as Error)
+        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what was emitted
+        return Promise.reject(error)
       }
       if (finished) return Promise.resolve({ value: undefined, done: true })
       return new Promise((resolve, reject) => waiting.push({ resolve, reject }))

@@ -19,7 +19,12 @@ declare module 'readable-stream/lib/stream.js' {
   export default stream
 }
 declare module 'unenv/node/url' {
-  export const { domainToASCII, domainToUnicode, fileURLToPath, format, parse, pathToFileURL, resolve, resolveObject, Url, urlToHttpOptions }: typeof import('node:url') & { format: (value: string) => string; resolveObject: unknown; Url: unknown }
+  export const { domainToASCII, domainToUnicode, fileURLToPath, pathToFileURL, urlToHttpOptions }: typeof import('node:url')
+  export const format: (value: string) => string
+  export const parse: unknown
+  export const resolve: unknown
+  export const resolveObject: unknown
+  export const Url: unknown
 }
 declare module 'unenv/node/os' {
   export const constants: object

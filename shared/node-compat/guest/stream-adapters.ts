@@ -31,7 +31,7 @@ export function fromWebReadable(Class: ReadableClass): (stream: ReadableStream, 
   return (stream, options) => Class.from(chunksOf(stream), { objectMode: false, ...options })
 }
 
-async function* chunksOf(stream: ReadableStream): AsyncGenerator<unknown> {
+async function* chunksOf(stream: ReadableStream): AsyncGenerator {
   const reader = stream.getReader() as ReadableStreamDefaultReader<unknown>
   let ended = false
   try {
@@ -55,7 +55,8 @@ export function toWebWritable(target: Writable): WritableStream {
     }
     const failed = (error?: unknown): void => {
       target.removeListener(name, done)
-      reject(error as Error)
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what was emitted
+      reject(error)
     }
     target.once(name, done)
     target.once('error', failed)

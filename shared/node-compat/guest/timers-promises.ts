@@ -61,8 +61,8 @@ export async function* setInterval<T>(delayMs?: number, value?: T, { signal }: O
 }
 
 export const scheduler = {
-  wait: (delayMs: number, options?: Options): Promise<undefined> => setTimeout(delayMs, undefined, options) as Promise<undefined>,
-  yield: (): Promise<undefined> => setTimeout(0) as Promise<undefined>,
+  wait: (delayMs: number, options?: Options): Promise<undefined> => setTimeout<undefined>(delayMs, undefined, options),
+  yield: (): Promise<undefined> => setTimeout<undefined>(0),
 }
 
 export default { setTimeout, setImmediate, setInterval, scheduler }

@@ -51,18 +51,18 @@ export class Timeout {
 
 export function setTimeout(callback: Callback, delayMs?: number, ...rest: unknown[]): Timeout {
   requireFunction('callback', callback)
-  return new Timeout(() => globalThis.setTimeout(callback as (...values: unknown[]) => void, delayMs, ...rest), (id) => globalThis.clearTimeout(id))
+  return new Timeout(() => globalThis.setTimeout(callback, delayMs, ...rest), (id) => globalThis.clearTimeout(id))
 }
 
 export function setInterval(callback: Callback, delayMs?: number, ...rest: unknown[]): Timeout {
   requireFunction('callback', callback)
-  return new Timeout(() => globalThis.setInterval(callback as (...values: unknown[]) => void, delayMs, ...rest), (id) => globalThis.clearInterval(id))
+  return new Timeout(() => globalThis.setInterval(callback, delayMs, ...rest), (id) => globalThis.clearInterval(id))
 }
 
 /** After what is ready by now: a timer without delay. */
 export function setImmediate(callback: Callback, ...rest: unknown[]): Timeout {
   requireFunction('callback', callback)
-  return new Timeout(() => globalThis.setTimeout(callback as (...values: unknown[]) => void, 0, ...rest), (id) => globalThis.clearTimeout(id))
+  return new Timeout(() => globalThis.setTimeout(callback, 0, ...rest), (id) => globalThis.clearTimeout(id))
 }
 
 function clear(timer: unknown): void {

@@ -17,7 +17,7 @@ function has(prototype: object, name: PropertyKey, ...rest: unknown[]): Check {
   }
 }
 
-/* eslint-disable-next-line @typescript-eslint/unbound-method -- called with the typed array below */
+
 const tagOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype) as object, Symbol.toStringTag)?.get as (this: unknown) => string | undefined
 
 function typed(name: string): Check {

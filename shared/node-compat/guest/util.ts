@@ -12,7 +12,7 @@ export const inspect: unknown = inspectExtracted
 export const { TextDecoder, TextEncoder } = globalThis
 /** Settles when the signal is aborted. */
 export function aborted(signal: AbortSignal, resource: object): Promise<void> {
-  if (typeof resource !== 'object' || resource === null) throw invalidType('resource', 'of type object', resource)
+  if (!isObject(resource)) throw invalidType('resource', 'of type object', resource)
   if (signal.aborted) return Promise.resolve()
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
 }
@@ -31,7 +31,8 @@ export function promisify(original: unknown): unknown {
   const promised = function promised(this: unknown, ...values: unknown[]): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const settle: Callback = (error, ...results) => {
-        if (error !== null && error !== undefined && error !== false && error !== 0 && error !== '') reject(error as Error)
+        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what was called back
+        if (error !== null && error !== undefined && error !== false && error !== 0 && error !== '') reject(error)
         else resolve(names !== undefined && results.length > 1 ? Object.fromEntries(names.map((name, index) => [name, results[index]])) : results[0])
       }
       const result: unknown = Reflect.apply(original, this, [...values, settle])
@@ -83,6 +84,7 @@ export function deprecate(run: unknown, message: string, code?: string): unknown
     if (!told && (code === undefined || !warned.has(code))) console.warn(`${code === undefined ? '' : `[${code}] `}DeprecationWarning: ${message}`)
     told = true
     if (code !== undefined) warned.add(code)
+    // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- it is called without `new` as well
     return new.target === undefined ? Reflect.apply(run, this, values) : (Reflect.construct(run, values, new.target) as unknown)
   }
   Object.setPrototypeOf(deprecated, run)

@@ -34,7 +34,7 @@ await t.test('nothing outside of the zip can be imported, by any spelling', asyn
     'import x from "../../../../../../etc/hostname"; export const handler = x', 'import "/etc/hostname"; export const handler = 1', `import x from "./${secret}"; export const handler = x`,
     'require("../../../../../../etc/hostname"); export const handler = 1', `require("./${secret}"); export const handler = 1`, 'import x from "#internal"; export const handler = x',
     'import x from "file:///etc/hostname"; export const handler = x', 'import x from "data:text/javascript,1"; export const handler = x', 'export * from "..";', 'import "./.."',
-    'import x from "fflate"; export const handler = x', 'import x from "node:fs"; export const handler = x',
+    'import x from "fflate"; export const handler = x',
   ]) t.match(await failure({ 'index.mjs': source, 'other.txt': '' }), /^ERR_BUNDLE_SYNTAX: .*Could not resolve/, source)
 })
 
@@ -177,4 +177,31 @@ await t.test('process.env is the prelude\'s binding, and process itself stays un
     t.notMatch(source, /process\.env/)
   }
   t.equal((await bundle({ 'index.mjs': 'export const handler = async () => 1\n' })).source, 'export const handler = async () => 1\n', 'else a plain module is left as it is')
+})
+
+await t.test('a module of Node that functions have not is refused with the chain of imports', async (t) => {
+  t.match(await failure({ 'index.mjs': 'import x from "node:fs"; export const handler = x' }), /^ERR_BUNDLE_IMPORT: .*node:fs.* index\.mjs -> node:fs/)
+  const files = { 'index.mjs': 'import "./lib/a.js"; export const handler = 1', 'lib/a.js': 'require("deep")', 'node_modules/deep/package.json': '{"main":"main.js"}', 'node_modules/deep/main.js': 'require("net")' }
+  t.match(await failure(files), /^ERR_BUNDLE_IMPORT: .*index\.mjs -> lib\/a\.js -> node_modules\/deep\/main\.js -> net/)
+})
+
+await t.test('modules of Node that functions have come with the bundle, by either name and either way', async (t) => {
+  Object.assign(globalThis, { __OUTPOST_NODE__: { encodeUtf8: (text: string) => new TextEncoder().encode(text).buffer, decodeUtf8: (bytes: Uint8Array) => new TextDecoder().decode(bytes) }, __OUTPOST_ENV__: {} })
+  const made = await bundle({
+    'index.mjs': 'import { join } from "node:path"; import own from "./own.cjs"; export const handler = () => [join("a", "b"), own.text, own.web, own.optional]',
+    'own.cjs': 'const EventEmitter = require("events"); exports.text = new EventEmitter() instanceof EventEmitter && require("node:util").format("%s", Buffer.from("hi").toString("hex")); exports.web = require("mapped"); try { require("fs") } catch (error) { exports.optional = "no fs" }',
+    'node_modules/mapped/package.json': '{"main":"m.js","browser":{"crypto":false}}', 'node_modules/mapped/m.js': 'module.exports = Object.keys(require("crypto")).length',
+    'node_modules/events/package.json': '{"main":"e.js"}', 'node_modules/events/e.js': 'throw new Error("the package of that name comes after the module")',
+  })
+  const { handler } = await load(made) as { handler: () => unknown }
+  t.same(handler(), ['a/b', '6869', 0, 'no fs'])
+  t.notMatch(made.source, /\bfrom "/)
+})
+
+await t.test('a library split off may use modules of Node, which are a chunk of their own', async (t) => {
+  const filler = Array.from({ length: 300 }, (_, n) => `exports.f${n} = (a, b) => a * ${n} + b - ${n} * 7 // filler`).join('\n')
+  const files = { 'index.mjs': 'import lib from "lib"; import { Readable } from "stream"; export const handler = () => [lib.hash, typeof Readable, lib.f3(1, 2)]', 'node_modules/lib/package.json': '{"main":"m.js","version":"1.2.3"}', 'node_modules/lib/m.js': `exports.hash = typeof require("stream").Readable\n${filler}` }
+  const made = await bundle(files)
+  t.ok(made.chunks.some(({ name }) => name.startsWith('npm:node-stream#')), made.chunks.map(({ name }) => name).join())
+  t.notOk(made.chunks.some(({ source }) => source.includes(process.cwd())), 'no path of this machine')
 })

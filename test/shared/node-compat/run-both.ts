@@ -21,7 +21,7 @@ export interface Both {
   readonly machine: Machine
   readonly code: Uint8Array
   /** A snippet is the body of an async function that has `require`; its result must be JSON. Errors are compared by name, code and message. */
-  same(title: string, code: string, options?: { readonly only: 'name' | 'code' }): void
+  readonly same: (title: string, code: string, options?: { readonly only: 'name' | 'code' }) => void
 }
 
 /** Bundles a module in one piece, in a folder of its own whose packages are this checkout's. */
