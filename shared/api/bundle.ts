@@ -16,7 +16,7 @@ import type { Chunk } from '../microvm/build-types.ts'
 import { LOWERED_SYNTAX, usesAsyncContext } from '../node-compat/async-lowering.ts'
 import { bindFreeNames, mentionsFreeNames } from '../node-compat/free-names.ts'
 import { isNodeModule } from '../node-compat/modules.ts'
-import { INJECTED, isShadowed, standInFor, standIns } from '../node-compat/plugin.ts'
+import { isShadowed, standInFor, standIns } from '../node-compat/plugin.ts'
 import { removeComputedImports } from './computed-imports.ts'
 import { ZipResolver } from './zip-resolver.ts'
 import { sourceMapOf, withSourceMap } from './zip-source-maps.ts'
@@ -148,18 +148,18 @@ async function runEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions =
 }
 
 async function tryEsbuild(input: EsbuildInput, clock: Clock, more: MoreOptions): Promise<EsbuildResult> {
-  const seen: Seen = { failure: null, injects: false, importers: new Map() }
+  const seen: Seen = { failure: null, inject: new Set(), importers: new Map() }
   const plain = await buildOnce(input, clock, more, seen)
   const lowered = usesAsyncContext(plain.metafile)
-  if (!lowered && !seen.injects) return plain
-  return await buildOnce(input, clock, { ...more, ...(seen.injects ? { inject: [INJECTED] } : {}), ...(lowered ? { supported: LOWERED_SYNTAX } : {}) }, seen)
+  if (!lowered && seen.inject.size === 0) return plain
+  return await buildOnce(input, clock, { ...more, ...(seen.inject.size > 0 ? { inject: [...seen.inject].sort() } : {}), ...(lowered ? { supported: LOWERED_SYNTAX } : {}) }, seen)
 }
 
 /** What the plugin notes of a bundle. */
 interface Seen {
   failure: CodedError | null
-  /** A file uses Node's globals as if they were there. */
-  injects: boolean
+  /** What files use of Node's globals as if they were there. */
+  readonly inject: Set<string>
   /** Files and who first imported them. */
   readonly importers: Map<string, string>
 }
@@ -258,7 +258,7 @@ function zipPlugin({ archive, entry, wrapper, uploaded }: EsbuildInput, seen: Se
           const source = decodeSource(path, contents)
           const contained = await removeComputedImports(await withSourceMap(archive, path, source), loader, path)
           const bound = mentionsFreeNames(contained) ? await bindFreeNames(contained, loader, path, DEFINE) : null
-          seen.injects ||= bound?.injects === true
+          for (const name of bound?.inject ?? []) seen.inject.add(name)
           return bound === null ? { contents: contained, loader } : { contents: bound.code, loader: 'js' }
         } catch (error) {
           if (error instanceof CodedError) fail(error)

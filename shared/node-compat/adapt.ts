@@ -7,8 +7,7 @@ import type { BuildOptions, Loader, Metafile, Plugin } from 'esbuild'
 import { readFile } from 'node:fs/promises'
 import { extname, resolve } from 'node:path'
 import { LOWERED_SYNTAX, usesAsyncContext } from './async-lowering.ts'
-import { bindFreeNames, mentionsFreeNames } from './free-names.ts'
-import { INJECTED } from './plugin.ts'
+import { bindFreeNames, type BoundNames, mentionsFreeNames } from './free-names.ts'
 
 export interface Adaptation {
   /** For the bundle to be made with, in addition. */
@@ -26,27 +25,22 @@ const LOADERS: Readonly<Record<string, Loader>> = { '.js': 'js', '.mjs': 'js', '
 /** Null: it stays as it is. `code` and `metafile` of the bundle made without; `define` as it had. */
 export async function adaptationFor(code: Uint8Array, metafile: Metafile, folder: string, define: Readonly<Record<string, string>>): Promise<Adaptation | null> {
   const lowered = usesAsyncContext(metafile)
-  const bound = mentionsFreeNames(Buffer.from(code.buffer, code.byteOffset, code.byteLength).toString('latin1')) ? await bindFiles(metafile, folder, define) : new Map<string, BoundFile>()
+  const bound = mentionsFreeNames(Buffer.from(code.buffer, code.byteOffset, code.byteLength).toString('latin1')) ? await bindFiles(metafile, folder, define) : new Map<string, BoundNames>()
   if (!lowered && bound.size === 0) return null
-  const injects = [...bound.values()].some((file) => file.injects)
+  const inject = [...new Set([...bound.values()].flatMap((file) => file.inject))].sort()
   return {
-    options: { ...(injects ? { inject: [INJECTED] } : {}), ...(lowered ? { supported: LOWERED_SYNTAX } : {}) },
+    options: { ...(inject.length > 0 ? { inject } : {}), ...(lowered ? { supported: LOWERED_SYNTAX } : {}) },
     plugins: bound.size === 0 ? [] : [loadBound(bound, folder)],
     lowered,
-    key: JSON.stringify([lowered, ...[...bound.keys()].sort()]),
+    key: JSON.stringify([lowered, inject, [...bound.keys()].sort()]),
   }
 }
 
-interface BoundFile {
-  readonly code: string
-  readonly injects: boolean
-}
-
 /** By absolute path. */
-async function bindFiles({ inputs, outputs }: Metafile, folder: string, define: Readonly<Record<string, string>>): Promise<Map<string, BoundFile>> {
+async function bindFiles({ inputs, outputs }: Metafile, folder: string, define: Readonly<Record<string, string>>): Promise<Map<string, BoundNames>> {
   const used = new Set(Object.values(outputs).flatMap((output) => Object.entries(output.inputs).filter(([, { bytesInOutput }]) => bytesInOutput > 0).map(([file]) => file)))
   const files = Object.keys(inputs).filter((file) => used.has(file) && extname(file) in LOADERS && !/^[a-z-]+:/.test(file))
-  const found = await Promise.all(files.map(async (file): Promise<readonly [string, BoundFile] | null> => {
+  const found = await Promise.all(files.map(async (file): Promise<readonly [string, BoundNames] | null> => {
     const path = resolve(folder, file)
     const code = await bind(await readFile(path, 'utf8'), path, define)
     return code === null ? null : [path, code]
@@ -54,13 +48,13 @@ async function bindFiles({ inputs, outputs }: Metafile, folder: string, define: 
   return new Map(found.filter((each) => each !== null))
 }
 
-async function bind(source: string, path: string, define: Readonly<Record<string, string>>): Promise<BoundFile | null> {
+async function bind(source: string, path: string, define: Readonly<Record<string, string>>): Promise<BoundNames | null> {
   if (!mentionsFreeNames(source)) return null
   return await bindFreeNames(source, LOADERS[extname(path)] ?? 'js', path, define)
 }
 
 /** Read anew each time: a bundler that is kept sees edits. */
-function loadBound(bound: ReadonlyMap<string, BoundFile>, folder: string): Plugin {
+function loadBound(bound: ReadonlyMap<string, BoundNames>, folder: string): Plugin {
   return {
     name: 'outpost-free-names',
     setup(build) {

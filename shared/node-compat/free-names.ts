@@ -5,21 +5,27 @@
  * answer for both cases and keeps the one it has for the web.
  */
 import { transform, type Loader } from 'esbuild'
+import { FREE_NAME } from './library.ts'
 
 const NAMES = ['Buffer', 'process', 'setImmediate', 'clearImmediate'] as const
 /** Of a file that Lambda would have unpacked. */
 const PLACES: Readonly<Record<string, string>> = { __dirname: '"/var/task"', __filename: '"/var/task/index.js"' }
 const MENTIONED = /\b(?:Buffer|process|setImmediate|clearImmediate|__dirname|__filename)\b/
 const PREFIX = '__outpost_'
-const INJECTED_NAME = new RegExp(`\\b${PREFIX}(?:${NAMES.join('|')})\\b`)
 
 /** True if the text may use one of the names: then it is worth a closer look. */
 export function mentionsFreeNames(text: string): boolean {
   return MENTIONED.test(text)
 }
 
+export interface BoundNames {
+  readonly code: string
+  /** For esbuild's `inject`, with whatever else is injected. */
+  readonly inject: readonly string[]
+}
+
 /** Null: nothing to bind. Rejects as esbuild does for bad syntax. `define` is the bundle's, which comes first. */
-export async function bindFreeNames(source: string, loader: Loader, fileName: string, define: Readonly<Record<string, string>>): Promise<{ readonly code: string; readonly injects: boolean } | null> {
+export async function bindFreeNames(source: string, loader: Loader, fileName: string, define: Readonly<Record<string, string>>): Promise<BoundNames | null> {
   const names = NAMES.filter((name) => uses(source, name))
   const places = Object.keys(PLACES).filter((name) => uses(source, name))
   if (names.length + places.length === 0) return null
@@ -27,8 +33,8 @@ export async function bindFreeNames(source: string, loader: Loader, fileName: st
   const { code } = await transform(source, {
     loader, define: { ...define, ...bound }, target: 'esnext', platform: 'neutral', legalComments: 'none', charset: 'utf8', tsconfigRaw: '{}', logLevel: 'silent', sourcefile: fileName, sourcemap: 'inline', sourcesContent: false,
   })
-  const injects = INJECTED_NAME.test(code)
-  return injects || places.length > 0 ? { code, injects } : null
+  const inject = names.filter((name) => new RegExp(`\\b${PREFIX}${name}\\b`).test(code)).map((name) => FREE_NAME + name)
+  return inject.length > 0 || places.length > 0 ? { code, inject } : null
 }
 
 /** Used somewhere, and nowhere asked for. `process.env` is the bundle's to replace. */

@@ -14,10 +14,10 @@ import { NODE_MODULES, nodeModuleName } from './modules.ts'
 /** Names of files by the modules' names, `crypto.js`, and of what they share; to their sources. */
 export type Library = ReadonlyMap<string, string>
 
-/** What a file binds that uses names of Node's globals as if they were there (free-names.ts). */
-export const FREE_NAMES_FILE = 'outpost-free-names.js'
+/** Of files that bind one of Node's globals each (free-names.ts). Names for esbuild's `inject`. */
+export const FREE_NAME = 'outpost-free-'
 const ENTRY = 'outpost-node:'
-const FREE_NAMES = 'outpost-free-names'
+const FREE_NAMES: Readonly<Record<string, string>> = { Buffer: 'buffer', process: 'process', setImmediate: 'timers', clearImmediate: 'timers' }
 const GUEST = fileURLToPath(new URL('guest/', import.meta.url))
 
 let made: Promise<Library> | null = null
@@ -36,7 +36,7 @@ export function fileOf(name: string): string {
 async function makeLibrary(): Promise<Library> {
   const names = Object.keys(NODE_MODULES)
   const result = await build({
-    entryPoints: [...names.map((name) => ({ in: ENTRY + name, out: fileOf(name).slice(0, -'.js'.length) })), { in: ENTRY + FREE_NAMES, out: FREE_NAMES }],
+    entryPoints: [...names.map((name) => ({ in: ENTRY + name, out: fileOf(name).slice(0, -'.js'.length) })), ...Object.keys(FREE_NAMES).map((name) => ({ in: ENTRY + FREE_NAME + name, out: FREE_NAME + name }))],
     absWorkingDir: GUEST,
     outdir: GUEST,
     chunkNames: 'shared-[hash]',
@@ -69,7 +69,7 @@ function sources(): Plugin {
     name: 'outpost-node-sources',
     setup(build) {
       build.onResolve({ filter: /^outpost-node:/ }, ({ path }) => ({ path: path.slice(ENTRY.length), namespace: 'entry' }))
-      build.onLoad({ filter: /.*/, namespace: 'entry' }, ({ path }) => ({ contents: path === FREE_NAMES ? freeNames() : entryOf(path), resolveDir: GUEST }))
+      build.onLoad({ filter: /.*/, namespace: 'entry' }, ({ path }) => ({ contents: path.startsWith(FREE_NAME) ? freeName(path.slice(FREE_NAME.length)) : entryOf(path), resolveDir: GUEST }))
       build.onResolve({ filter: /^(node:)?[a-z_]+(\/[a-z]*)?$/ }, ({ path, importer }) => {
         const own = importer.startsWith(GUEST)
         // With a slash at its end the package is meant, which only its own stand-in may see.
@@ -111,11 +111,6 @@ function entryOf(name: string): string {
   ].join('\n')
 }
 
-function freeNames(): string {
-  const at = (name: string): string => JSON.stringify(ENTRY + name)
-  return [
-    `export { Buffer as __outpost_Buffer } from ${at('buffer')}`,
-    `export { default as __outpost_process } from ${at('process')}`,
-    `export { setImmediate as __outpost_setImmediate, clearImmediate as __outpost_clearImmediate } from ${at('timers')}`,
-  ].join('\n')
+function freeName(name: string): string {
+  return `export { ${name === 'process' ? 'default' : name} as __outpost_${name} } from ${JSON.stringify(ENTRY + (FREE_NAMES[name] ?? ''))}`
 }

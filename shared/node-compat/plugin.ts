@@ -6,14 +6,12 @@
  *   node-compat:cjs/crypto    the same, as `require` sees it: the function or object itself
  */
 import type { ImportKind, Plugin } from 'esbuild'
-import { FREE_NAMES_FILE, fileOf, nodeLibrary } from './library.ts'
+import { fileOf, nodeLibrary } from './library.ts'
 import { NODE_MODULES, nodeModuleName } from './modules.ts'
 
 export const STAND_INS = 'node-compat'
 const CJS = 'cjs/'
 const SKIP = 'outpost-skip'
-/** As an entry of esbuild's `inject`. */
-export const INJECTED = 'outpost-free-names'
 
 /** A file's name in a metafile. */
 export function isStandIn(file: string): boolean {
@@ -23,7 +21,6 @@ export function isStandIn(file: string): boolean {
 interface Located {
   readonly path: string
   readonly namespace: string
-  readonly sideEffects: boolean
 }
 
 /** Null: no module of Node, or none that functions have. */
@@ -31,7 +28,8 @@ export function standInFor(specifier: string, kind: ImportKind): Located | null 
   const name = nodeModuleName(specifier)
   if (name === null) return null
   const path = kind === 'require-call' || kind === 'require-resolve' ? `${CJS}${name}` : fileOf(name)
-  return { path, namespace: STAND_INS, sideEffects: false }
+  // Its effects count: what a module shares with others is set up by its own file.
+  return { path, namespace: STAND_INS }
 }
 
 /** A package that has the name of a module of Node, which comes first, as in Node. */
@@ -44,8 +42,8 @@ export function standIns(): Plugin {
   return {
     name: 'outpost-node',
     setup(build) {
-      build.onResolve({ filter: /.*/, namespace: STAND_INS }, ({ path }) => (path.startsWith('./') ? { path: path.slice(2), namespace: STAND_INS, sideEffects: false } : undefined))
-      build.onResolve({ filter: /^outpost-free-names$/ }, () => ({ path: FREE_NAMES_FILE, namespace: STAND_INS, sideEffects: false }))
+      build.onResolve({ filter: /.*/, namespace: STAND_INS }, ({ path }) => (path.startsWith('./') ? { path: path.slice(2), namespace: STAND_INS } : undefined))
+      build.onResolve({ filter: /^outpost-free-/ }, ({ path }) => ({ path: `${path}.js`, namespace: STAND_INS }))
       build.onLoad({ filter: /.*/, namespace: STAND_INS }, async ({ path }) => {
         if (path.startsWith(CJS)) return { contents: `module.exports = require(${JSON.stringify(`./${fileOf(path.slice(CJS.length))}`)}).default`, loader: 'js' }
         const contents = (await nodeLibrary()).get(path)
