@@ -4,6 +4,7 @@
  */
 import type { BuildKey, ImageId } from '../brand.ts'
 import type { FunctionLimits } from '../limits.ts'
+import type { ImageSize } from '../microvm/build-types.ts'
 import type { FunctionTraits, HandlerKind, ServiceBinding } from '../worker/types.ts'
 
 /** Uploaded code: the zip as it came and the one ES module made from it; both are kept by content. */
@@ -29,6 +30,8 @@ export interface BuildReport {
   readonly warnings: readonly string[]
   readonly buildMs: number
   readonly pages: number
+  /** Absent in records of builds made before it was known. */
+  readonly images?: readonly ImageSize[]
 }
 
 /** An image made from code and configuration. */

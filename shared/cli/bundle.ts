@@ -17,6 +17,7 @@ import { BUNDLE_MAX_BYTES } from '../limits.ts'
 import type { Chunk } from '../microvm/build-types.ts'
 import { type Adaptation, adaptationFor } from '../node-compat/adapt.ts'
 import { isStandIn, nodeModules, standIns } from '../node-compat/plugin.ts'
+import { type ModuleSize, moduleSizes } from './module-sizes.ts'
 
 export interface Bundle {
   /** The function's own code, which imports `chunks` by name. */
@@ -29,6 +30,8 @@ export interface Bundle {
   readonly exports: readonly string[]
   /** Absolute paths of the files it was made from, packages included. */
   readonly inputs: readonly string[]
+  /** What it is made of, chunks included. */
+  readonly modules: readonly ModuleSize[]
   readonly warnings: readonly string[]
   readonly tookMs: number
 }
@@ -158,6 +161,7 @@ function toBundle(result: esbuild.BuildResult<SplitOptions>, cwd: string, tookMs
     sourceMap,
     exports: result.metafile.outputs[OUTPUT]?.exports ?? [],
     inputs: Object.keys(result.metafile.inputs).filter((input) => !input.startsWith(`${VIRTUAL_NAMESPACE}:`) && !isStandIn(input)).map((input) => (isAbsolute(input) ? input : `${cwd}/${input}`)),
+    modules: moduleSizes(result.metafile.outputs[OUTPUT] ?? { inputs: {} }),
     warnings: result.warnings.map(renderMessage),
     tookMs,
   }

@@ -15,6 +15,7 @@ import { openBundler, type Bundle, type Bundler } from './bundle.ts'
 import { deployFunction } from './deployment.ts'
 import { readFolder, type FolderFunction, type FolderOptions } from './function-folder.ts'
 import { RemoteError, renderError } from './output.ts'
+import { renderWarnings, reportOf } from './publish-report.ts'
 import { zipBundle } from './zip.ts'
 
 /** An editor writes a file in several steps; a person does not see this delay. */
@@ -137,7 +138,7 @@ export class FolderDeployer {
       const membersDigest = JSON.stringify(members)
       digest = codeDigest + membersDigest
       if ((codeDigest === entry.codeDigest && membersDigest === entry.membersDigest) || digest === entry.refusedDigest) return
-      const { created } = await deployFunction(api, {
+      const { created, record } = await deployFunction(api, {
         name,
         zip: zipBundle(built),
         members: membersDigest === entry.membersDigest ? {} : members,
@@ -149,6 +150,9 @@ export class FolderDeployer {
       entry.refusedDigest = null
       entry.lastFailure = null
       say(`${created ? 'deployed' : 'updated'} ${name} in ${Math.round(clock.monotonicMs() - startedAtMs)} ms\n`)
+      const report = reportOf(record)
+      // Sizes are for deploy: here an edit should say what is wrong, and nothing when nothing is.
+      if (report !== null) say(renderWarnings(report))
     } catch (error) {
       if (error instanceof RemoteError && error.status < 500) entry.refusedDigest = digest
       const failure = `${name}: ${renderError(error)}`

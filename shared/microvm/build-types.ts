@@ -58,10 +58,18 @@ export type BuildResult =
       /** Names of exports that a service binding may name as its entrypoint. */
       readonly entrypoints: readonly string[]
       /** What the publish report says: whether priming was kept and why not, warnings with their line. */
-      readonly report: { readonly primed: boolean; readonly primeNote: string; readonly warnings: readonly string[]; readonly buildMs: number; readonly pages: number; readonly layers: readonly string[] }
+      readonly report: { readonly primed: boolean; readonly primeNote: string; readonly warnings: readonly string[]; readonly buildMs: number; readonly pages: number; readonly layers: readonly string[]; readonly images: readonly ImageSize[] }
     }
   /** With `inseparable`: evaluating those chunks ahead would not be the same; bundled without them the function may be built. */
   | { readonly kind: 'refused'; readonly error: CodedErrorData; readonly inseparable?: readonly InseparableChunk[] }
+
+/** How much of an image over the prelude's is whose. `name`: a layer's package and version, or OWN_CODE. */
+export interface ImageSize {
+  readonly name: string
+  readonly kib: number
+}
+
+export const OWN_CODE = 'own code'
 
 export interface InseparableChunk {
   readonly name: string

@@ -12,7 +12,7 @@ import type { HandlerKind } from '../worker/types.ts'
 import type { ImageArena, ResidentImage } from './arena.ts'
 import { BuildMachine, framesInLine, type ProbeAnswer, type Refusal, type SyntheticRequest } from './build-machine.ts'
 import type { GuestValue } from './binding.ts'
-import type { BuildRequest, BuildResult, BuiltImage, InseparableChunk } from './build-types.ts'
+import { OWN_CODE, type BuildRequest, type BuildResult, type BuiltImage, type ImageSize, type InseparableChunk } from './build-types.ts'
 import { captureSlot, type ParentImage } from './capture.ts'
 import { MADE_BY_BUNDLER, mapLines } from './line-tables/map-lines.ts'
 import { mapStack } from './line-tables/map-stack.ts'
@@ -25,6 +25,7 @@ const TOP_LEVEL_MAX_MS = 10_000
 const PRIME_MAX_MS = 1_000
 const TOP_LEVEL_FRAMES_MAX = 10
 const WASM_PAGES_PER_MIB = 16
+const KIB_PER_PAGE = 4
 const PROMISE_FULFILLED = 1
 const PROMISE_REJECTED = 2
 
@@ -82,8 +83,14 @@ export function buildImage(images: RuntimeImages, arena: ImageArena, request: Bu
   const warnings = [...maps.warnings, ...machine.warnings.map(({ kind, stack }) => (kind === 'math-random' ? `Math.random at top level gives every request the same values: ${stack}` : `${kind} ${stack}`))]
   return {
     kind: 'built', images: [images.base, images.prelude, ...chain.layers.map(({ built }) => built), chosen.built], handlerKind: loaded.handlerKind, entrypoints: loaded.entrypoints,
-    report: { primed: priming.image !== null, primeNote: priming.note, warnings, buildMs: Math.round(performance.now() - startedAtMs), pages: chosen.pages, layers: request.chunks.map(({ name }) => name) },
+    report: { primed: priming.image !== null, primeNote: priming.note, warnings, buildMs: Math.round(performance.now() - startedAtMs), pages: chosen.pages, layers: request.chunks.map(({ name }) => name), images: imageSizes(request, chain.layers, chosen) },
   }
+}
+
+/** The largest first. */
+function imageSizes({ chunks }: BuildRequest, layers: readonly Layer[], own: Candidate): ImageSize[] {
+  const sizes = layers.map(({ pages }, index) => ({ name: (chunks[index]?.name ?? '').replace(/^npm:|#.*$/g, ''), kib: pages * KIB_PER_PAGE }))
+  return [...sizes, { name: OWN_CODE, kib: own.pages * KIB_PER_PAGE }].sort((one, other) => other.kib - one.kib)
 }
 
 function refuseChunks(inseparable: readonly InseparableChunk[]): BuildResult {

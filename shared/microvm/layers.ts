@@ -22,6 +22,8 @@ import { allocateText, blockOf, globalValues, type RuntimeImages } from './runti
 
 export interface Layer extends ParentImage {
   readonly built: BuiltImage
+  /** Pages of 4 KiB in which it differs from what it is over. */
+  readonly pages: number
   /** Names that it adds to the global object. */
   readonly globals: readonly string[]
 }
@@ -100,7 +102,7 @@ export class LayerBuilder {
     if (failed !== null) return failed
     machine.tidy()
     const { manifest, built } = captureSlot(machine.slot, runtime, parent, this.#arena, 'layer')
-    return { imageId: built.imageId, image: this.#arena.add(built.imageId, manifest, globalValues(manifest, runtime.globalNames), blockOf(built)), built, globals: added }
+    return { imageId: built.imageId, image: this.#arena.add(built.imageId, manifest, globalValues(manifest, runtime.globalNames), blockOf(built)), built, pages: manifest.pages.length, globals: added }
   }
 
   #compile({ name, source, sourceMap }: Chunk, before: readonly Chunk[]): Uint8Array | null {

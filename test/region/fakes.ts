@@ -72,7 +72,7 @@ export class FakeBuilder implements ImageBuilder {
     const seeds = Array.from({ length: this.pagesPerFunction }, (_each, index) => (index === 0 ? `${this.engineBuild}/common` : `${inputs}/${index}`))
     const own = image(seeds, { parentId: base.imageId, engineBuild: this.engineBuild })
     const handlerKind = request.source.includes('fetch') ? 'fetch' : 'event'
-    return { kind: 'built', images: [base, own], handlerKind, entrypoints: [], report: { primed: false, primeNote: 'fake', warnings: ['a warning'], buildMs: 1, pages: this.pagesPerFunction, layers: [] } }
+    return { kind: 'built', images: [base, own], handlerKind, entrypoints: [], report: { primed: false, primeNote: 'fake', warnings: ['a warning'], buildMs: 1, pages: this.pagesPerFunction, layers: [], images: [] } }
   }
 
   close(): Promise<void> {

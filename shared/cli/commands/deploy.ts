@@ -2,10 +2,9 @@
 import { existsSync, statSync } from 'node:fs'
 import { basename, dirname, extname, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { z } from 'zod'
 import { CodedError } from '../../errors.ts'
 import { FUNCTION_LIMIT_MAX } from '../../limits.ts'
-import { ApiClient, resolveCredentials, type ConfigurationMembers, type FunctionRecord } from '../api-client.ts'
+import { ApiClient, resolveCredentials, type ConfigurationMembers } from '../api-client.ts'
 import { runBuildCommand } from '../build-command.ts'
 import type { BundleSettings } from '../bundle-settings.ts'
 import { type Bundle, bundle, shortPath } from '../bundle.ts'
@@ -14,6 +13,7 @@ import { deployFunction } from '../deployment.ts'
 import { collect, functionName, keyAndValue, resolveEndpoint, variableOption, wholeNumber } from '../options.ts'
 import { renderBytes } from '../output.ts'
 import { readProject, ROUTES_NOTE } from '../project-config.ts'
+import { renderReport, reportOf } from '../publish-report.ts'
 import { zipBundle } from '../zip.ts'
 
 interface DeployOptions {
@@ -86,15 +86,12 @@ async function runDeploy(context: CliContext, entry: string | undefined, options
   })
   const url = new URL(`/fn/${name}/`, api.endpoint).href
   if (options.json === true) {
-    context.out(`${JSON.stringify({ name, created, version: record.Version, arn: record.FunctionArn, codeSha256: record.CodeSha256 ?? null, alias: options.alias ?? null, url, report: reportOf(record) })}\n`)
+    context.out(`${JSON.stringify({ name, created, version: record.Version, arn: record.FunctionArn, codeSha256: record.CodeSha256 ?? null, alias: options.alias ?? null, url, report: reportOf(record), modules: built.modules })}\n`)
     return
   }
   context.err(`${created ? 'deployed' : 'updated'} ${name} (${record.Version}) in ${Math.round(performance.now() - startedAtMs)} ms\n`)
   const report = reportOf(record)
-  if (report !== null) {
-    context.err(`image: ${report.pages} pages${report.primeNote === '' ? '' : `, ${report.primeNote}`}\n`)
-    for (const warning of report.warnings) context.err(`warning: ${warning}\n`)
-  }
+  if (report !== null) context.err(renderReport(report, built.modules))
   context.out(`${url}\n`)
 }
 
@@ -155,10 +152,4 @@ async function readSecrets(texts: readonly string[], context: CliContext): Promi
   return Object.fromEntries(pairs.map(({ key, value }) => [key, value ?? read]))
 }
 
-/** What the builder said, as the region puts it into its answer; null from a server that says nothing. */
-const reportSchema = z.object({ primed: z.boolean(), primeNote: z.string(), warnings: z.array(z.string()), buildMs: z.number(), pages: z.number() })
-export type DeployReport = z.infer<typeof reportSchema>
 
-export function reportOf(record: FunctionRecord): DeployReport | null {
-  return reportSchema.nullable().catch(null).parse(record.Outpost?.Report ?? null)
-}

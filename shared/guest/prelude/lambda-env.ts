@@ -18,34 +18,38 @@ export function logStreamName({ version, accountId }: Configuration): string {
   return `${day}/[${version}]${accountId}`
 }
 
-type Values = readonly (readonly [name: string, value: () => string | undefined])[]
+/** Of the function that is configured: set before any of these is read. */
+let current: Configuration | null = null
+const named = (read: (configuration: Configuration) => string) => (): string | undefined => (current === null ? undefined : read(current))
+const region = named(({ arn }) => StringSplit(arn, ':')[3] ?? '')
 
-function valuesOf(configuration: Configuration): Values {
-  const { functionName, version, memoryMib, arn, handlerExport = null } = configuration
-  const region = StringSplit(arn, ':')[3] ?? ''
-  return [
-    ['_HANDLER', () => `index.${handlerExport ?? 'handler'}`],
-    ['_X_AMZN_TRACE_ID', () => readTraceId() ?? undefined],
-    ['AWS_DEFAULT_REGION', () => region],
-    ['AWS_EXECUTION_ENV', () => 'AWS_Lambda_outpost'],
-    ['AWS_LAMBDA_FUNCTION_MEMORY_SIZE', () => `${memoryMib}`],
-    ['AWS_LAMBDA_FUNCTION_NAME', () => functionName],
-    ['AWS_LAMBDA_FUNCTION_VERSION', () => version],
-    ['AWS_LAMBDA_INITIALIZATION_TYPE', () => 'snap-start'],
-    ['AWS_LAMBDA_LOG_GROUP_NAME', () => `/aws/lambda/${functionName}`],
-    ['AWS_LAMBDA_LOG_STREAM_NAME', () => logStreamName(configuration)],
-    ['AWS_REGION', () => region],
-    ['LAMBDA_TASK_ROOT', () => '/var/task'],
-    ['TZ', () => ':UTC'],
-  ]
+interface Variable {
+  readonly name: string
+  readonly get: () => string | undefined
 }
 
-let getters: readonly (readonly [name: string, get: () => unknown])[] = []
+/** Made once: a machine that is configured again, as layers are, is not changed by it. */
+const VARIABLES: readonly Variable[] = [
+  { name: '_HANDLER', get: named(({ handlerExport }) => `index.${handlerExport ?? 'handler'}`) },
+  { name: '_X_AMZN_TRACE_ID', get: () => readTraceId() ?? undefined },
+  { name: 'AWS_DEFAULT_REGION', get: region },
+  { name: 'AWS_EXECUTION_ENV', get: () => 'AWS_Lambda_outpost' },
+  { name: 'AWS_LAMBDA_FUNCTION_MEMORY_SIZE', get: named(({ memoryMib }) => `${memoryMib}`) },
+  { name: 'AWS_LAMBDA_FUNCTION_NAME', get: named(({ functionName }) => functionName) },
+  { name: 'AWS_LAMBDA_FUNCTION_VERSION', get: named(({ version }) => version) },
+  { name: 'AWS_LAMBDA_INITIALIZATION_TYPE', get: () => 'snap-start' },
+  { name: 'AWS_LAMBDA_LOG_GROUP_NAME', get: named(({ functionName }) => `/aws/lambda/${functionName}`) },
+  { name: 'AWS_LAMBDA_LOG_STREAM_NAME', get: named(logStreamName) },
+  { name: 'AWS_REGION', get: region },
+  { name: 'LAMBDA_TASK_ROOT', get: () => '/var/task' },
+  { name: 'TZ', get: () => ':UTC' },
+]
 
 /** Before the function's own variables, which take the place of any of them. */
 export function addLambdaVariables(env: object, configuration: Configuration): void {
-  getters = valuesOf(configuration)
-  for (const [name, get] of getters) {
+  current = configuration
+  for (const { name, get } of VARIABLES) {
+    if (ObjectGetOwnPropertyDescriptor(env, name) !== undefined) continue
     const set = (value: unknown): void => {
       ObjectDefineProperty(env, name, { value, writable: true, enumerable: true, configurable: true })
     }
@@ -55,7 +59,7 @@ export function addLambdaVariables(env: object, configuration: Configuration): v
 
 /** For a function without an event handler. */
 export function removeLambdaVariables(env: Record<string, unknown>): void {
-  for (const [name, get] of getters) {
+  for (const { name, get } of VARIABLES) {
     // eslint-disable-next-line @typescript-eslint/no-dynamic-delete -- only those that were added here
     if (ObjectGetOwnPropertyDescriptor(env, name)?.get === get) delete env[name]
   }
