@@ -113,7 +113,7 @@ t.test('what is in service is not deployed again', async (t) => {
   const dir = t.testdir({ 'a.js': FETCH('same'), 'b.js': FETCH('b') })
   const { deployer, calls, untilSaid } = await deploying(t, dir)
   await deployer.start()
-  writeFileSync(join(dir, 'a.js'), `// a comment that no bundle keeps\n${FETCH('same')}`)
+  writeFileSync(join(dir, 'a.js'), `${FETCH('same')}\n// a comment that no bundle keeps and that moves no line`)
   writeFileSync(join(dir, 'b.js'), FETCH('changed'))
   await untilSaid('updated b')
   t.same(calls(), ['POST ', 'POST ', 'PUT /b/code'])
