@@ -3,6 +3,7 @@ import type { Benchmark } from './harness/benchmark.ts'
 import { density } from './density.ts'
 import { engineSlowdown } from './engine-slowdown.ts'
 import { guestTime } from './guest-time.ts'
+import { honoHello } from './hono-hello.ts'
 import { honoImage } from './hono-image.ts'
 import { hop } from './hop.ts'
 import { httpEvent } from './http-event.ts'
@@ -23,6 +24,6 @@ import { store } from './store.ts'
 import { zipf } from './zipf.ts'
 
 export const BENCHMARKS: readonly Benchmark[] = [
-  httpJson, httpLatency, httpEvent, guestTime, resetCost, honoImage, engineSlowdown, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget, store, storeRead, pull,
+  httpJson, httpLatency, httpEvent, guestTime, resetCost, honoImage, honoHello, engineSlowdown, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget, store, storeRead, pull,
   simHotSet, simProbe, simRing, simLimits, simCold,
 ]

@@ -1,7 +1,7 @@
 -- Load script for wrk: a different JSON order in every request, every answer checked in full.
 --
 -- Arguments after `--`: PATH, then `fresh` (the module counter in every answer must be 1), `any` (it must be a number) or
--- `unchecked` (no response callback: shows what the checks cost). Answers are matched as a set and not by connection, because
+-- `unchecked` (no response callback: shows what the checks cost). With `hello` each request is a GET whose answer must be `Hello Hono!`. Answers are matched as a set and not by connection, because
 -- wrk does not say which connection an answer came on: each expected answer may arrive once.
 -- The last line of standard output is one JSON object.
 local threads = {}
@@ -16,12 +16,14 @@ function init(args)
   local mode = args[2]
   fresh = mode == "fresh"
   if mode == "unchecked" then response = nil end
+  if mode == "hello" then hello = "GET " .. path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] .. "\r\n\r\n" end
   head = "POST " .. path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] .. "\r\nContent-Type: application/json\r\nContent-Length: "
   sent = 0
   expected = {}
 end
 
 function request()
+  if hello then return hello end
   sent = sent + 1
   local id = sent
   local a, b, c, d = id % 9973, (id * 7) % 1009, (id * 31) % 5003, id % 17
@@ -38,6 +40,13 @@ function response(status, headers, body)
   if status ~= 200 then
     notOk = notOk + 1
     if firstWrong == "" then firstWrong = status .. " " .. body end
+    return
+  end
+  if hello then
+    if body ~= "Hello Hono!" then
+      wrong = wrong + 1
+      if firstWrong == "" then firstWrong = body end
+    end
     return
   end
   local answer, n = string.match(body, '^(.*),"n":(%d+)}$')

@@ -6,8 +6,8 @@ import { cpuSeconds } from '../harness/proc.ts'
 import type { Scope } from '../harness/scope.ts'
 import type { Server, Target } from '../servers/server.ts'
 
-/** Whether the module counter in each answer must be 1 (`fresh`) or any number, or answers are not looked at. */
-export type Check = 'fresh' | 'any' | 'unchecked'
+/** Whether the module counter in each answer must be 1 (`fresh`) or any number, or answers are not looked at; `hello`: a GET, and each answer is `Hello Hono!`. */
+export type Check = 'fresh' | 'any' | 'unchecked' | 'hello'
 
 export interface WrkOptions {
   readonly connections: number
