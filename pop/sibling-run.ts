@@ -114,12 +114,12 @@ export class SiblingRun implements LinkStreamSink, Answer {
     this.#kept = null
     const { onRefused } = this.#options
     if (kept !== null && onRefused !== null && ERRORS[error.code].ran === 'no') {
-      // The drain that the sink may wait for was the stream's to give.
-      this.#sink.resumeBody?.()
       const elsewhere = onRefused(this.#call, error)
       this.#elsewhere = elsewhere
       for (const chunk of kept.chunks) elsewhere.write(chunk)
       if (kept.ended) elsewhere.writeEnd()
+      // The drain that the sink may wait for was the stream's to give. Last: it writes what it has within this very call.
+      this.#sink.resumeBody?.()
       return
     }
     this.#options.onOver(null)

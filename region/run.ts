@@ -75,6 +75,8 @@ export class Run implements RegionRun {
   #stopWaiting: (() => void) | null = null
   /** Why it was ended from this side. */
   #refusal: CodedError | null = null
+  /** The host has asked for a pause of the body. */
+  #bodyPaused = false
 
   private constructor(deps: RunDeps, sink: RunSink) {
     this.#deps = deps
@@ -172,10 +174,10 @@ export class Run implements RegionRun {
     const invocation = this.#deps.host.invoke({ ...request, requestId: request.requestId as RequestId, build }, this.#sinkOf(lease))
     if (this.isOver) return
     this.#state = { kind: 'running', invocation }
-    // The host asks for a pause of its own.
-    if (held !== null && held.bytes > REQUEST_WINDOW_BYTES) this.#sink.resumeBody?.()
     for (const chunk of held?.chunks ?? []) this.#pass(invocation, chunk)
     if (held?.ended === true) invocation.writeEnd()
+    // Last: a sender that may go on writes what it has within this very call.
+    if (held !== null && held.bytes > REQUEST_WINDOW_BYTES && !this.#bodyPaused) this.#sink.resumeBody?.()
   }
 
   #pass(invocation: Invocation, chunk: Uint8Array): void {
@@ -199,8 +201,14 @@ export class Run implements RegionRun {
       head: (status, headers, kind, body, last) => sink.head(status, headers, startKind(kind), body, last),
       data: (chunk) => sink.data(chunk),
       bodyEnd: () => sink.bodyEnd(),
-      pauseBody: () => sink.pauseBody?.(),
-      resumeBody: () => sink.resumeBody?.(),
+      pauseBody: () => {
+        this.#bodyPaused = true
+        sink.pauseBody?.()
+      },
+      resumeBody: () => {
+        this.#bodyPaused = false
+        sink.resumeBody?.()
+      },
       end: (result) => {
         this.#state = { kind: 'over' }
         lease.release()

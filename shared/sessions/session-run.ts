@@ -43,6 +43,8 @@ export class SessionRun implements Invocation, InvocationSink {
   #state: RunState = { kind: 'waiting', chunks: [], bytes: 0, ended: false }
   #headSent = false
   #closes = false
+  /** The host has asked for a pause of the body. */
+  #bodyPaused = false
 
   constructor(table: SessionTable, ticket: SessionTicket, host: SessionHost, input: InvocationInput, sink: InvocationSink) {
     this.#table = table
@@ -73,10 +75,10 @@ export class SessionRun implements Invocation, InvocationSink {
     const invocation = this.host.invoke(input, this)
     if (this.#isOver()) return
     this.#state = { kind: 'running', invocation }
-    // The host asks for a pause of its own.
-    if (held !== null && held.bytes > REQUEST_WINDOW_BYTES) this.#sink.resumeBody?.()
     for (const chunk of held?.chunks ?? []) invocation.write(chunk)
     if (held?.ended === true) invocation.writeEnd()
+    // Last: a sender that may go on writes what it has within this very call.
+    if (held !== null && held.bytes > REQUEST_WINDOW_BYTES && !this.#bodyPaused) this.#sink.resumeBody?.()
   }
 
   /** There was nothing to run: the client ended its session. */
@@ -145,10 +147,12 @@ export class SessionRun implements Invocation, InvocationSink {
   }
 
   pauseBody(): void {
+    this.#bodyPaused = true
     this.#sink.pauseBody?.()
   }
 
   resumeBody(): void {
+    this.#bodyPaused = false
     this.#sink.resumeBody?.()
   }
 

@@ -12,8 +12,9 @@ export function countWritten(run: ActiveRun, bytes: number): void {
   if (run.bodyBytes > maxBytes) throw new CodedError('ERR_BODY_TOO_LARGE', [maxBytes])
   // Who does not pause.
   if (run.bodyWaitingBytes > REQUEST_BODY_MAX_BYTES) throw new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
-  if (run.bodyWaitingBytes <= REQUEST_WINDOW_BYTES || run.bodyPaused) return
+  if (run.bodyWaitingBytes <= REQUEST_WINDOW_BYTES) return
   run.bodyPaused = true
+  // With each piece: whoever held the body before the run was found may have told its sender to go on since.
   run.sink.pauseBody?.()
 }
 
