@@ -357,6 +357,8 @@ export const INTL_TEXT_MAX_CHARS = 128 * KIB
 export const INTL_COMPARED_MAX_CHARS = 16 * KIB
 /** The same if they hold runs of four marks and more, whose comparison takes a hundred times as long. */
 export const INTL_COMPARED_MARKED_MAX_CHARS = 512
+/** A code that DisplayNames is asked for: ICU's time grows with the square of its parts, 128 KiB take 0.2 s. A longer one is a RangeError. */
+export const INTL_CODE_MAX_CHARS = KIB
 /** Of one list, 2 ms: a longer one is a RangeError. */
 export const INTL_LIST_MAX_ITEMS = 4_096
 /** Text in which one call looks for segments, 0.5 ms; a window that holds no whole segment is doubled, up to the largest, where the segment is cut. */

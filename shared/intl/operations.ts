@@ -2,7 +2,7 @@
  * What each kind of Intl object does, on texts and numbers. Parts are JSON.
  * A number may come as a decimal text, so that none of its digits is lost.
  */
-import { INTL_LIST_MAX_ITEMS } from '../limits.ts'
+import { INTL_CODE_MAX_CHARS, INTL_LIST_MAX_ITEMS } from '../limits.ts'
 import type { IntlValue } from './intl-host.ts'
 import { IntlRefusal } from './intl-refusal.ts'
 import { comparable } from './comparable.ts'
@@ -77,7 +77,11 @@ const segmenter: Operations<Intl.Segmenter> = {
 }
 
 const names: Operations<Intl.DisplayNames> = {
-  of: (formatter, code) => formatter.of(String(code)) ?? null,
+  of: (formatter, code) => {
+    // ICU looks at each variant of a language against all others.
+    if (String(code).length > INTL_CODE_MAX_CHARS) throw new IntlRefusal('RangeError', `A code for Intl has more than ${INTL_CODE_MAX_CHARS} characters`)
+    return formatter.of(String(code)) ?? null
+  },
 }
 
 const LOCALE_FIELDS = ['baseName', 'language', 'script', 'region', 'calendar', 'caseFirst', 'collation', 'hourCycle', 'numeric', 'numberingSystem'] as const

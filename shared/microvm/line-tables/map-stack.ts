@@ -1,4 +1,5 @@
 /** Stacks as the engine writes them, and as people are shown them. */
+import { KIB } from '../../limits.ts'
 import type { OriginalPlaces } from './original-places.ts'
 
 const PLACE = /(\(| at )([^\s()]+):(\d{1,9}):(\d{1,9})(?=\)|\s|$)/g
@@ -16,18 +17,21 @@ export function shownText(text: string): string {
   return text.includes('\n') && HAS_FRAMES.test(text) ? shownLines(text.split('\n')).join('\n') : text
 }
 
-const HAS_FRAMES = /^\s+at .*(?:\(native\)|\(missing\)|outpost:[\w-]+:\d+:\d+\)?)(?: \{)?$/m
+/** Indents are of one line: a run of empty lines would be tried from each of them to its end. */
+const HAS_FRAMES = /^[^\S\n]+at .*(?:\(native\)|\(missing\)|outpost:[\w-]+:\d+:\d+\)?)(?: \{)?$/m
 const FRAME = /^(\s*)at (.*?)(?: \(([^()]*)\))?$/
 /** Modules of ours: the prelude, what the bundler made. */
 const OURS = 'outpost:'
 const NATIVE = 'native'
+/** A guest may set any text as its error's stack; nobody is shown more than a part of this. */
+const STACK_MAX_CHARS = 64 * KIB
 
 /**
  * Frames of the function as V8 writes them, `    at NAME (FILE:LINE:COLUMN)` a line; without those of the prelude and
  * the native functions that it called. Lines that are no frames (of a function that sets `stack` itself) stay.
  */
 export function shownFrames(stack: string): readonly string[] {
-  return shownLines(stack.split('\n').filter((line) => line.trim() !== ''))
+  return shownLines(stack.slice(0, STACK_MAX_CHARS).split('\n').filter((line) => line.trim() !== ''))
 }
 
 function shownLines(lines: readonly string[]): string[] {

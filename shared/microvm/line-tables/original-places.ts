@@ -15,11 +15,16 @@ export interface Place {
 const FILE_NAME_MAX_CHARS = 256
 const FILES_MAX = 20_000
 const LINE_MAX = 0x3fff_ffff
+const COLUMN_STEP_BYTES = 1024
+/** It goes before the name of each file. */
+const ROOT_MAX_CHARS = 1024
 
 export class OriginalPlaces {
   readonly #map: TraceMap
   readonly #lines: readonly string[]
   readonly #files: readonly string[]
+  /** The line that was asked for last: minified code is one line of megabytes, and has a place for every few of its bytes. */
+  #looked: { readonly line: number; readonly columns: Columns | null } | null = null
 
   private constructor(map: TraceMap, source: string) {
     this.#map = map
@@ -50,11 +55,36 @@ export class OriginalPlaces {
   }
 
   #character(line: number, bytes: number): number {
-    const text = this.#lines[line - 1] ?? ''
-    // Most lines are ASCII, and then a byte is a character.
-    if (!/[^\0-\x7f]/.test(text)) return bytes
-    return Buffer.from(text).subarray(0, bytes).toString().length
+    if (this.#looked?.line !== line) this.#looked = { line, columns: columnsOf(this.#lines[line - 1] ?? '') }
+    const { columns } = this.#looked
+    if (columns === null) return bytes
+    const step = Math.min(Math.floor(bytes / COLUMN_STEP_BYTES), columns.counts.length - 1)
+    return (columns.counts[step] ?? 0) + charactersIn(columns.text.subarray(step * COLUMN_STEP_BYTES, bytes))
   }
+}
+
+interface Columns {
+  readonly text: Uint8Array
+  /** Characters before each COLUMN_STEP_BYTES. */
+  readonly counts: Uint32Array
+}
+
+/** Null for ASCII, as most lines are: a byte is a character. */
+function columnsOf(line: string): Columns | null {
+  if (!/[^\0-\x7f]/.test(line)) return null
+  const text = Buffer.from(line)
+  const counts = new Uint32Array(Math.floor(text.length / COLUMN_STEP_BYTES) + 1)
+  for (let step = 1; step < counts.length; step++) {
+    counts[step] = (counts[step - 1] ?? 0) + charactersIn(text.subarray((step - 1) * COLUMN_STEP_BYTES, step * COLUMN_STEP_BYTES))
+  }
+  return { text, counts }
+}
+
+/** UTF-16 units of UTF-8: none for the later bytes of a character, two for one of four bytes. */
+function charactersIn(bytes: Uint8Array): number {
+  let count = 0
+  for (const byte of bytes) count += byte >= 0xf0 ? 2 : (byte & 0xc0) === 0x80 ? 0 : 1
+  return count
 }
 
 function isSmall(value: number): boolean {
@@ -70,6 +100,8 @@ interface FlatMap {
 function isMap(value: unknown): value is FlatMap {
   if (typeof value !== 'object' || value === null || !('version' in value) || !('sources' in value) || !('mappings' in value) || 'sections' in value) return false
   const { version, sources, mappings } = value
+  const root = 'sourceRoot' in value ? value.sourceRoot : null
+  if (root !== null && root !== undefined && (typeof root !== 'string' || root.length > ROOT_MAX_CHARS)) return false
   return version === 3 && typeof mappings === 'string' && Array.isArray(sources) && sources.length <= FILES_MAX && sources.every((source) => typeof source === 'string' || source === null)
 }
 
