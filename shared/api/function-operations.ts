@@ -168,13 +168,12 @@ function deleteVersion(context: FunctionContext, transaction: FunctionTransactio
   if (record.published?.version === qualifier) transaction.putFunction({ ...record, published: null })
 }
 
-/** With a warning for each service that is not there yet: it may be deployed after this one, so it is no error. */
+/** With the services that are not there yet: they may be deployed after this one, so it is no error. */
 function publishedView(context: FunctionContext | (ControlContext & { readonly functionName: string }), version: VersionRecord, qualifier: string | null): Record<string, unknown> {
   const view = configurationView(context, version, qualifier)
   const missing = (version.settings.services ?? []).filter(({ service }) => context.backend.read(context.account, service).function() === null)
   if (missing.length === 0) return view
-  const warnings = missing.map(({ binding, service }) => `the service binding ${binding} is of ${service}, which is not deployed: calls of it fail until it is`)
-  const report = { ...version.build.report, warnings: [...version.build.report.warnings, ...warnings] }
+  const report = { ...version.build.report, missingServices: missing.map(({ binding, service }) => ({ binding, service })) }
   return { ...view, Outpost: { ...(view['Outpost'] as object), Report: report } }
 }
 

@@ -12,6 +12,8 @@ const reportSchema = z.object({
   primed: z.boolean(),
   primeNote: z.string(),
   warnings: z.array(z.string()),
+  /** Services that it is bound to and that were not deployed when it was. */
+  missingServices: z.array(z.object({ binding: z.string(), service: z.string() })).optional(),
   buildMs: z.number(),
   /** Pages of 4 KiB of the function's own image. */
   pages: z.number(),
@@ -25,19 +27,20 @@ export function reportOf(record: FunctionRecord): PublishReport | null {
   return reportSchema.nullable().catch(null).parse(record.Outpost?.Report ?? null)
 }
 
-/** What is not as one would wish, as lines with their ends; empty when all is well. */
+/** What of its code is not as one would wish, as lines with their ends; empty when all is well. */
 export function renderWarnings({ primed, primeNote, warnings }: PublishReport): string {
   return [...(primed || primeNote.endsWith('switched off') ? [] : [`${primeNote}\n`]), ...warnings.map((warning) => `warning: ${warning}\n`)].join('')
 }
 
 /** Lines with their ends. `modules`: of the bundle. */
-export function renderReport({ pages, primeNote, warnings, images = [] }: PublishReport, modules: readonly ModuleSize[]): string {
+export function renderReport({ pages, primeNote, warnings, missingServices = [], images = [] }: PublishReport, modules: readonly ModuleSize[]): string {
   const total = images.length === 0 ? pages * KIB_PER_PAGE : images.reduce((sum, { kib }) => sum + kib, 0)
   return [
     `image: ${total} KiB over the prelude's${primeNote === '' ? '' : `, ${primeNote}`}\n`,
     ...(images.length > 1 ? list(images.map(({ name, kib }) => [name, kib] as const), (kib) => `${kib} KiB`) : []),
     ...(modules.length > 1 ? ['code:\n', ...list(modules.map(({ name, bytes }) => [name, bytes] as const), renderBytes)] : []),
     ...warnings.map((warning) => `warning: ${warning}\n`),
+    ...missingServices.map(({ binding, service }) => `warning: the service binding ${binding} is of ${service}, which is not deployed: calls of it fail until it is\n`),
   ].join('')
 }
 

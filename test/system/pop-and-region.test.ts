@@ -146,7 +146,8 @@ await t.test('nonsense from clients gets coded answers and disturbs nobody', asy
   const site = await startSite(t)
   await site.deploy('counter', COUNTER)
   t.match(JSON.parse((await call(site.pop, 'nobody')).body), { error: { code: 'ERR_FUNCTION_NOT_FOUND' } })
-  t.equal((await call(site.pop, 'counter', { method: 'POST', body: new Uint8Array(7_000_000) })).status, 413)
+  await site.deploy('event', 'export const handler = () => 1')
+  t.equal((await call(site.pop, 'event', { method: 'POST', body: new Uint8Array(7_000_000) })).status, 413)
   for (const head of ['GET /fn/counter/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', 'POST /fn/counter/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc']) {
     t.match(await raw(site.pop.url, head), /^HTTP\/1\.1 400/)
   }

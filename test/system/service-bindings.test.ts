@@ -92,7 +92,7 @@ await t.test('a service that is not there is a warning of the publish, and a nam
   const api = site.api('region')
   const zip = zipSync({ 'index.mjs': Buffer.from(FRONT) })
   const made = await api.createFunction('front', zip, BOUND, false)
-  t.match(made.Outpost?.['Report'], { warnings: ['the service binding LEAF is of leaf, which is not deployed: calls of it fail until it is'] })
+  t.match(made.Outpost?.['Report'], { warnings: [], missingServices: [{ binding: 'LEAF', service: 'leaf' }] })
   t.match(made.Outpost?.['Services'], [{ Binding: 'LEAF', Service: 'leaf' }])
   await site.deploy('leaf', LEAF)
   t.same(((await api.updateCode('front', zip, false)).Outpost?.['Report'] as { warnings: unknown }).warnings, [])

@@ -1,7 +1,7 @@
 /** Entries `load` and `dispatch`: which handler there is, and the four ways in which it is called. */
 import { CALL_BODY_SHIFT, CALL_EVENT, CALL_SELECTED } from '../abi.ts'
 import type { Selection } from '../selection.ts'
-import { ArrayJoin, ArrayPush, JSONParse, JSONStringify, MapForEach, MapGet, StringIndexOf, StringSlice } from './primordials.ts'
+import { ArrayJoin, ArrayPush, JSONParse, JSONStringify, MapForEach, MapGet, StringIndexOf, StringSlice, StringSplit } from './primordials.ts'
 import { configuration, env } from './configuration.ts'
 import { executionContext, setProps } from './context.ts'
 import { entrypointOf, missing, addNamedEntrypoints, type Entrypoint } from './entrypoints.ts'
@@ -37,14 +37,15 @@ function asHandler(value: unknown): Handler {
 
 /** A dotted export like `api.handler`, looked for in the module and in its default export (bundled CommonJS). */
 function namedHandler(module: Record<string, unknown>, path: string): Handler {
-  const names = path.split('.')
-  for (const root of [module, module['default']]) {
-    let value: unknown = root
-    for (const name of names) value = isObject(value) ? (value as Record<string, unknown>)[name] : undefined
-    const found = asHandler(value)
-    if (found.kind !== 'none') return found
-  }
-  return { kind: 'none' }
+  const names = StringSplit(path, '.')
+  const found = asHandler(memberAt(module, names))
+  return found.kind === 'none' ? asHandler(memberAt(module['default'], names)) : found
+}
+
+function memberAt(root: unknown, names: readonly string[]): unknown {
+  let value = root
+  for (let index = 0; index < names.length; index++) value = isObject(value) ? (value as Record<string, unknown>)[names[index] ?? ''] : undefined
+  return value
 }
 
 /** Entry `load` of the contract. */

@@ -48,7 +48,8 @@ const VARIABLES: readonly Variable[] = [
 /** Before the function's own variables, which take the place of any of them. */
 export function addLambdaVariables(env: object, configuration: Configuration): void {
   current = configuration
-  for (const { name, get } of VARIABLES) {
+  for (let index = 0; index < VARIABLES.length; index++) {
+    const { name, get } = VARIABLES[index] as Variable
     if (ObjectGetOwnPropertyDescriptor(env, name) !== undefined) continue
     const set = (value: unknown): void => {
       ObjectDefineProperty(env, name, { value, writable: true, enumerable: true, configurable: true })
@@ -59,7 +60,8 @@ export function addLambdaVariables(env: object, configuration: Configuration): v
 
 /** For a function without an event handler. */
 export function removeLambdaVariables(env: Record<string, unknown>): void {
-  for (const { name, get } of VARIABLES) {
+  for (let index = 0; index < VARIABLES.length; index++) {
+    const { name, get } = VARIABLES[index] as Variable
     // eslint-disable-next-line @typescript-eslint/no-dynamic-delete -- only those that were added here
     if (ObjectGetOwnPropertyDescriptor(env, name)?.get === get) delete env[name]
   }

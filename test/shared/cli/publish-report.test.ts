@@ -50,5 +50,6 @@ t.test('long lists end in a sum; a server that says nothing gets no report', asy
   t.match(text, /^image: 12 KiB over the prelude's, primed with GET \/\ncode:\n/)
   t.match(text, /package-9\n +3\.9 KiB {2}4 more\n$/)
   t.equal(renderWarnings(report), '')
+  t.match(renderReport({ ...report, missingServices: [{ binding: 'LEAF', service: 'leaf' }] }, modules), /^warning: the service binding LEAF is of leaf, which is not deployed/m)
   t.equal(reportOf(RECORD), null)
 })

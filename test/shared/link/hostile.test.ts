@@ -60,7 +60,7 @@ async function greetedPop(region: TestRegion, popId = 'raw'): Promise<RawPop> {
   return pop
 }
 
-const OPEN_TAIL = ['request', 'account', 'held', null, 0, 'POST', 'http://x/', '', '127.0.0.1', false, 'not-hot', 1, null, null, null, null]
+const OPEN_TAIL = ['request', 'account', 'held', null, 0, 'POST', 'http://x/', '', '127.0.0.1', false, 'not-hot', 1, null, null, null, null, null]
 const open = (id: number, body: Uint8Array | null = null, more = true): unknown[] => [FRAME.open, id, 60_000, body, more, 0, ...OPEN_TAIL]
 
 t.test('a greeted POP that breaks the protocol is told so and its link closed, its runs cancelled', async (t) => {
