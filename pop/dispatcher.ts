@@ -101,7 +101,14 @@ export class PopDispatcher implements Dispatcher {
       sensitivity: 'normal', inFlight: 0, inFlightMax: options.localInFlightMax, regionInReach: false,
       waiting: 0, waitingMax: options.waitingMax,
     }
-    this.#waitingRoom = new WaitingRoom({ clock: options.clock, waitMs: () => queueWaitMs(options.link.tripMs, options.queueWaitMaxMs), regionInReach: () => options.link.state.kind === 'open' && options.link.tripMs < TRIP_DOUBTFUL_MS })
+    const { clock, host, link, queueWaitMaxMs } = options
+    this.#waitingRoom = new WaitingRoom({
+      clock, host,
+      // A session goes nowhere else: its sink is another one.
+      withdraw: (sink) => sink instanceof LocalRun && sink.withdraw(),
+      waitMs: () => queueWaitMs(link.tripMs, queueWaitMaxMs),
+      regionInReach: () => link.state.kind === 'open' && link.tripMs < TRIP_DOUBTFUL_MS,
+    })
     this.forwards = Object.fromEntries(FORWARD_REASONS.map((reason) => [reason, { count: 0 }])) as Record<ForwardReason, { count: number }>
   }
 
@@ -397,7 +404,7 @@ export class PopDispatcher implements Dispatcher {
     const run = new LocalRun(call, sink, known, versions.cutOff ? 'stale' : 'current', observer, ticket)
     const answer = run.start(host)
     // Something waits in the host's queue, so this does, being the last. A session goes nowhere else.
-    if (host.queued > 0 && answer === run && ticket === null) this.#waitingRoom.watch(run)
+    if (host.queued > 0 && answer === run && ticket === null) this.#waitingRoom.watch()
     return answer
   }
 

@@ -54,7 +54,7 @@ export class WorkerThreadHost implements SandboxHost {
   #pools: Piscina[] = []
   #workers: WorkerHandle[] = []
   readonly #runs = new IdTable<ActiveRun>()
-  readonly #queue: ActiveRun[] = []
+  readonly waiting: ActiveRun[] = []
   readonly #replies = new Map<number, { readonly worker: WorkerHandle; readonly resolve: (message: FromWorker | null) => void }>()
   readonly #usesOfImage = new Map<ImageId, number>()
   #nextRunId = 1
@@ -132,21 +132,21 @@ export class WorkerThreadHost implements SandboxHost {
     }
     this.#runs.add(run.id, run)
     this.#use(input.build.imageId, 1)
-    if (this.#queue.length > 0 || !this.#handOver(run)) this.#queue.push(run)
+    if (this.waiting.length > 0 || !this.#handOver(run)) this.waiting.push(run)
     this.#schedulePoll()
     return new RunInvocation(this, run)
   }
 
   get queued(): number {
-    return this.#queue.length
+    return this.waiting.length
   }
 
   stats(): HostStats {
     const slots = this.#lastStats.reduce((sum, each) => sum + each.slots, 0)
     const residentBytes = this.#arena.usedBytes + this.#lastStats.reduce((sum, each) => sum + each.residentBytes, 0)
     return {
-      workers: this.#workers.length, slots, slotsUsed: Math.min(slots, this.#runs.size - this.#queue.length), queued: this.#queue.length,
-      running: this.#runs.size - this.#queue.length, parked: this.#lastStats.reduce((sum, each) => sum + each.parked, 0),
+      workers: this.#workers.length, slots, slotsUsed: Math.min(slots, this.#runs.size - this.waiting.length), queued: this.waiting.length,
+      running: this.#runs.size - this.waiting.length, parked: this.#lastStats.reduce((sum, each) => sum + each.parked, 0),
       residentBytes, budgetBytes: this.#options.memoryBudgetBytes, images: this.#arena.imageCount,
     }
   }
@@ -221,13 +221,13 @@ export class WorkerThreadHost implements SandboxHost {
 
   withdraw(run: ActiveRun): boolean {
     if (this.#runs.get(run.id) === undefined || run.canceled || run.worker !== null) return false
-    this.#leaveQueue(run, failedResult('loadShed', { code: 'ERR_QUEUE_FULL', params: [this.#queue.length] }))
+    this.#leaveQueue(run, failedResult('loadShed', { code: 'ERR_QUEUE_FULL', params: [this.waiting.length] }))
     return true
   }
 
   #leaveQueue(run: ActiveRun, result: InvocationResult): void {
-    const at = this.#queue.indexOf(run)
-    if (at !== -1) this.#queue.splice(at, 1)
+    const at = this.waiting.indexOf(run)
+    if (at !== -1) this.waiting.splice(at, 1)
     this.#finish(run, result)
   }
 
@@ -237,7 +237,7 @@ export class WorkerThreadHost implements SandboxHost {
     // What is in flight may need other functions to come to its end.
     const serves = this.#state === 'serving' || (this.#state === 'draining' && (input.chain ?? null) !== null)
     if (!serves) return { code: 'ERR_DRAINING', params: [] }
-    if (this.#queue.length >= this.#options.queueMax) return { code: 'ERR_QUEUE_FULL', params: [this.#queue.length] }
+    if (this.waiting.length >= this.#options.queueMax) return { code: 'ERR_QUEUE_FULL', params: [this.waiting.length] }
     if (!this.hasImage(input.build.imageId)) return { code: 'ERR_INTERNAL', params: ['the image is not here'] }
     return null
   }
@@ -271,7 +271,7 @@ export class WorkerThreadHost implements SandboxHost {
       if (stuck) for (const runId of worker.channel.takeBack()) this.#requeue(worker, runId)
       watching ||= stuck || worker.channel.pending > 1
     }
-    if (this.#queue.length > 0) this.#refill()
+    if (this.waiting.length > 0) this.#refill()
     if (watching && this.#workers.length > 1) this.#rescueLater()
   }
 
@@ -341,10 +341,10 @@ export class WorkerThreadHost implements SandboxHost {
   }
 
   #refill(): void {
-    while (this.#queue.length > 0) {
-      const run = this.#queue[0]
+    while (this.waiting.length > 0) {
+      const run = this.waiting[0]
       if (run === undefined || !this.#handOver(run)) return
-      this.#queue.shift()
+      this.waiting.shift()
     }
   }
 
@@ -360,7 +360,7 @@ export class WorkerThreadHost implements SandboxHost {
   readonly #poll = (): void => {
     let records = 0
     for (const worker of this.#workers) records += worker.channel.poll(POLL_BATCH, worker.onRecord)
-    if (this.#queue.length > 0) this.#refill()
+    if (this.waiting.length > 0) this.#refill()
     if (this.#runs.size > 0 && this.#runs.size <= POLL_SPIN_RUNS_MAX) {
       const nowMs = performance.now()
       if (records > 0) this.#activeAtMs = nowMs
@@ -538,14 +538,14 @@ export class WorkerThreadHost implements SandboxHost {
     worker.runs.delete(runId)
     run.worker = null
     this.counts.takenBack++
-    this.#queue.unshift(run)
+    this.waiting.unshift(run)
   }
 
   /** H1 and H4: looks at every worker a few times a second. */
   #watch(): void {
     this.#stopWatch = this.#options.clock.after(WATCH_EVERY_MS, () => {
       for (const worker of this.#workers) this.#watchWorker(worker)
-      if (this.#queue.length > 0) {
+      if (this.waiting.length > 0) {
         this.#shedExpired()
         this.#refill()
       }
@@ -570,7 +570,7 @@ export class WorkerThreadHost implements SandboxHost {
 
   #shedExpired(): void {
     const nowMs = this.#options.clock.nowMs()
-    for (const run of this.#queue.filter((each) => each.input.deadlineAtMs <= nowMs)) {
+    for (const run of this.waiting.filter((each) => each.input.deadlineAtMs <= nowMs)) {
       this.#leaveQueue(run, failedResult('loadShed', { code: 'ERR_QUEUE_DEADLINE', params: [Math.round(this.#options.clock.monotonicMs() - run.enqueuedAtMs)] }))
     }
   }

@@ -162,6 +162,12 @@ export interface Invocation {
   withdraw(): boolean
 }
 
+export interface WaitingInvocation {
+  readonly sink: InvocationSink
+  /** By the monotonic clock. */
+  readonly enqueuedAtMs: number
+}
+
 export interface HostStats {
   readonly workers: number
   readonly slots: number
@@ -190,8 +196,9 @@ export interface SandboxHost {
   invoke(input: InvocationInput, sink: InvocationSink): Invocation
   /** Cancels invocations of such builds, `count` at most, the newest first. Returns how many. Costs a pass over all that are under way. */
   stopRuns(which: (build: BuildSpec) => boolean, count: number): number
-  /** Invocations that no worker has yet. */
+  /** Invocations that no worker has yet: how many, and which, oldest first. The list changes with the queue. */
   readonly queued: number
+  readonly waiting: readonly WaitingInvocation[]
   stats(): HostStats
   /** Stops taking invocations, waits for those in flight (waitUntil work included) until the deadline, then stops them. Idempotent. */
   drain(timeoutMs: number): Promise<void>

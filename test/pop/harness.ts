@@ -1,6 +1,6 @@
 /** Fakes around a POP: a sandbox host, a disk, and a link to a region (fake-link.ts). Each is scripted by the test and records what it was told. */
 import type { BuildKey, ImageId } from '../../shared/brand.ts'
-import { ManualClock } from '../../shared/clock.ts'
+import { ManualClock, type Clock } from '../../shared/clock.ts'
 import { CodedError, type CodedErrorData } from '../../shared/errors.ts'
 import type { Answer, AnswerSink, InvokeCall, Placement } from '../../shared/http/types.ts'
 import { DEFAULT_FUNCTION_LIMITS, type FunctionLimits } from '../../shared/limits.ts'
@@ -186,9 +186,12 @@ export class HostRun implements Invocation {
   resumes = 0
   cancels = 0
 
-  constructor(input: InvocationInput, sink: InvocationSink) {
+  readonly enqueuedAtMs: number
+
+  constructor(input: InvocationInput, sink: InvocationSink, enqueuedAtMs = 0) {
     this.input = input
     this.sink = sink
+    this.enqueuedAtMs = enqueuedAtMs
   }
 
   write(chunk: Uint8Array): void {
@@ -225,6 +228,8 @@ export class HostRun implements Invocation {
 }
 
 export class FakeHost implements SandboxHost {
+  /** Set where what waits is looked at. */
+  clock: Clock = new ManualClock()
   readonly runs: HostRun[] = []
   readonly images = new Map<ImageId, Map<BlockId, Uint8Array>>()
   /** Images that an invocation uses: `dropImage` does nothing for them. */
@@ -266,10 +271,14 @@ export class FakeHost implements SandboxHost {
   }
 
   invoke(input: InvocationInput, sink: InvocationSink): Invocation {
-    const run = new HostRun(input, sink)
+    const run = new HostRun(input, sink, this.clock.monotonicMs())
     this.runs.push(run)
     this.onInvoke(run)
     return run
+  }
+
+  get waiting(): HostRun[] {
+    return this.runs.filter(({ unstarted }) => unstarted)
   }
 
   stopRuns(which: (build: InvocationInput['build']) => boolean, count: number): number {
@@ -397,6 +406,7 @@ export function makePop(options: PopHarnessOptions = {}): PopHarness {
   const logged: PopHarness['logged'] = []
   const log = createLog((level, _component, message, fields) => logged.push({ level, message, fields }))
   const host = new FakeHost()
+  host.clock = clock
   const links = Array.from({ length: options.regions ?? 1 }, () => new FakeLink())
   const [link = new FakeLink()] = links
   const regions: RegionSet = new RegionSet({

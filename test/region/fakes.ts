@@ -98,6 +98,7 @@ export class FakeHost implements SandboxHost {
   readonly images = new Map<ImageId, { readonly manifest: ImageManifest; readonly pages: ReadonlyMap<number, Uint8Array>; uses: number }>()
   readonly runs: FakeRun[] = []
   readonly queued = 0
+  readonly waiting = []
   readonly added: ImageId[] = []
   readonly dropped: ImageId[] = []
   engineBuild: string | null = null

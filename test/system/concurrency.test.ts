@@ -139,9 +139,13 @@ await t.test('a region, two POPs and a maximum of 8', async (t) => {
     t.match(await client.send(new GetFunctionCommand({ FunctionName: 'waiter' })), { Concurrency: { ReservedConcurrentExecutions: 2 } })
     t.match(await settings(client), { ConcurrentExecutions: 20, UnreservedConcurrentExecutions: 18 })
     await new Promise((resolve) => setTimeout(resolve, HOLDS_MS))
-    const calls = Array.from({ length: 12 }, (_, index) => call([first, second, region][index % 3] ?? first, 'waiter'))
+    const doors = [first, second, region]
+    const calls = Array.from({ length: 12 }, (_, index) => call(doors[index % 3] ?? first, 'waiter'))
     const refused = await untilSettled(calls, 10)
-    t.ok(upstream.running() <= 2)
+    // As above: a slot may have been on its way.
+    let turn = 0
+    calls.push(...await gather(() => call(doors[turn++ % 3] ?? first, 'waiter'), () => upstream.running() === 2))
+    t.equal(upstream.running(), 2)
     for (const { body } of refused) t.match(JSON.parse(body), { error: { code: 'ERR_FUNCTION_LIMIT' } })
     await t.rejects(client.send(new InvokeCommand({ FunctionName: 'waiter' })), { name: 'TooManyRequestsException', Reason: 'ReservedFunctionConcurrentInvocationLimitExceeded', Type: 'User', retryAfterSeconds: '1' })
     upstream.release()
