@@ -1,7 +1,7 @@
 /** Whom a host of a site asks, and what it makes of the answers; the other hosts are in memory. */
 import t from 'tap'
 import { parseProbeQuestion, PROBE_TOPIC, RELEASE_TOPIC, SiteSearch, type ProbeQuestion } from '../../pop/site-search.ts'
-import { systemClock } from '../../shared/clock.ts'
+import { ManualClock, systemClock } from '../../shared/clock.ts'
 import { Reservations } from '../../shared/place/reservations.ts'
 import { seededRandom } from '../../shared/random.ts'
 import { MemoryPeerGroup } from '../support/memory-peers.ts'
@@ -125,4 +125,25 @@ t.test('what is no question is none', (t) => {
   t.same(parseProbeQuestion(right), right)
   for (const wrong of [null, 'x', {}, { ...right, id: '' }, { ...right, id: 'x'.repeat(65) }, { ...right, final: 1 }, { ...right, account: 7 }, { ...right, qualifier: undefined }]) t.equal(parseProbeQuestion(wrong), null)
   t.end()
+})
+
+t.test('questions that were slow once are tried again, though nobody is asked meanwhile', async (t) => {
+  const clock = new ManualClock()
+  const group = new MemoryPeerGroup()
+  let answersAfterMs = 9
+  group.join('other', { capacity: 64 }).handle(PROBE_TOPIC, () => {
+    clock.advance(answersAfterMs)
+    return false
+  })
+  let tripMs = 10_000
+  const search = new SiteSearch({ peers: group.join('this', { capacity: 0 }), tripMs: () => tripMs, clock, random: seededRandom(1) })
+  for (let round = 0; round < 60; round += 1) await search.find('a', 'f', null, Number.POSITIVE_INFINITY)
+  t.ok(search.probeUs > 8_000, `${search.probeUs} us`)
+  tripMs = 20
+  answersAfterMs = 0
+  let calls = 0
+  while (!search.isWorthIt() && calls < 1_000) calls += 1
+  t.ok(calls > 10 && calls < 200, `${calls} calls`)
+  await search.find('a', 'f', null, Number.POSITIVE_INFINITY)
+  t.ok(search.isWorthIt())
 })
