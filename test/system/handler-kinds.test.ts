@@ -19,6 +19,8 @@ const dir = t.testdir({ data: {}, src: {
 })\n`,
   'place.js': `export default { fetch: (request) => Response.json(request.cf) }\n`,
   'context.js': `export const handler = async (event, context) => [context.functionVersion, context.invokedFunctionArn, context.clientContext, process.env.AWS_LAMBDA_FUNCTION_NAME, process.env.AWS_REGION]\n`,
+  'boom.ts': `import { refuse } from './lib/refuse.ts'\n\ninterface Order {\n  readonly id: number\n}\n\nexport const handler = async (event: { readonly order?: Order, readonly spin?: boolean }): Promise<void> => {\n  if (event.spin === true) {\n    let count = 0\n    for (;;) count += refuse.length\n  }\n  refuse(event.order?.id ?? 7)\n}\n`,
+  lib: { 'refuse.ts': `type Id = number\n\nexport function refuse(id: Id): never {\n  throw new RangeError('refused ' + id)\n}\n` },
   'cron.js': `let runs = 0\nexport default { async scheduled(controller, env, ctx) {\n  runs += 1\n  console.log('ran', runs, controller.cron, controller.scheduledTime)\n  if (controller.cron === 'fail') ctx.waitUntil(Promise.reject(new Error('late failure')))\n  if (controller.cron === 'never') controller.noRetry()\n} }\n`,
 } })
 const dev = await startDev(t, join(dir, 'src'), { data: join(dir, 'data') })
@@ -42,6 +44,25 @@ await t.test('a function with only a scheduled handler is published and run by h
   t.equal(request.status, 500)
   t.match(await request.text(), /Handler does not export a fetch\(\) function\./)
   t.equal((await fetch(`${dev.url}/fn/class/__scheduled`)).status, 500)
+})
+
+await t.test('stacks name the lines that the user wrote: in the answer of Invoke, in its log, and when the time is up', async (t) => {
+  const client = new LambdaClient({ endpoint: dev.url, region: 'us-east-1', credentials: { accessKeyId: 'a', secretAccessKey: 'b' }, maxAttempts: 1 })
+  t.teardown(() => client.destroy())
+  const invoke = async (event: object): Promise<{ error: string | undefined; answer: unknown; log: string }> => {
+    const { FunctionError, Payload, LogResult } = await client.send(new InvokeCommand({ FunctionName: 'boom', Payload: JSON.stringify(event), LogType: 'Tail' }))
+    return { error: FunctionError, answer: JSON.parse(Buffer.from(Payload ?? []).toString()), log: Buffer.from(LogResult ?? '', 'base64').toString() }
+  }
+  const stack = [/^RangeError: refused \d$/, /^ {4}at refuse \(lib\/refuse\.ts:4:\d+\)$/, /^ {4}at handler \(boom\.ts:12:\d+\)$/]
+  const thrown = await invoke({ order: { id: 3 } })
+  t.match(thrown, { error: 'Unhandled', answer: { errorType: 'RangeError', errorMessage: 'refused 3', trace: stack } })
+  t.match(thrown.log, /at refuse \(lib\/refuse\.ts:4:/)
+  const spun = await invoke({ spin: true })
+  t.match(spun, { error: 'Unhandled', answer: { errorType: 'ERR_LIMIT_CPU', trace: [/^at handler \(boom\.ts:10:\d+\)$/] } })
+  t.match(spun.log, /ERR_LIMIT_CPU: .*\r {4}at handler \(boom\.ts:10:/)
+  const { error } = JSON.parse(await text(`${dev.url}/fn/boom/`)) as { error: { stack: string } }
+  t.match(error.stack.split('\n'), stack)
+  await dev.untilErr('at refuse (lib/refuse.ts:4:')
 })
 
 await t.test('a streaming handler answers requests in pieces, as they are written', async (t) => {
