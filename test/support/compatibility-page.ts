@@ -14,7 +14,8 @@ export interface Row {
 const HEAD = `# Compatibility
 
 Each row is an application of \`test/fixtures/frameworks\`, put into service as \`outpost deploy\` does and asked over HTTP at a POP that serves it itself.
-Each answer (status, headers, body) is what the same bundle gives in Node, except for headers of the connection and \`x-outpost-*\`.
+Each answer (status, headers, body) is what the same bundle gives in Node, except for headers of the connection and \`x-outpost-*\`; packages that need modules
+of Node (from jsonwebtoken on) are compared with a bundle that has Node's own.
 \`test/system/frameworks.test.ts\` runs them all; it fails if a row, a version, a number of requests or a note here is not what ran, and writes this page
 with \`OUTPOST_WRITE_COMPATIBILITY=1\`. Sizes are of bundles in one piece that are not minified, and are not compared.
 

@@ -52,11 +52,11 @@ await t.test('applications answer at a hot POP as in Node', async (t) => {
     const one = ready.find((other) => other.application === application)
     if (one === undefined) throw new Error(`${application.file} is not in service`)
     await t.test(application.packages[0], async (t) => {
-      await eventually(() => call(site.pop, one.name), ({ place }) => place === 'pop', 60_000)
+      if (application.cpuMs === undefined) await eventually(() => call(site.pop, one.name), ({ place }) => place === 'pop', 60_000)
       for (const asked of application.requests) {
         const { place, ...answer } = await askPop(site.pop, one.name, asked)
         const title = `${asked.method ?? 'GET'} ${asked.path} ${asked.headers === undefined ? '' : JSON.stringify(asked.headers)}`
-        t.equal(place, 'pop', title)
+        t.match(place, application.cpuMs === undefined ? /^pop$/ : /^(?:pop|region; reason=heavy)$/, title)
         t.same(answer, await one.inNode(asked), title)
       }
     })
@@ -74,12 +74,13 @@ async function putIntoService(site: Site, application: Application): Promise<Rea
   const name = application.file.replace(/\..*$/, '')
   const entry = `${FOLDER}/${application.file}`
   const made = await bundle(entry, ROOT)
-  await deployFunction(site.api('region'), { name, zip: zipBundle(made), members: {}, publish: false, alias: null })
+  await deployFunction(site.api('region'), { name, zip: zipBundle(made), members: application.cpuMs === undefined ? {} : { Outpost: { Limits: { CpuMs: application.cpuMs } } }, publish: false, alias: null })
   // The first answer is the region's; it makes the POP fetch the image.
   await call(site.pop, name)
-  const { outputFiles } = await build({ ...bundleOptions(entry, ROOT), sourcemap: false })
-  const source = Buffer.from(outputFiles[0]?.contents ?? [])
-  const module = (await import(`data:text/javascript;base64,${source.toString('base64')}`)) as { default: { fetch(request: Request, env: object, context: object): Response | Promise<Response> } }
+  const plain = await build({ ...bundleOptions(entry, ROOT), sourcemap: false })
+  const source = Buffer.from(plain.outputFiles[0]?.contents ?? [])
+  const inNodeSource = application.nodeModules === true ? await bundleForNode(entry) : source
+  const module = (await import(`data:text/javascript;base64,${inNodeSource.toString('base64')}`)) as { default: { fetch(request: Request, env: object, context: object): Response | Promise<Response> } }
   const inNode = async ({ path, method = 'GET', headers = {}, body }: Asked): Promise<Answer> => {
     // A guest sees the host that the client named, and no `/fn/NAME`.
     const request = new Request(`${site.pop.url}${path}`, { method, headers, redirect: 'manual', ...(body === undefined ? {} : { body }) })
@@ -87,6 +88,12 @@ async function putIntoService(site: Site, application: Application): Promise<Rea
     return { status: response.status, headers: applicationsOwn(response.headers), body: method === 'HEAD' ? '' : await response.text() }
   }
   return { application, name, bundleKib: Math.round(source.byteLength / 1024), inNode }
+}
+
+async function bundleForNode(entry: string): Promise<Buffer> {
+  const banner = { js: 'const require = process.getBuiltinModule("module").createRequire(process.cwd() + "/")' }
+  const { outputFiles } = await build({ absWorkingDir: ROOT, entryPoints: [entry], bundle: true, write: false, format: 'esm', platform: 'node', target: 'es2023', charset: 'utf8', logLevel: 'silent', banner })
+  return Buffer.from(outputFiles[0]?.contents ?? [])
 }
 
 /** Over a plain socket: `fetch` would send headers of its own. */
