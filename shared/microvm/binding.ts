@@ -190,13 +190,16 @@ export class Binding {
       const pointer = this.#c.qjs_get_array_buffer(value, out) >>> 0
       return this.slot.bytes.subarray(pointer, pointer + (pointer === 0 ? 0 : this.#out(0)))
     }
-    const buffer = this.hold(this.#c.qjs_get_typed_array_buffer(value, out, out + 4, out + 8))
+    const buffer = this.#c.qjs_get_typed_array_buffer(value, out, out + 4, out + 8)
     if (this.isException(buffer)) {
+      this.hold(buffer)
       this.hold(this.#c.qjs_get_exception())
       return null
     }
     const [offset, length] = [this.#out(0), this.#out(1)]
     const pointer = this.#c.qjs_get_array_buffer(buffer, out) >>> 0
+    // `value` keeps it.
+    this.#c.qjs_free_value(buffer)
     return this.slot.bytes.subarray(pointer + offset, pointer + offset + (pointer === 0 ? 0 : length))
   }
 
@@ -220,6 +223,13 @@ export class Binding {
     const { words } = this.slot
     for (let index = 0; index < values.length; index++) words[(at >>> 2) + index] = values[index] ?? 0
     return this.hold(this.#c.qjs_call(callee, this.#undefined, values.length, at))
+  }
+
+  /** Calls with values that were made for it, and lets go of them: a run that goes on for long is given a lot. */
+  hand(callee: GuestValue, values: readonly GuestValue[]): GuestValue {
+    const result = this.call(callee, values)
+    for (const value of values) this.#c.qjs_free_value(this.handOut(value))
+    return result
   }
 
   /**
@@ -249,7 +259,7 @@ export class Binding {
     return value
   }
 
-  /** What a host call returns is the engine's from then on. */
+  /** What a host call returns is the engine's from then on: no more to be freed by what is noted. */
   handOut(value: GuestValue): GuestValue {
     const at = this.holdings?.values.lastIndexOf(value) ?? -1
     if (at !== -1) this.holdings?.values.splice(at, 1)

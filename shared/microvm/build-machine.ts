@@ -4,7 +4,7 @@
  */
 import type { CodedErrorData } from '../errors.ts'
 import { IntlHost } from '../intl/intl-host.ts'
-import type { FunctionLimits } from '../limits.ts'
+import { MIB, type FunctionLimits } from '../limits.ts'
 import type { InvocationKind } from '../worker/types.ts'
 import type { ResidentImage } from './arena.ts'
 import { callNumber } from '../guest/abi.ts'
@@ -21,6 +21,12 @@ import { beginLastSlice, interrupt, noteWhere } from './stopping.ts'
 /** The clock of every build: a constant, so that equal sources give equal images. */
 const BUILD_CLOCK_MS = 1_700_000_000_000
 const FUEL_SLICE = 500_000
+/**
+ * What a run may have beyond its image before the engine looks for garbage in cycles, and does so again at half as much more. A
+ * collection writes to most of the heap and takes about a millisecond for each MiB of objects, so that a usual request has none.
+ */
+const GARBAGE_MAX_BYTES = 16 * MIB
+const GC_THRESHOLD_MAX_BYTES = 0x7fff_ffff
 const SEED = 0x9e37_79b9_7f4a_7c15n
 const MODULE = 1
 const STRIP_SOURCE = 1 << 4
@@ -197,6 +203,7 @@ export class BuildMachine {
     this.drainJobs()
     this.slot.grantFuel(0x7fff_ffff)
     tidyHeap(this.slot, this.call, this.#runtime.scratch)
+    this.call('qjs_set_gc_threshold', Math.min(this.slot.virtualBytes + GARBAGE_MAX_BYTES, GC_THRESHOLD_MAX_BYTES))
     this.binding.writeU64(this.#runtime.randomState, SEED)
   }
 

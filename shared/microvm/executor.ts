@@ -163,7 +163,7 @@ export class Executor {
     }
     const pooled = this.#resume(run)
     if (pooled === null) return
-    this.#turn(pooled, run, (binding) => binding.call(this.#runtime.entries.settle, [binding.newNumber(id), binding.newNumber(ok ? 1 : 0), make(binding)]))
+    this.#turn(pooled, run, (binding) => binding.hand(this.#runtime.entries.settle, [binding.newNumber(id), binding.newNumber(ok ? 1 : 0), make(binding)]))
   }
 
   /** Settles the guest's pending read of an outbound response's body. */

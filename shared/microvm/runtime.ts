@@ -51,7 +51,7 @@ export interface RuntimeImages {
 
 /** The engine's own stack check trips before V8's: a guest's deep recursion is then an error that it can catch. */
 const GUEST_STACK_BYTES = 256 * 1024
-/** No collection inside a request: it would dirty most of the heap. The builder collects before capture. */
+/** No collection while an image is made: the builder collects before capture, and sets what a request may have. */
 const GC_THRESHOLD_NEVER = 0x7fff_ffff
 const FULL_FUEL = 0x7fff_ffff
 const BUILD_CLOCK_NS = 1_700_000_000_000_000_000n

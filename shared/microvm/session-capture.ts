@@ -2,9 +2,8 @@
  * The last thing that happens in a session's machine after a request: what the host held of it is freed, cycles are
  * collected if it has grown, and it becomes bytes.
  *
- * A guest never collects by itself: that would dirty most of its heap, which costs a request more than its garbage does.
- * Kept over many requests garbage adds up, so here it is collected, first at FIRST_COLLECT_BYTES and then each time that
- * what is left has doubled.
+ * A guest collects by itself only beyond GARBAGE_MAX_BYTES (build-machine.ts): it would dirty most of its heap. Kept over many
+ * requests garbage adds up, so here it is collected, first at FIRST_COLLECT_BYTES and then each time that what is left has doubled.
  */
 import type { KeptMachine } from '../worker/types.ts'
 import type { Binding } from './binding.ts'

@@ -121,6 +121,35 @@ await t.test('what no worker has yet can be taken back, once; what one has stays
   await host.close()
 })
 
+await t.test('what has passed through a run takes none of its memory, nor do cycles that it left', async (t) => {
+  const host = await startHost({ workers: 1 })
+  t.teardown(() => host.close())
+  const pipe = await publish(host, 'export default { fetch: (request) => new Response(request.body.pipeThrough(new TransformStream())) }', { memoryMib: 16, cpuMs: 20_000, wallMs: 20_000 })
+  const PIECES = 800
+  const sender = { isPaused: false, goOn: (): void => undefined }
+  const { invocation, answer } = invoke(host, pipe, { bodyMore: true }, undefined, {
+    pauseBody: () => void (sender.isPaused = true),
+    resumeBody: () => {
+      sender.isPaused = false
+      sender.goOn()
+    },
+  })
+  for (let piece = 0; piece < PIECES; piece++) {
+    invocation.write(new Uint8Array(65_536))
+    if (sender.isPaused) await new Promise<void>((resolve) => (sender.goOn = resolve))
+  }
+  invocation.writeEnd()
+  const { result, body } = await answer
+  t.match(result, { outcome: 'ok', error: null })
+  t.equal(body.length, PIECES * 65_536)
+  t.ok(result.memoryBytes < 8 * 2 ** 20, `${result.memoryBytes} bytes`)
+
+  const cycles = await publish(host, 'export default { fetch() { for (let i = 0; i < 3000; i++) { const one = { bytes: new Uint8Array(65536).fill(i) }; one.itself = one } return new Response("done") } }', { memoryMib: 64, cpuMs: 20_000, wallMs: 20_000 })
+  const left = await invoke(host, cycles).answer
+  t.equal(left.body.toString(), 'done')
+  t.ok(left.result.memoryBytes < 48 * 2 ** 20, `${left.result.memoryBytes} bytes`)
+})
+
 await t.test('a thread that does not come back is replaced; its invocation fails with a code, the waiting ones run', async (t) => {
   let enter = (): void => undefined
   const inside = new Promise<void>((resolve) => (enter = resolve))
