@@ -12,6 +12,8 @@
  * H3: a request counts as in flight until its answer is over and whatever was dispatched for it has ended.
  * H4: bytes are written before the call that brings them returns, or copied.
  * H5: a connection whose request body was paused flows again when its answer is over: the next request comes on it.
+ * H6: uWS does not say of a paused socket that it has drained. So who has a paused body and an answer that waits goes on
+ *     after a while as if it had, each time after twice as long.
  */
 import { STATUS_CODES } from 'node:http'
 import type { Clock } from '../clock.ts'
@@ -32,6 +34,9 @@ const EMPTY = new Uint8Array(0)
  * the framing broken, or reads other bytes (test/fault/streamed-answer.test.ts). Pieces that fit, size line included, are safe.
  */
 const CORKED_MAX_BYTES = 15_000
+
+/** See H6. */
+const LOOK_FIRST_MS = 50
 
 export interface ExchangeSettings {
   readonly mode: 'dev' | 'production'
@@ -76,6 +81,10 @@ export abstract class HttpExchange {
   #phase: Phase = 'open'
   #status = 0
   #paused = false
+  /** The last write of the answer waits in uWS. */
+  #blocked = false
+  #cancelLook: (() => void) | null = null
+  #lookAfterMs = LOOK_FIRST_MS
 
   constructor(door: Door, response: HttpResponse, route: number, requestId: string, closeAfter: boolean) {
     this.door = door
@@ -150,6 +159,7 @@ export abstract class HttpExchange {
     if (this.#paused || (this.#phase !== 'open' && this.#phase !== 'streaming')) return
     this.#paused = true
     this.#response.pause()
+    if (this.#blocked) this.#lookLater()
   }
 
   protected resumeReceiving(): void {
@@ -188,10 +198,10 @@ export abstract class HttpExchange {
     if (this.door.corked === this) write()
     else response.cork(write)
     response.onWritable(() => {
-      this.onWritable()
+      this.#drained()
       return true
     })
-    return together || first === null ? flowing : this.writeStream(first)
+    return together || first === null ? this.#wrote(flowing) : this.writeStream(first)
   }
 
   /** False: hold further chunks until `onWritable`. */
@@ -206,7 +216,27 @@ export abstract class HttpExchange {
         flowing = response.write(piece)
       })
     }
+    return this.#wrote(flowing)
+  }
+
+  #wrote(flowing: boolean): boolean {
+    this.#blocked = !flowing
+    if (this.#blocked && this.#paused) this.#lookLater()
     return flowing
+  }
+
+  #drained(): void {
+    this.#blocked = false
+    this.onWritable()
+  }
+
+  /** H6. */
+  #lookLater(): void {
+    this.#cancelLook ??= this.door.clock.after(this.#lookAfterMs, () => {
+      this.#cancelLook = null
+      this.#lookAfterMs *= 2
+      if (this.#phase === 'streaming' && this.#blocked) this.#drained()
+    })
   }
 
   protected endStream(): void {
@@ -292,6 +322,7 @@ export abstract class HttpExchange {
   }
 
   #release(): void {
+    this.#cancelLook?.()
     this.door.live.remove(this)
     this.door.metrics.inFlight--
     this.onReleased()

@@ -408,7 +408,7 @@ export class WorkerThreadHost implements SandboxHost {
       }
       case RECORD.DATA:
         run.passedBytes += bytes.length
-        if (!run.sink.data(bytes)) run.sinkPaused = true
+        run.sinkPaused = !run.sink.data(bytes)
         this.#acknowledge(run)
         return
       case RECORD.BODY_END:

@@ -321,6 +321,29 @@ t.test('a large body is dispatched early, streamed, and can be paused', async (t
   t.equal((await connection.response()).body, 'done')
 })
 
+t.test('a body that is paused while its answer waits for the client does not keep the answer back', async (t) => {
+  const { dispatcher, client } = await openDoor(t)
+  const connection = client()
+  connection.send(`POST /fn/hello/ HTTP/1.1\r\nHost: a\r\nContent-Length: 90000000\r\n\r\n${'b'.repeat(100_000)}`)
+  const run = await dispatcher.run()
+  connection.pause()
+  run.sink.head(200, '', LOCAL, null, false)
+  const piece = Buffer.alloc(15_000, 'a')
+  let written = 0
+  while (run.sink.data(piece)) written += 1
+  run.sink.pauseBody?.()
+  for (let sent = 0; sent < 40; sent += 1) connection.send('b'.repeat(500_000))
+  for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate)
+  t.ok(run.bodyText().length <= 600_000, 'nothing is written to who has asked for a pause')
+  connection.resume()
+  await run.until(({ resumes }) => resumes > 0)
+  t.ok(written > 100)
+  run.sink.resumeBody?.()
+  await run.until(() => run.bodyText().length === 20_100_000)
+  connection.destroy()
+  await run.until(({ cancels }) => cancels === 1)
+})
+
 t.test('a body beyond the bound is ERR_BODY_TOO_LARGE by its length, and the connection survives', async (t) => {
   const { dispatcher, client } = await openDoor(t)
   const connection = client()
