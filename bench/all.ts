@@ -21,9 +21,10 @@ import { simLimits } from './sim/limit-growth.ts'
 import { simRing } from './sim/ring-load.ts'
 import { slowUpstream } from './slow-upstream.ts'
 import { store } from './store.ts'
+import { streamedBody } from './streamed-body.ts'
 import { zipf } from './zipf.ts'
 
 export const BENCHMARKS: readonly Benchmark[] = [
-  httpJson, httpLatency, httpEvent, guestTime, resetCost, honoImage, honoHello, engineSlowdown, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget, store, storeRead, pull,
+  httpJson, httpLatency, httpEvent, guestTime, resetCost, honoImage, honoHello, engineSlowdown, density, hop, noisyNeighbour, slowUpstream, zipf, memoryBudget, streamedBody, store, storeRead, pull,
   simHotSet, simProbe, simRing, simLimits, simCold,
 ]

@@ -2,7 +2,7 @@
 import { buildSync } from 'esbuild'
 import { fileURLToPath } from 'node:url'
 
-export type FixtureName = 'json-fetch' | 'text-fetch' | 'event-handler' | 'hono-app' | 'hono-hello' | 'slow-upstream' | 'memory' | 'cpu' | 'numbered'
+export type FixtureName = 'json-fetch' | 'text-fetch' | 'event-handler' | 'hono-app' | 'hono-hello' | 'slow-upstream' | 'pipe' | 'memory' | 'cpu' | 'numbered'
 
 const bundles = new Map<FixtureName, string>()
 
