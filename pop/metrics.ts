@@ -1,5 +1,6 @@
 /** What a POP counts besides its front door: read from the parts when somebody scrapes, never written on a request's path. */
 import type { Registry } from 'prom-client'
+import { registerRingMetrics } from '../shared/cluster/metrics.ts'
 import { counter, gauge, labelledGauge } from '../shared/http/metrics.ts'
 import type { HotSet } from '../shared/place/hot-set.ts'
 import { FORWARD_REASONS } from '../shared/place/place.ts'
@@ -76,6 +77,7 @@ export function registerSiteMetrics(registry: Registry, site: Site, dispatcher: 
   const registers = [registry]
   const { search, counts, peers } = site
   gauge(registers, 'pop_site_hosts_count', 'Other hosts of the site that are linked up and answer', () => peers.members().filter(({ memberId }) => peers.reachable(memberId)).length)
+  registerRingMetrics(registry, 'pop', () => site.cluster?.ring ?? null)
   gauge(registers, 'pop_site_reserved_count', 'Sandboxes whose room is kept for other hosts', () => site.reserved)
   gauge(registers, 'pop_probe_round_trip_us', 'What a question to another host and its answer take, as learned', () => search.probeUs)
   counter(registers, 'pop_probe_requests_total', 'Questions to other hosts of the site for a free sandbox: pure ones, and final ones that may have it brought', ['kind', 'result'], (add) => {

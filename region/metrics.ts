@@ -1,7 +1,7 @@
 /** What a region counts besides its front door: read from the parts when somebody scrapes. */
 import type { Registry } from 'prom-client'
+import { registerRingMetrics } from '../shared/cluster/metrics.ts'
 import { counter, gauge } from '../shared/http/metrics.ts'
-import type { Ring } from '../shared/place/ring.ts'
 import type { ObjectStore } from '../shared/store/object-store.ts'
 import type { Scrubber } from '../shared/store/repair.ts'
 import type { Collector } from '../shared/store/roots.ts'
@@ -71,10 +71,7 @@ export function registerRegionMetrics(registry: Registry, { store, collector, sc
 
 function registerNodes(registry: Registry, nodes: RegionNodes): void {
   const registers = [registry]
-  const ring = (): Ring | null => nodes.cluster?.ring ?? null
-  gauge(registers, 'region_ring_version', 'Version of the ring that this node has; 0 before it has one', () => ring()?.version ?? 0)
-  gauge(registers, 'region_ring_members_count', 'Nodes in that ring', () => ring()?.document.members.length ?? 0)
-  gauge(registers, 'region_ring_previous_count', 'Older versions that state may still lie by', () => ring()?.document.previous.length ?? 0)
+  registerRingMetrics(registry, 'region', () => nodes.cluster?.ring ?? null)
   gauge(registers, 'region_peers_reachable_count', 'Other nodes that are linked up and answer', () => nodes.peers.members().filter(({ memberId }) => nodes.peers.reachable(memberId)).length)
   gauge(registers, 'region_hand_off_items_count', 'Things with one owner that this node holds', () => nodes.cluster?.handOff?.itemCount ?? 0)
   counter(registers, 'region_node_calls_total', 'Calls by where they ran: here at home, at another node, here though at home elsewhere, here for another node', ['kind'], (add) => {

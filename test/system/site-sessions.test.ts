@@ -44,8 +44,12 @@ async function ask(at: AdminTier, id: string, body = ''): Promise<Told> {
   return { status, body: text, place, id: headers.get('x-outpost-session') ?? '', state: headers.get('x-outpost-session-state'), node: headers.get('x-outpost-node') }
 }
 
+/** Until all are linked up and have the same ring: whose a session is may move before. */
 async function untilSite(hosts: readonly AdminTier[]): Promise<void> {
-  for (const each of hosts) await eventually(() => metric(each, 'pop_site_hosts_count'), (count) => count === hosts.length - 1, 60_000)
+  for (const each of hosts) {
+    await eventually(() => metric(each, 'pop_site_hosts_count'), (count) => count === hosts.length - 1, 60_000)
+    await eventually(() => metric(each, 'pop_ring_members_count'), (count) => count === hosts.length, 60_000)
+  }
 }
 
 /** Sessions of the site, begun at this host: those that began in the region, as long as it has no image, are not counted. */
