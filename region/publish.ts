@@ -226,7 +226,7 @@ export class Publisher implements ControlBackend {
     const arn = functionArn(regionName, account, functionName)
     const inputsId = digestOf([
       engineBuild, code.moduleId, code.fileName, code.handlerExport, sortedEntries(settings.vars), settings.jsonVars ?? {}, serviceNames(settings), settings.secretNames, settings.secretsId,
-      settings.prime, arn, settings.limits.memoryMib,
+      settings.prime, arn, settings.limits.memoryMib, settings.origin ?? null,
     ])
     if (current?.inputsId === inputsId && engineBuild !== null && this.#areStored(account, current.imageIds)) {
       return { kind: 'built', build: { ...current, key: buildKey(account, functionName, current.imageIds, current.handlerKind, settings) }, images: [] }
@@ -240,6 +240,7 @@ export class Publisher implements ControlBackend {
       handlerExport: code.handlerExport,
       vars: { ...settings.vars, ...settings.jsonVars },
       services: serviceNames(settings),
+      origin: settings.origin ?? null,
       secrets,
       prime: settings.prime,
       account,

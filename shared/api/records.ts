@@ -63,6 +63,8 @@ export interface FunctionSettings {
   readonly jsonVars?: Readonly<Record<string, unknown>>
   /** The same. */
   readonly services?: readonly ServiceBinding[]
+  /** `http://host:port` of the server behind the function, as in `URL.origin`. Null or, in records from before there was one, absent: none. */
+  readonly origin?: string | null
   readonly secretNames: readonly string[]
   /** Names the values in the registry's table of secrets; new with every change of them. Null: no secrets. */
   readonly secretsId: string | null

@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import { CodedError } from '../errors.ts'
 import { LATENCY_SENSITIVITIES } from '../worker/types.ts'
+import { originSchema } from './origin.ts'
 import { ACCOUNT_CONCURRENCY_MAX, FUNCTION_LIMIT_MAX, FUNCTION_SECRETS_MAX_BYTES, FUNCTION_VARS_MAX_BYTES, ROUTES_PER_FUNCTION_MAX, SELECTION_MAX_CHARS, SERVICES_PER_FUNCTION_MAX, SESSION_MAX_AGE_MAX_MS, TAGS_PER_FUNCTION_MAX, ZIP_MAX_BYTES } from '../limits.ts'
 
 /** Length of ZIP_MAX_BYTES in base64. */
@@ -64,6 +65,8 @@ const outpost = z.strictObject({
     /** What the other function finds as `ctx.props`. */
     Props: z.record(z.string(), z.json()).refine((props) => JSON.stringify(props).length <= SERVICE_PROPS_MAX_CHARS, `as JSON they may have ${SERVICE_PROPS_MAX_CHARS} characters`).optional(),
   })).max(SERVICES_PER_FUNCTION_MAX).optional(),
+  /** What answers in place of a handler that fails after `ctx.passThroughOnException()`; null: nothing does. */
+  Origin: originSchema.nullable().optional(),
   Routes: z.array(z.string().min(1).max(256)).max(ROUTES_PER_FUNCTION_MAX).optional(),
   /** One request may run the function more than once: a region that fails in the middle is replaced by another. */
   Idempotent: z.boolean().optional(),

@@ -3,6 +3,7 @@ import { CodedError } from '../errors.ts'
 import { DEFAULT_FUNCTION_LIMITS, SESSION_IDLE_DEFAULT_MS, SESSION_MAX_AGE_DEFAULT_MS } from '../limits.ts'
 import type { SessionSettings } from '../sessions/types.ts'
 import { DEFAULT_FUNCTION_TRAITS, type ServiceBinding } from '../worker/types.ts'
+import { normalizeOrigin } from './origin.ts'
 import type { FunctionSettings } from './records.ts'
 import type { OutpostBody, SettingsBody } from './schemas.ts'
 
@@ -21,6 +22,7 @@ export const DEFAULT_SETTINGS: FunctionSettings = {
   vars: {},
   jsonVars: {},
   services: [],
+  origin: null,
   secretNames: [],
   secretsId: null,
   prime: null,
@@ -53,6 +55,7 @@ export function mergeSettings(base: FunctionSettings, body: SettingsBody, archit
     vars: body.Environment === undefined || body.Environment === null ? base.vars : (body.Environment.Variables ?? {}),
     jsonVars: outpost.JsonVariables ?? base.jsonVars ?? {},
     services: outpost.Services?.map(serviceBinding) ?? base.services ?? [],
+    origin: outpost.Origin === undefined ? (base.origin ?? null) : outpost.Origin === null ? null : normalizeOrigin(outpost.Origin),
     secretNames: base.secretNames,
     secretsId: base.secretsId,
     prime: outpost.Prime === undefined ? base.prime : outpost.Prime === false ? [] : outpost.Prime,

@@ -65,6 +65,7 @@ export interface OutpostMembers {
   readonly Routes?: readonly string[]
   readonly JsonVariables?: Readonly<Record<string, unknown>>
   readonly Services?: readonly ServiceMember[]
+  readonly Origin?: string | null
   readonly Idempotent?: boolean
   readonly LatencySensitivity?: LatencySensitivity
   readonly Sessions?: Readonly<{ Header?: string; Cookie?: string; IdleSeconds?: number; MaxAgeSeconds?: number }> | false

@@ -1,5 +1,6 @@
 /** Our own configuration, outpost.jsonc: the schema is its manual, and editors read it as config-schema.json (config-schema.ts). */
 import { z } from 'zod'
+import { originSchema } from '../api/origin.ts'
 import { FUNCTION_LIMIT_MAX, SERVICES_PER_FUNCTION_MAX } from '../limits.ts'
 import { LATENCY_SENSITIVITIES } from '../worker/types.ts'
 import type { ConfigurationMembers, ServiceMember } from './api-client.ts'
@@ -39,6 +40,7 @@ const sessions = z.union([
 const settings = {
   vars: variables.optional().describe('Variables in `env`: texts, or anything that JSON can hold.'),
   services: z.array(service).max(SERVICES_PER_FUNCTION_MAX).optional().describe('Other functions that this one calls as env.NAME.fetch(request).'),
+  origin: originSchema.optional().describe('The server behind the function, http(s)://host[:port]. After ctx.passThroughOnException() it answers what the handler fails to answer.'),
   limits: limits.optional(),
   timeout_s: z.int().min(1).max(FUNCTION_LIMIT_MAX.wallMs / 1000).optional().describe('Wall time of one invocation, seconds. Default 3.'),
   memory_mib: z.int().min(1).max(FUNCTION_LIMIT_MAX.memoryMib).optional().describe('Memory of one invocation, MiB. Default 128.'),
@@ -61,12 +63,12 @@ export const outpostSchema = z.strictObject({
   ...settings,
   dev: z.strictObject({ ip: z.string().optional(), port: z.int().min(0).max(65_535).optional() }).optional().describe('Where `outpost dev` listens.'),
   env: z.record(z.string(), z.strictObject({ name: functionName.optional(), main: z.string().optional(), ...settings })).optional()
-    .describe('Environments, chosen by -e NAME and deployed as <name>-<NAME>. vars, services and define are not inherited from the top level, all else is.'),
+    .describe('Environments, chosen by -e NAME and deployed as <name>-<NAME>. vars, services, origin and define are not inherited from the top level, all else is.'),
 })
 export type OutpostConfig = z.infer<typeof outpostSchema>
 
 /** By N1 of environments.ts. */
-export const OUTPOST_NOT_INHERITED = ['vars', 'services', 'define'] as const
+export const OUTPOST_NOT_INHERITED = ['vars', 'services', 'origin', 'define'] as const
 
 export function outpostMembers(config: Omit<OutpostConfig, 'env'>): ConfigurationMembers {
   const { limits: limit = {} } = config
@@ -83,6 +85,7 @@ export function outpostMembers(config: Omit<OutpostConfig, 'env'>): Configuratio
     Outpost: {
       ...variableMembers.Outpost,
       Services: (config.services ?? []).map(serviceMember),
+      Origin: config.origin ?? null,
       ...(Object.keys(given).length === 0 ? {} : { Limits: given }),
       ...(config.prime === undefined ? {} : { Prime: config.prime }),
       ...(config.routes === undefined ? {} : { Routes: config.routes }),

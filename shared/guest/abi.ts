@@ -156,7 +156,7 @@ export const OPERATIONS = {
  *   'fetch', 'event', or '' if there is no handler, and behind it a line for each named entrypoint:
  *   `\nNAME`. `env`: see `configure`.
  * configure(json): called by the builder before the bundle is evaluated: `{ vars: {NAME: JSON value}, secretNames: [..],
- *   services: [NAME..] by index, functionName, version, memoryMib, accountId, arn,
+ *   services: [NAME..] by index, origin: string | null, functionName, version, memoryMib, accountId, arn,
  *   handlerExport: string | null }` (BuildRequest's). `env` holds vars and services as properties and secrets as getters; same identity always.
  * dispatch(call, head): call = `callNumber`, head = `requestId\nclientIp\nMETHOD\nURL\nname\nvalue...`, with CALL_SELECTED
  *   a Selection before it. Never throws; every

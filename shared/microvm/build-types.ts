@@ -31,6 +31,8 @@ export interface BuildRequest {
   readonly vars: Readonly<Record<string, unknown>>
   /** Names of service bindings, by index. Absent: none. */
   readonly services?: readonly string[]
+  /** `http://host:port` of the server that answers for the function when it asks for that. Null or absent: none. */
+  readonly origin?: string | null
   /** Values that must not be found in the image; names are offered as getters on `env`. */
   readonly secrets: Readonly<Record<string, string>>
   /** Paths of synthetic requests run before capture; null: one `GET /` for fetch handlers; empty: none. */

@@ -151,7 +151,7 @@ function load(machine: BuildMachine, images: RuntimeImages, request: BuildReques
 function evaluateTopLevel(machine: BuildMachine, images: RuntimeImages, request: BuildRequest, bytecode: Uint8Array): GuestValue | CodedErrorData {
   const { binding, call } = machine
   const configuration = JSON.stringify({
-    vars: request.vars, secretNames: Object.keys(request.secrets), services: request.services ?? [], functionName: request.functionName, version: request.version,
+    vars: request.vars, secretNames: Object.keys(request.secrets), services: request.services ?? [], origin: request.origin ?? null, functionName: request.functionName, version: request.version,
     memoryMib: request.limits.memoryMib, accountId: request.account, arn: request.arn, handlerExport: request.handlerExport,
   })
   if (binding.isException(binding.call(images.runtime.entries.configure, [binding.newString(configuration)]))) return thrown(machine)

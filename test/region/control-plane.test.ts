@@ -327,6 +327,60 @@ await t.test('our own members: limits, secrets, priming and routes; secrets are 
   t.same(registry.audit(), [])
 })
 
+await t.test('an origin is checked, belongs to the version that was published with it, and stays until it is taken away', async (t) => {
+  const { url, client, registry, builder } = await connect(t)
+  const put = async (Outpost: unknown): Promise<{ status: number; text: string }> => {
+    const response = await fetch(`${url}/2015-03-31/functions/f/configuration`, { method: 'PUT', body: JSON.stringify({ Outpost }), headers: { authorization: 'AWS4-HMAC-SHA256 anything' } })
+    return { status: response.status, text: await response.text() }
+  }
+  const originOf = async (Qualifier: string): Promise<unknown> => {
+    const answer = await fetch(`${url}/2015-03-31/functions/f/configuration?Qualifier=${Qualifier}`, { headers: { authorization: 'AWS4-HMAC-SHA256 anything' } })
+    return (await answer.json() as { Outpost: { Origin: unknown } }).Outpost.Origin
+  }
+  await client.send(create('f', { Publish: true }))
+  t.equal(await originOf('1'), null)
+  for (const bad of ['', 'origin.example', '//origin.example', 'ftp://origin.example', 'https://origin.example/path', 'https://origin.example/?q', 'https://origin.example#a', 'https://user:secret-word@origin.example', 'https://origin.example\\@evil.example', 'https://a b', 'https://a:99999', 'https://%zz', 'https://[::1', `https://${'a'.repeat(300)}`, 7, false]) {
+    const refused = await put({ Origin: bad })
+    t.match(refused, { status: 400, text: /"message":"1 validation error detected: Outpost\.Origin: .*ERR_PARAMETER/ }, String(bad))
+    t.notMatch(refused.text, /secret-word/)
+  }
+  t.equal(builder.requests.length, 1)
+  const before = registry.resolve('000000000000', 'f', null).key
+  t.equal((await put({ Origin: 'https://Origin.example:443/' })).status, 200)
+  t.equal(builder.requests.at(-1)?.origin, 'https://origin.example')
+  t.not(registry.resolve('000000000000', 'f', null).key, before, 'a POP must not run the image of before')
+  await client.send(new PublishVersionCommand({ FunctionName: 'f' }))
+  await client.send(new CreateAliasCommand({ FunctionName: 'f', Name: 'live', FunctionVersion: '2' }))
+  await put({ LatencySensitivity: 'high' })
+  t.equal(await originOf('$LATEST'), 'https://origin.example', 'what is not named stays')
+  await client.send(new UpdateFunctionCodeCommand({ FunctionName: 'f', ZipFile: handlerZip('export const handler = () => 2') }))
+  t.equal(builder.requests.at(-1)?.origin, 'https://origin.example')
+  await put({ Origin: 'http://[::1]:8080' })
+  t.equal(await originOf('$LATEST'), 'http://[::1]:8080')
+  await put({ Origin: null })
+  t.same(await Promise.all(['$LATEST', '1', '2', 'live'].map(originOf)), [null, null, 'https://origin.example', 'https://origin.example'])
+  await client.send(new UpdateAliasCommand({ FunctionName: 'f', Name: 'live', FunctionVersion: '1' }))
+  t.equal(await originOf('live'), null)
+  t.same(registry.audit(), [])
+})
+
+await t.test('a record from before there were origins has none', async (t) => {
+  const { client, registry, builder } = await connect(t)
+  await client.send(create('f'))
+  await registry.commit('000000000000', 'f', { kind: 'write' }, (transaction) => {
+    const record = transaction.function()
+    if (record === null) throw new Error('no record')
+    const { origin, ...settings } = record.latest.settings
+    t.equal(origin, null)
+    transaction.putFunction({ ...record, latest: { ...record.latest, settings } })
+  })
+  t.match(await client.send(new GetFunctionConfigurationCommand({ FunctionName: 'f' })), { FunctionName: 'f' })
+  await client.send(new UpdateFunctionConfigurationCommand({ FunctionName: 'f', Timeout: 9 }))
+  await client.send(new UpdateFunctionCodeCommand({ FunctionName: 'f', ZipFile: handlerZip('export const handler = () => 2') }))
+  t.equal(builder.requests.at(-1)?.origin, null)
+  t.match(registry.resolve('000000000000', 'f', null), { limits: { wallMs: 9_000 } })
+})
+
 await t.test('with keys, the SDK is let in only with the right one, and sees its own account', async (t) => {
   const clock = new ManualClock(Date.now())
   const accounts = new Map([['AKIDEXAMPLE', '123456789012'], ['AKIDSECOND', '210987654321']])

@@ -68,7 +68,7 @@ export class FakeBuilder implements ImageBuilder {
     if (inseparable.length > 0) return { kind: 'refused', error: { code: 'ERR_BUILD_FAILED', params: ['inseparable'] }, inseparable }
     if (request.source.includes('BROKEN')) throw new CodedError('ERR_BUILD_FAILED', ['exit code 139'])
     const base = image(['base-0', 'base-1', 'base-2'].map((seed) => `${this.engineBuild}/${seed}`), { layer: 'base', engineBuild: this.engineBuild })
-    const inputs = JSON.stringify([this.engineBuild, request.source, request.vars, Object.keys(request.secrets), request.limits.memoryMib, request.prime])
+    const inputs = JSON.stringify([this.engineBuild, request.source, request.vars, Object.keys(request.secrets), request.limits.memoryMib, request.prime, request.origin])
     const seeds = Array.from({ length: this.pagesPerFunction }, (_each, index) => (index === 0 ? `${this.engineBuild}/common` : `${inputs}/${index}`))
     const own = image(seeds, { parentId: base.imageId, engineBuild: this.engineBuild })
     const handlerKind = request.source.includes('fetch') ? 'fetch' : 'event'

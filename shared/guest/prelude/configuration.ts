@@ -11,6 +11,8 @@ export interface Configuration {
   readonly secretNames: readonly string[]
   /** Names of service bindings; the host knows them by their index here. */
   readonly services?: readonly string[]
+  /** Scheme, host and port of the server behind the function. */
+  readonly origin?: string | null
   readonly functionName: string
   readonly version: string
   readonly memoryMib: number

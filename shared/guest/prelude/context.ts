@@ -1,6 +1,7 @@
 /** The third argument of a fetch handler. There is one: a machine runs one invocation, and the object says nothing about it. */
 import { ObjectFreeze } from './primordials.ts'
 import { hostWarn } from './host.ts'
+import { askForOrigin } from './origin.ts'
 import { waitUntil } from './invocation.ts'
 import { nameAs, tag } from './webidl.ts'
 
@@ -20,12 +21,9 @@ class ExecutionContext {
     waitUntil(promise)
   }
 
-  /**
-   * There is no origin behind a function to answer in its place, so a failure stays one. Told when the image is made
-   * and not in the log: frameworks call this for every request.
-   */
+  /** That there is no origin is told when the image is made and not in the log: frameworks call this for every request. */
   passThroughOnException(): void {
-    hostWarn('ctx.passThroughOnException() has no effect, as no origin stands behind a function: a handler that throws is answered with 500.')
+    if (!askForOrigin()) hostWarn('ctx.passThroughOnException() has no effect, as the function has no origin: a handler that throws is answered with 500. Set "origin" in outpost.jsonc to the server that shall answer then.')
   }
 
   get props(): object {

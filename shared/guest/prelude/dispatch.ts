@@ -15,6 +15,7 @@ import { endOfTopLevel } from './repairs.ts'
 import { beginPriming, countInvocation, isPriming } from './priming.ts'
 import { runScheduled } from './scheduled.ts'
 import { headRequestId } from './head.ts'
+import { standBefore } from './origin.ts'
 import { armRequest, requestWithBody } from './request.ts'
 import { isResponse, takeResponse } from './response.ts'
 import { isObject } from './webidl.ts'
@@ -61,6 +62,7 @@ export function load(module: Record<string, unknown>): string {
   if (eventHandler === null) removeLambdaVariables(env)
   addNamedEntrypoints(module, entrypoints)
   beginPriming()
+  if (typeof configuration.origin === 'string') standBefore(configuration.origin)
   armRequest()
   armEvents(eventHandler)
   if (handler.kind === 'none') return ''

@@ -6,13 +6,25 @@ import { BUFFERED, readBytes, type RawBody } from './body.ts'
 import { wireHeaders, type HeaderList } from './headers.ts'
 import { hostBodyBytes, type WireBody } from './host.ts'
 import { begin, cancel } from './operations.ts'
-import { Request, takeRequest, type RequestInit } from './request.ts'
+import { Request, takeRequest, type RequestInit, type TakenRequest } from './request.ts'
 import { responseFromFetch, type Response } from './response.ts'
 import { HostSource } from './streams.ts'
 import { publish } from './webidl.ts'
 
-async function fetch(input: Request | URL | string, init?: RequestInit): Promise<Response> {
-  const request = takeRequest(new Request(input, init))
+function fetch(input: Request | URL | string, init?: RequestInit): Promise<Response> {
+  let request: TakenRequest
+  try {
+    request = takeRequest(new Request(input, init))
+  } catch (error) {
+    // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- whatever a getter of the function threw
+    return new PromiseConstructor((_resolve, reject) => reject(error))
+  }
+  // Not awaited: a promise more for each request.
+  return send(request)
+}
+
+/** Rejects as `fetch` does. */
+export async function send(request: TakenRequest): Promise<Response> {
   const signal = request.signal
   if (signal?.aborted === true) throw signal.reason
   const scheme = StringSlice(request.url, 0, StringIndexOf(request.url, ':'))

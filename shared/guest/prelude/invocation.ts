@@ -14,6 +14,7 @@ import { renewBody } from './body.ts'
 import { generation, operation, renewOperations, requestOver } from './operations.ts'
 import { OPERATIONS, RESPOND_DONE } from '../abi.ts'
 import { uncaughtText } from './inspect.ts'
+import { answerOfOrigin } from './origin.ts'
 import { describeThrown, reportUncaught } from './report.ts'
 import { incomingRequest, type Request } from './request.ts'
 import { isResponse, sendResponse, type Response } from './response.ts'
@@ -38,12 +39,12 @@ export function runFetchOnHttp(target: FetchObject, call: number, head: string):
     if (typeof result === 'object' && result !== null && (result as Promise<unknown>).then === nativeThen) {
       // As handOver does.
       onFulfilled = onResponse
-      onRejected = failInvocation
+      onRejected = failFetch
       return result
     }
-    whenSettled(result, onResponse, failInvocation)
+    whenSettled(result, onResponse, failFetch)
   } catch (error) {
-    failInvocation(error)
+    failFetch(error)
   }
   return undefined
 }
@@ -75,6 +76,13 @@ export function failInvocation(error: unknown): void {
   release()
 }
 
+/** The handler has given nothing that can be sent. */
+function failFetch(error: unknown): void {
+  const answer = answerOfOrigin(error)
+  if (answer === null) failInvocation(error)
+  else whenSettled(answer, onResponse, failInvocation)
+}
+
 function onResponse(value: unknown): void {
   try {
     // The cast is checked by sendResponse's first access, whose error is put into words below.
@@ -89,7 +97,8 @@ function onResponse(value: unknown): void {
       return
     }
   } catch (error) {
-    failWith(isResponse(value) ? error : notAResponse())
+    failFetch(isResponse(value) ? error : notAResponse())
+    return
   }
   if (--outstanding === 0) hostDone()
 }

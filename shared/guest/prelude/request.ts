@@ -91,6 +91,15 @@ function incomingCf(): object {
   return cf
 }
 
+export interface TakenRequest {
+  readonly method: string
+  readonly url: string
+  readonly redirect: Redirect
+  readonly list: HeaderList
+  readonly raw: RawBody
+  readonly signal: AbortSignal | null
+}
+
 let incomingAbort: AbortController | null = null
 let clientGone = false
 
@@ -116,7 +125,7 @@ export let requestWithBody: (head: string, body: string | Uint8Array<ArrayBuffer
 export let isRequest: (value: unknown) => value is Request
 let hasBody: (request: Request) => boolean
 /** For fetch: what goes over the wire. The body is taken. */
-export let takeRequest: (request: Request) => { readonly method: string; readonly url: string; readonly redirect: Redirect; readonly list: HeaderList; readonly raw: RawBody; readonly signal: AbortSignal | null }
+export let takeRequest: (request: Request) => TakenRequest
 
 export class Request {
   #head = ''
@@ -311,6 +320,16 @@ export class Request {
     assertUsable(raw)
     if (raw !== null && (typeof raw !== 'object' || raw instanceof NativeUint8Array || raw instanceof HostSource)) this.#body = USED
     return raw
+  }
+}
+
+/** Has `look` see each request that comes in, before the handler does. */
+export function watchIncoming(look: (request: Request) => void): void {
+  const unwatched = incomingRequest
+  incomingRequest = (call, head) => {
+    const request = unwatched(call, head)
+    look(request)
+    return request
   }
 }
 

@@ -7,7 +7,7 @@ import { runHere, type Ran } from '../../support/cli.ts'
 import { functionAnswer, startFakeRegion } from '../../support/fake-region.ts'
 
 const HELLO = `export default { fetch() { return new Response('hello') } }\n`
-const CONFIG = '{ "name": "api", "main": "a.js", "vars": { "A": "file", "N": 1 }, "limits": { "cpu_ms": 7, "subrequests": 3 }, "services": [{ "binding": "S", "service": "s" }], "env": { "staging": { "vars": { "A": "staged" } } } }'
+const CONFIG = '{ "name": "api", "main": "a.js", "vars": { "A": "file", "N": 1 }, "limits": { "cpu_ms": 7, "subrequests": 3 }, "origin": "https://origin.example", "services": [{ "binding": "S", "service": "s" }], "env": { "staging": { "vars": { "A": "staged" } } } }'
 
 interface Deployed {
   readonly ran: Ran
@@ -37,13 +37,13 @@ t.test('without a file and without a project it says what is missing', async (t)
 
 t.test('the project of the folder, of a folder, of a file, and an environment of it', async (t) => {
   const dir = t.testdir({ 'outpost.jsonc': CONFIG, 'a.js': HELLO, 'other.js': HELLO, 'alone.jsonc': '{ "name": "alone", "main": "other.js" }', sub: {} })
-  const whole = { FunctionName: 'api', Environment: { Variables: { A: 'file' } }, Outpost: { JsonVariables: { N: 1 }, Services: [{ Binding: 'S', Service: 's' }], Limits: { CpuMs: 7, SubrequestMax: 3 } } }
+  const whole = { FunctionName: 'api', Environment: { Variables: { A: 'file' } }, Outpost: { JsonVariables: { N: 1 }, Services: [{ Binding: 'S', Service: 's' }], Origin: 'https://origin.example', Limits: { CpuMs: 7, SubrequestMax: 3 } } }
   t.match((await deploy(t, dir, [])).created, whole)
   t.match((await deploy(t, join(dir, 'sub'), ['..'])).created, whole)
   t.match((await deploy(t, dir, ['other.js'])).created, whole, 'a file in place of main')
-  t.match((await deploy(t, dir, ['-c', 'alone.jsonc'])).created, { FunctionName: 'alone', Outpost: { Services: [] } })
+  t.match((await deploy(t, dir, ['-c', 'alone.jsonc'])).created, { FunctionName: 'alone', Outpost: { Services: [], Origin: null } })
   const staging = await deploy(t, dir, ['--env', 'staging'])
-  t.match(staging.created, { FunctionName: 'api-staging', Environment: { Variables: { A: 'staged' } }, Outpost: { JsonVariables: {}, Services: [], Limits: { CpuMs: 7 } } })
+  t.match(staging.created, { FunctionName: 'api-staging', Environment: { Variables: { A: 'staged' } }, Outpost: { JsonVariables: {}, Services: [], Origin: null, Limits: { CpuMs: 7 } } })
   t.match(staging.ran.err, /warning: .*services stands at the top level and is not inherited by env\.staging/)
 })
 

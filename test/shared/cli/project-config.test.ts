@@ -50,7 +50,7 @@ t.test('outpost.jsonc gives all settings; outpost.json is the same, and not besi
       "$schema": "node_modules/outpost/config-schema.json",
       "name": "api", "main": "a.js", "vars": { "A": "1", "N": 2, "OBJ": { "any": [true, null] } }, "limits": { "cpu_ms": 5, "subrequests": 2, "response_bytes": 9 }, "timeout_s": 3, "memory_mib": 64,
       "services": [{ "binding": "OTHER", "service": "other" }, { "binding": "NAMED", "service": "other", "qualifier": "prod", "entrypoint": "Admin", "props": { "tier": 1 } }],
-      "prime": false, "routes": ["x.test/*"], "idempotent": true, "latency_sensitivity": "high", "sessions": { "cookie": "sid", "idle_s": 5, "max_age_s": 6 },
+      "origin": "https://origin.example:8443/", "prime": false, "routes": ["x.test/*"], "idempotent": true, "latency_sensitivity": "high", "sessions": { "cookie": "sid", "idle_s": 5, "max_age_s": 6 },
       "alias": { "a": "./b.js" }, "define": { "X": "1" }, "minify": true, "rules": [{ "type": "Text", "globs": ["**/*.md"] }], "tsconfig": "t.json", "jsx_factory": "h", "jsx_fragment": "F",
       "dev": { "ip": "127.0.0.1", "port": 0 },
     }`,
@@ -65,11 +65,11 @@ t.test('outpost.jsonc gives all settings; outpost.json is the same, and not besi
     Timeout: 3, MemorySize: 64, Environment: { Variables: { A: '1' } },
     Outpost: {
       JsonVariables: { N: 2, OBJ: { any: [true, null] } },
-      Services: [{ Binding: 'OTHER', Service: 'other' }, { Binding: 'NAMED', Service: 'other', Qualifier: 'prod', Entrypoint: 'Admin', Props: { tier: 1 } }],
+      Services: [{ Binding: 'OTHER', Service: 'other' }, { Binding: 'NAMED', Service: 'other', Qualifier: 'prod', Entrypoint: 'Admin', Props: { tier: 1 } }], Origin: 'https://origin.example:8443/',
       Limits: { CpuMs: 5, SubrequestMax: 2, ResponseMaxBytes: 9 }, Prime: false, Routes: ['x.test/*'], Idempotent: true, LatencySensitivity: 'high', Sessions: { Cookie: 'sid', IdleSeconds: 5, MaxAgeSeconds: 6 },
     },
   })
-  t.match(readProject(t.testdir({ 'outpost.json': '{ "main": "a.js" }', 'a.js': '' })), { members: { Environment: { Variables: {} }, Outpost: { JsonVariables: {}, Services: [] } } }, 'what a file does not name any more is gone')
+  t.match(readProject(t.testdir({ 'outpost.json': '{ "main": "a.js" }', 'a.js': '' })), { members: { Environment: { Variables: {} }, Outpost: { JsonVariables: {}, Services: [], Origin: null } } }, 'what a file does not name any more is gone')
   t.throws(() => readProject(t.testdir({ 'outpost.json': '{ "main": "a.js" }', 'outpost.jsonc': '{ "main": "a.js" }', 'a.js': '' })), { code: 'ERR_CONFIG', message: /outpost\.jsonc and .*outpost\.json say the same thing twice/ })
 })
 
@@ -78,6 +78,10 @@ t.test('what no member of outpost.jsonc can be is refused by name', async (t) =>
   refused('"name": "a b"', /name: a function has letters/)
   refused('"services": [{ "binding": "X", "service": "../other" }]', /services\.0\.service: a function has letters/)
   refused('"services": [{ "binding": "X", "service": "a", "account": "b" }]', /services\.0: .*account/)
+  refused('"origin": "origin.example"', /origin: an origin is http:\/\/ or https:\/\//)
+  refused('"origin": "https://origin.example/path"', /origin: .*without path/)
+  refused('"origin": "https://user@origin.example"', /origin: .*credentials/)
+  refused('"origin": "https://:80"', /origin: /)
   refused('"limits": { "cpu_ms": 0 }', /limits\.cpu_ms/)
   refused('"limits": { "memory": 1 }', /limits: .*memory/)
   refused('"timeout_s": 901', /timeout_s/)
@@ -125,7 +129,7 @@ t.test('wrangler.toml is understood as its JSON', async (t) => {
 t.test('an environment inherits settings but neither variables nor bindings, and what is lost is said', async (t) => {
   for (const [file, open, extra] of [['outpost.jsonc', '{ "name": "api", "main": "a.js", "timeout_s": 9, ', ''], ['wrangler.jsonc', '{ "name": "api", "main": "a.js", "kv_namespaces": [{ "binding": "KV", "id": "1" }], ', 'kv_namespaces']] as const) {
     const dir = t.testdir({
-      [file]: `${open} "vars": { "A": "1" }, "services": [{ "binding": "S", "service": "s" }], "define": { "X": "1" }, "alias": { "a": "b" }, "minify": true, "limits": { "cpu_ms": 7 }, "routes": ["top.test/*"],
+      [file]: `${open} "vars": { "A": "1" }, "services": [{ "binding": "S", "service": "s" }], ${extra === '' ? '"origin": "https://origin.example", ' : ''}"define": { "X": "1" }, "alias": { "a": "b" }, "minify": true, "limits": { "cpu_ms": 7 }, "routes": ["top.test/*"],
         "env": { "staging": { "vars": { "A": "2" } }, "production": { "name": "live", "main": "b.js", "routes": [], "limits": { "cpu_ms": 8 }, "services": [{ "binding": "S", "service": "t" }], "vars": {}, "define": {} } } }`,
       'a.js': '', 'b.js': '',
     })
@@ -134,7 +138,8 @@ t.test('an environment inherits settings but neither variables nor bindings, and
       name: 'api-staging', entry: join(dir, 'a.js'), source: { alias: { a: 'b' }, minify: true, define: undefined },
       members: { Environment: { Variables: { A: '2' } }, Outpost: { Services: [], Limits: { CpuMs: 7 }, Routes: ['top.test/*'] } },
     }, file)
-    t.same(staging?.notes.map((note) => /: (\w+) stands at the top level and is not inherited by env\.staging/.exec(note)?.[1]).filter((member) => member !== undefined), ['services', 'define', ...(extra === '' ? [] : [extra])])
+    t.same(staging?.notes.map((note) => /: (\w+) stands at the top level and is not inherited by env\.staging/.exec(note)?.[1]).filter((member) => member !== undefined), extra === '' ? ['services', 'origin', 'define'] : ['services', 'define', extra])
+    if (extra === '') t.equal(staging?.members.Outpost?.Origin, null, 'requests of one environment do not end at the origin of another')
     const live = readProject(dir, { environment: 'production' })
     t.match(live, { name: 'live', entry: join(dir, 'b.js'), members: { Environment: { Variables: {} }, Outpost: { Services: [{ Service: 't' }], Limits: { CpuMs: 8 }, Routes: [] } } }, file)
     t.throws(() => readProject(dir, { environment: 'prod' }), { code: 'ERR_CONFIG', message: /there is no env\.prod, only staging, production/ })
@@ -147,7 +152,7 @@ t.test('the schema that editors read is the schema that checks', async (t) => {
   t.equal(readFileSync(CONFIG_SCHEMA_FILE, 'utf8'), renderConfigSchema(), 'else run: node test/support/config-schema.ts --write')
   const schema = JSON.parse(readFileSync(CONFIG_SCHEMA_FILE, 'utf8')) as object
   const validate = new Ajv({ strict: false }).compile(schema)
-  for (const [ok, text] of [[true, '{ "main": "a.js", "vars": { "O": { "x": [1] } }, "env": { "s": { "timeout_s": 5 } } }'], [false, '{ "vars": {} }'], [false, '{ "main": "a.js", "mian": 1 }'], [false, '{ "main": "a.js", "timeout_s": "5" }'], [false, '{ "main": "a.js", "env": { "s": { "dev": {} } } }']] as const) {
+  for (const [ok, text] of [[true, '{ "main": "a.js", "origin": "https://origin.example" }'], [false, '{ "main": "a.js", "origin": "https://origin.example/path" }'], [true, '{ "main": "a.js", "vars": { "O": { "x": [1] } }, "env": { "s": { "timeout_s": 5 } } }'], [false, '{ "vars": {} }'], [false, '{ "main": "a.js", "mian": 1 }'], [false, '{ "main": "a.js", "timeout_s": "5" }'], [false, '{ "main": "a.js", "env": { "s": { "dev": {} } } }']] as const) {
     t.equal(validate(JSON.parse(text)), ok, text)
     t.equal(outpostSchema.safeParse(JSON.parse(text)).success, ok, text)
   }

@@ -39,6 +39,7 @@ export interface MachineOptions {
   readonly vars?: Record<string, string>
   readonly secrets?: Record<string, string>
   readonly handlerExport?: string | null
+  readonly origin?: string
   readonly fetch?: (request: FetchedRequest) => FetchAnswer
   /** Calls of `write` that answer false, counted from 0. */
   readonly fullAtWrites?: readonly number[]
@@ -151,8 +152,8 @@ export class Machine {
   }
 
   async #build(source: string): Promise<void> {
-    const { vars = {}, secrets = {}, handlerExport = null } = this.#options
-    this.call('configure', JSON.stringify({ vars, secretNames: Object.keys(secrets), functionName: 'hello', version: '7', memoryMib: 128, accountId: '123456789012', arn: 'arn:aws:lambda:local:123456789012:function:hello:7', handlerExport }))
+    const { vars = {}, secrets = {}, handlerExport = null, origin = null } = this.#options
+    this.call('configure', JSON.stringify({ vars, secretNames: Object.keys(secrets), origin, functionName: 'hello', version: '7', memoryMib: 128, accountId: '123456789012', arn: 'arn:aws:lambda:local:123456789012:function:hello:7', handlerExport }))
     const promise = this.vm.evalCode(source, 'bundle.js', EvalFlags.TYPE_MODULE)
     this.vm.executePendingJobs()
     const settled = await this.vm.resolvePromise(promise)

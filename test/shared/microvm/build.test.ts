@@ -73,12 +73,41 @@ await t.test('Math.random at top level is a warning with its line', (t) => {
   t.end()
 })
 
-await t.test('passThroughOnException does nothing, which the publish report says once with its line', (t) => {
+await t.test('passThroughOnException without an origin does nothing, which the publish report says once with its line', (t) => {
   const source = 'export default { fetch(request, env, ctx) {\n  ctx.passThroughOnException()\n  return new Response("ok") } }'
   const { primed, warnings } = report(source)
   t.equal(primed, true)
   t.equal(warnings.length, 1)
-  t.match(warnings[0], /passThroughOnException.*no origin.*index\.mjs:2/)
+  t.match(warnings[0], /passThroughOnException.*no origin.*Set "origin" in outpost\.jsonc.*index\.mjs:2/)
+  t.match(report(source, { origin: 'https://origin.example' }), { primed: true, warnings: [] })
+  t.end()
+})
+
+await t.test('an origin is in the image, and that a priming request asked for it is not', (t) => {
+  const source = `export default { async fetch(request, env, ctx) {
+    const { pathname } = new URL(request.url)
+    if (pathname !== '/plain') ctx.passThroughOnException()
+    if (pathname !== '/') throw new Error('failed')
+    return new Response('ok') } }`
+  const head = (path: string): string => `id\n127.0.0.1\nGET\nhttp://localhost${path}`
+  for (const prime of [['/'], ['/', '/', '/']]) {
+    t.equal(report(source, { prime, origin: 'https://origin.example' }).primed, true)
+    const { run, ended, fetches } = testExecutor(engine)
+    const image = engine.image(source, { prime, origin: 'https://origin.example' })
+    t.match(ended.get(run(image, head('/plain'))), { status: null, run: { failure: { message: 'failed' } } })
+    t.equal(fetches.length, 0, 'what the priming request asked for is no other request\'s')
+    t.equal(ended.get(run(image, head('/')))?.body, 'ok')
+    t.equal(ended.has(run(image, head('/asked?a=b'))), false, 'it waits for the origin')
+    t.match(fetches, [{ head: 'GET\nhttps://origin.example/asked?a=b\nmanual' }])
+  }
+  t.end()
+})
+
+await t.test('a function that ran out of memory is stopped, whatever it asked for', (t) => {
+  const { run, ended, fetches } = testExecutor(engine)
+  const image = engine.image('export default { async fetch(request, env, ctx) { ctx.passThroughOnException(); const kept = []; for (;;) kept.push(new Uint8Array(1 << 20).fill(1)) } }', { prime: [], origin: 'https://origin.example', limits: { ...DEFAULT_FUNCTION_LIMITS, memoryMib: 16 } })
+  t.match(ended.get(run(image, 'id\n127.0.0.1\nGET\nhttp://localhost/', { limits: { memoryMib: 16 } }))?.run.kill, { outcome: 'exceededMemory' })
+  t.equal(fetches.length, 0)
   t.end()
 })
 
