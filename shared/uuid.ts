@@ -1,6 +1,6 @@
 /**
  * Random UUIDs (RFC 9562, version 4) for request ids: the text of many is made at once, and one is cut out. Node's own
- * joins twenty pieces each time, 0.4 us and half a kilobyte of garbage; this takes 0.08 us.
+ * joins twenty pieces each time and leaves half a kilobyte of garbage.
  */
 import { randomFillSync } from 'node:crypto'
 
@@ -8,6 +8,7 @@ const BATCH = 256
 const TEXT_BYTES = 36
 const random = Buffer.alloc(16 * BATCH)
 const text = Buffer.alloc(TEXT_BYTES * BATCH, '-')
+const DIGITS = Buffer.from('0123456789abcdef')
 let next = text.length
 
 export function randomUuid(): string {
@@ -19,18 +20,15 @@ export function randomUuid(): string {
 
 function refill(): void {
   randomFillSync(random)
-  for (let index = 0; index < BATCH; index++) {
-    const from = index * 16
-    random[from + 6] = ((random[from + 6] ?? 0) & 0x0f) | 0x40
-    random[from + 8] = ((random[from + 8] ?? 0) & 0x3f) | 0x80
-    const hex = random.toString('hex', from, from + 16)
-    let to = index * TEXT_BYTES
-    for (const [start, end] of PARTS) {
-      text.write(hex.slice(start, end), to, 'latin1')
-      to += end - start + 1
-    }
+  let to = 0
+  for (let from = 0; from < random.length; from++) {
+    const place = from % 16
+    let byte = random[from] ?? 0
+    if (place === 6) byte = (byte & 0x0f) | 0x40
+    else if (place === 8) byte = (byte & 0x3f) | 0x80
+    if (place === 4 || place === 6 || place === 8 || place === 10) to++
+    text[to++] = DIGITS[byte >> 4] ?? 0
+    text[to++] = DIGITS[byte & 15] ?? 0
   }
   next = 0
 }
-
-const PARTS = [[0, 8], [8, 12], [12, 16], [16, 20], [20, 32]] as const
