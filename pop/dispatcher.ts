@@ -24,6 +24,7 @@ import { LocalRun, type LocalRunObserver } from './local-run.ts'
 import type { OpenOptions, RegionLink } from './region-link.ts'
 import { Relay, type RelayObserver } from './relay.ts'
 import type { Residency } from './residency.ts'
+import type { SessionNeeds } from './session-needs.ts'
 import { SiblingRun } from './sibling-run.ts'
 import { SiteSessionCall } from './site-session-call.ts'
 import type { SiteSessions } from './site-sessions.ts'
@@ -39,6 +40,7 @@ export interface PopDispatcherOptions {
   readonly hotSet: HotSet
   readonly residency: Residency
   readonly sessions: SessionTable
+  readonly needs: SessionNeeds
   readonly policy: PlacePolicy
   readonly clock: Clock
   readonly log: Log
@@ -135,7 +137,7 @@ export class PopDispatcher implements Dispatcher {
   }
 
   invoke(call: InvokeCall, sink: AnswerSink): Answer {
-    const { table, hotSet, versions, residency, host, link, policy } = this.#options
+    const { table, hotSet, versions, residency, sessions, host, link, policy } = this.#options
     const entry = table.get(call.account, call.functionName)
     entry.counts.arrivals++
     const earned = hotSet.arrived(entry.hot)
@@ -168,7 +170,8 @@ export class PopDispatcher implements Dispatcher {
     if (decision !== entry.lastDecision) this.#logDecision(entry, decision, call.requestId)
     if (known !== null && known.build.traits.sessions !== null) return this.#inSession(call, sink, entry, known, decision)
     if (decision.kind === 'local' && known !== null) return this.#admitHere(call, sink, entry, known)
-    if (known === null && this.#siteSessions?.mayBear(call.headers) === true) return this.#whenKnown(this.#siteSessions, call, sink, entry, decision)
+    if (known === null && this.#siteSessions?.mayBear(call.headers) === true) return this.#whenKnown(call, sink, entry, decision)
+    if (known === null && sessions.rests(call.account, call.functionName, call.headers)) return this.#whenReady(call, sink, entry, decision)
     const reason = decision.kind === 'forward' ? decision.reason : 'version-unknown'
     // By the time its image is here there is a slot to run it.
     if (reason === 'no-image') this.#options.slots?.poolOf(entry).expect()
@@ -284,7 +287,7 @@ export class PopDispatcher implements Dispatcher {
   }
 
   /** A call of a function with sessions: a session that is here runs here, wherever else there would be room for it. */
-  #inSession(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, decision: PlaceDecision): Answer {
+  #inSession(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild, decision: PlaceDecision, image: 'wanted' | 'tried' = 'wanted'): Answer {
     const { host, sessions } = this.#options
     const site = this.#siteSessions
     let ticket: SessionTicket | null
@@ -302,18 +305,32 @@ export class PopDispatcher implements Dispatcher {
     }
     if (ticket?.options.regional === true) return this.#forward(call, sink, entry, 'session')
     const pinned = ticket === null ? known : (entry.builds.get(ticket.build.key) ?? known)
-    const runnable = decision.kind === 'local' || (ticket !== null && sessions.holds(ticket) && host.hasImage(pinned.build.imageId))
-    return runnable ? this.#admitHere(call, sink, entry, pinned, ticket) : this.#forward(call, sink, entry, decision.reason)
+    const isHeld = ticket !== null && sessions.holds(ticket)
+    if (decision.kind === 'local' || (isHeld && host.hasImage(pinned.build.imageId))) return this.#admitHere(call, sink, entry, pinned, ticket)
+    return isHeld && image === 'wanted' ? this.#whenReady(call, sink, entry, decision) : this.#forward(call, sink, entry, decision.reason)
   }
 
   /** A head bears what looks like a session of this site, and what the function is has not been told here yet. */
-  #whenKnown(site: SiteSessions, call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, decision: PlaceDecision): Answer {
+  #whenKnown(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, decision: PlaceDecision): Answer {
+    return this.#later(call, sink, entry, this.#options.needs.known(entry, call.qualifier), (own, known) => this.#inSessionIfAny(own, sink, entry, known, decision, 'wanted'))
+  }
+
+  /** A session is here, and what it needs is not. What cannot be had in time is a reason to begin anew in the region. */
+  #whenReady(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, decision: PlaceDecision): Answer {
+    return this.#later(call, sink, entry, this.#options.needs.ready(entry, call.qualifier), (own, known) => this.#inSessionIfAny(own, sink, entry, known, decision, 'tried'))
+  }
+
+  #inSessionIfAny(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, known: KnownBuild | null, decision: PlaceDecision, image: 'wanted' | 'tried'): Answer {
+    if (known !== null && known.build.traits.sessions !== null) return this.#inSession(call, sink, entry, known, decision, image)
+    return this.#forward(call, sink, entry, decision.kind === 'forward' ? decision.reason : 'version-unknown')
+  }
+
+  /** `ready` never rejects. */
+  #later(call: InvokeCall, sink: AnswerSink, entry: FunctionEntry, ready: Promise<KnownBuild | null>, run: (own: InvokeCall, known: KnownBuild | null) => Answer): Answer {
+    // The front door uses its buffers again once this call has returned.
     const own = { ...call, body: call.body === null ? null : new Uint8Array(call.body) }
     const held = this.#hold(sink, entry, true)
-    // It never rejects.
-    void site.known(entry, call.qualifier).then((known) => {
-      held.place(() => (known !== null && known.build.traits.sessions !== null ? this.#inSession(own, sink, entry, known, decision) : this.#forward(own, sink, entry, 'version-unknown')))
-    })
+    void ready.then((known) => held.place(() => run(own, known)))
     return held
   }
 
@@ -345,7 +362,7 @@ export class PopDispatcher implements Dispatcher {
     const own = { ...call, body: call.body === null ? null : new Uint8Array(call.body) }
     const held = this.#hold(sink, entry, counts)
     // It never rejects.
-    void (this.#siteSessions?.ready(entry, call.qualifier) ?? Promise.resolve(null)).then((ready) => {
+    void this.#options.needs.ready(entry, call.qualifier).then((ready) => {
       held.place(() => {
         if (ready !== null) return this.#runOwn(own, sink, entry, ready, id, counts)
         if (counts) this.#over(entry, null)

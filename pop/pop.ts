@@ -32,6 +32,7 @@ import { registerPopMetrics } from './metrics.ts'
 import { RegionSet, type RegionSetOptions } from './region-set.ts'
 import { Reporter } from './reporter.ts'
 import { SessionKeys } from './session-keys.ts'
+import { SessionNeeds } from './session-needs.ts'
 import { imageRates, Residency } from './residency.ts'
 import type { SiteSessionsParts } from './site-sessions.ts'
 import { DEFAULT_STALE_MAX_MS, Versions } from './versions.ts'
@@ -130,8 +131,9 @@ export class Pop {
     })
     this.#reporter = new Reporter({ regions: link, table, versions: this.#versions, residency: this.#residency, host, clock, log, epoch: randomUUID(), area: options.area ?? '' })
     this.#slots = options.slots === 'unlimited' ? null : new AccountSlots({ link, host, clock, log, staleMaxMs: options.staleMaxMs ?? DEFAULT_STALE_MAX_MS })
+    const needs = new SessionNeeds({ versions: this.#versions, residency: this.#residency, host, clock })
     this.dispatcher = new PopDispatcher({
-      host, link, table, versions: this.#versions, hotSet: this.hotSet, residency: this.#residency, sessions: this.sessions, clock, log,
+      host, link, table, versions: this.#versions, hotSet: this.hotSet, residency: this.#residency, sessions: this.sessions, needs, clock, log,
       policy: options.policy ?? DEFAULT_PLACE_POLICY,
       inFlightMax: options.inFlightMax ?? 10_000,
       localInFlightMax: options.localInFlightMax ?? 1_000,
@@ -140,7 +142,7 @@ export class Pop {
       accountInFlightMax: options.accountInFlightMax ?? 1_000,
       slots: this.#slots,
     })
-    this.sessionParts = { table, versions: this.#versions, residency: this.#residency, host, sessions: this.sessions, clock }
+    this.sessionParts = { table, needs, host, sessions: this.sessions, clock }
     this.frontDoor = new FrontDoor({ ...options.http, tier: 'pop', dispatcher: options.wrapDispatcher?.(this.dispatcher) ?? this.dispatcher, clock, log, registry: this.registry })
     registerPopMetrics(this.registry, { dispatcher: this.dispatcher, table, hotSet: this.hotSet, images: this.images, host, link, slots: this.#slots })
     registerSessionMetrics(this.registry, 'pop', this.sessions)

@@ -72,6 +72,11 @@ export class Residency {
     for (const { routes } of entry.resolutions.values()) for (const { known } of routes) this.resolved(entry, known)
   }
 
+  /** Its place is being decided, or its image is on its way. */
+  isBringing(known: KnownBuild): boolean {
+    return this.#pending.get(known) === 'pending'
+  }
+
   /** These builds stand for nothing any more. */
   gone(entry: FunctionEntry, builds: readonly BuildKey[], fate: 'replaced' | 'deleted'): void {
     for (const key of builds) this.#release(entry, key)

@@ -3,8 +3,7 @@
  *
  * S1  Only ids that this site made are on its ring; those of the region and of clients live in the region.
  * S2  A host that may not begin sessions, because it has not joined, leaves, or has lost its lease, has the region begin them.
- * S3  What a session needs is brought as what a region recommends is: into room that nobody wants. Without it a call fails with
- *     ERR_NO_SANDBOX, and the session stays where it is.
+ * S3  What a session needs is brought (session-needs.ts). Without it a call fails with ERR_NO_SANDBOX, and the session stays where it is.
  */
 import type { Clock } from '../shared/clock.ts'
 import type { Cluster } from '../shared/cluster/cluster.ts'
@@ -18,17 +17,15 @@ import { placeOfSession } from '../shared/sessions/session-id.ts'
 import type { SessionTable } from '../shared/sessions/session-table.ts'
 import { parseSessionName, sessionName, type SessionKey } from '../shared/sessions/types.ts'
 import type { SandboxHost } from '../shared/worker/types.ts'
-import type { FunctionEntry, FunctionTable, KnownBuild } from './functions.ts'
-import type { Residency } from './residency.ts'
-import type { Versions } from './versions.ts'
+import type { FunctionEntry, FunctionTable } from './functions.ts'
+import type { SessionNeeds } from './session-needs.ts'
 
 export type SessionsCluster = Pick<Cluster, 'self' | 'holds' | 'ring' | 'handOff' | 'refreshRing'>
 
 /** Of this POP. */
 export interface SiteSessionsParts {
   readonly table: FunctionTable
-  readonly versions: Versions
-  readonly residency: Residency
+  readonly needs: SessionNeeds
   readonly host: Pick<SandboxHost, 'hasImage'>
   readonly sessions: SessionTable
   readonly clock: Clock
@@ -39,12 +36,6 @@ export interface SessionOwner {
   readonly isSelf: boolean
   readonly ring: OpenRing
 }
-
-/** How long one is waited for that is told, and that is brought. */
-const KNOWN_MS = 3_000
-const ASK_AGAIN_MS = 1_000
-const IMAGE_MS = 5_000
-const LOOK_MS = 10
 
 export class SiteSessions {
   readonly peers: Peers
@@ -102,33 +93,6 @@ export class SiteSessions {
     if (version > (this.#cluster()?.ring?.version ?? 0)) this.ringMoved()
   }
 
-  /** What a qualifier stands for, asked of the region if need be. Null: it is not told in time. Never rejects. */
-  async known(entry: FunctionEntry, qualifier: string | null): Promise<KnownBuild | null> {
-    const { versions, clock } = this.#parts
-    let known = versions.resolve(entry, qualifier)
-    let askAtMs = clock.monotonicMs()
-    await this.#until(KNOWN_MS, () => {
-      known ??= versions.resolve(entry, qualifier)
-      if (known === null && clock.monotonicMs() >= askAtMs) {
-        askAtMs = clock.monotonicMs() + ASK_AGAIN_MS
-        versions.learn(entry, qualifier)
-      }
-      return known !== null
-    })
-    return known
-  }
-
-  /** S3. The build with its image in memory; null: not to be had. Never rejects. */
-  async ready(entry: FunctionEntry, qualifier: string | null): Promise<KnownBuild | null> {
-    const { residency, host } = this.#parts
-    const known = await this.known(entry, qualifier)
-    if (known === null || !known.capable) return null
-    const isHere = (): boolean => host.hasImage(known.build.imageId)
-    if (!isHere()) residency.advised(entry)
-    await this.#until(IMAGE_MS, () => isHere() || !known.capable)
-    return isHere() ? known : null
-  }
-
   /** Images of functions of which there are sessions here: whoever gets those needs them. */
   images(): HotImage[] {
     const { sessions, table, host } = this.#parts
@@ -144,12 +108,6 @@ export class SiteSessions {
 
   /** Rejects with ERR_NO_SANDBOX if what the function stands for cannot be had. */
   async load({ account, functionName }: HotImage): Promise<void> {
-    if (await this.ready(this.#parts.table.get(account, functionName), null) === null) throw new CodedError('ERR_NO_SANDBOX', [1])
-  }
-
-  async #until(timeoutMs: number, condition: () => boolean): Promise<void> {
-    const { clock } = this.#parts
-    const deadlineMs = clock.monotonicMs() + timeoutMs
-    while (!condition() && clock.monotonicMs() < deadlineMs) await new Promise<void>((resolve) => clock.after(LOOK_MS, resolve))
+    if (await this.#parts.needs.ready(this.#parts.table.get(account, functionName), null) === null) throw new CodedError('ERR_NO_SANDBOX', [1])
   }
 }

@@ -135,7 +135,8 @@ export class Versions {
     }
     if (description === null) {
       entry.resolutions.delete(qualifier ?? '')
-      return 'answered'
+      // There is none, or not for this POP: that is not asked again with each call that a region runs for another's sake.
+      return 'failed'
     }
     // V1: changes can come faster than answers.
     if (description.seq < entry.changedAtSeq) return 'failed'

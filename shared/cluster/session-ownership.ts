@@ -8,7 +8,8 @@
 import type { Clock } from '../clock.ts'
 import { CodedError } from '../errors.ts'
 import type { ItemStore } from '../place/hand-off-types.ts'
-import type { SessionOwnership, SessionTable } from '../sessions/session-table.ts'
+import type { SessionTable } from '../sessions/session-table.ts'
+import type { SessionOwnership } from '../sessions/types.ts'
 import type { Cluster } from './cluster.ts'
 
 type SessionCluster = Pick<Cluster, 'self' | 'ring' | 'handOff'>

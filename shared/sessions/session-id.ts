@@ -9,11 +9,26 @@ import { SESSION_ID_MAX_CHARS } from '../limits.ts'
 export type SessionPlace = { readonly kind: 'region' } | { readonly kind: 'site'; readonly site: string }
 
 const RANDOM_BYTES = 16
+/** As text. */
+const RANDOM_CHARS = 22
+/** A browser sends the cookies of all functions of a host: more than these in one head are not looked at. */
+const IDS_IN_HEAD_MAX = 32
 const MINTED = /^(?:r|p([A-Za-z0-9_-]{1,64}))\.[A-Za-z0-9_-]{22}$/
 const CHOSEN = new RegExp(`^[\\x21-\\x7e]{1,${SESSION_ID_MAX_CHARS}}$`)
 
 export function mintSessionId(place: SessionPlace): string {
-  return `${place.kind === 'region' ? 'r' : `p${place.site}`}.${randomBytes(RANDOM_BYTES).toString('base64url')}`
+  return prefixOf(place) + randomBytes(RANDOM_BYTES).toString('base64url')
+}
+
+/** What may be ids that were minted at this place, of a text that nobody has parsed. */
+export function mintedIdsIn(text: string, place: SessionPlace): string[] {
+  const prefix = prefixOf(place)
+  const ids: string[] = []
+  for (let at = text.indexOf(prefix); at !== -1 && ids.length < IDS_IN_HEAD_MAX; at = text.indexOf(prefix, at + prefix.length)) {
+    const id = text.slice(at, at + prefix.length + RANDOM_CHARS)
+    if (MINTED.test(id)) ids.push(id)
+  }
+  return ids
 }
 
 /** Null: a client chose it. */
@@ -27,4 +42,8 @@ export function placeOfSession(id: string): SessionPlace | null {
 /** What may be an id at all. */
 export function isSessionId(id: string): boolean {
   return CHOSEN.test(id)
+}
+
+function prefixOf(place: SessionPlace): string {
+  return place.kind === 'region' ? 'r.' : `p${place.site}.`
 }

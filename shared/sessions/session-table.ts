@@ -19,30 +19,12 @@ import type { Log } from '../log.ts'
 import type { BuildSpec, Invocation, InvocationInput, InvocationResult, InvocationSink } from '../worker/types.ts'
 import { EndedSessions } from './ended-sessions.ts'
 import type { SessionDisk } from './session-disk.ts'
-import { mintSessionId, placeOfSession, type SessionPlace } from './session-id.ts'
+import { mintedIdsIn, mintSessionId, placeOfSession, type SessionPlace } from './session-id.ts'
 import { endsSession, wantedSession, withSessionHeader } from './session-request.ts'
 import { endOf, SessionRun, type SessionHost } from './session-run.ts'
 import { openSession, sealSession, type SealKeys } from './session-seal.ts'
 import { SessionTicket } from './session-ticket.ts'
-import { parseSessionName, sessionName, type SessionKey, type SessionReason } from './types.ts'
-
-/**
- * Says whether this member may serve a session, when there are several. Asked once for each request, when its turn has
- * come; the default is that every session may be served where it is.
- */
-export interface SessionOwnership {
-  /** Whether requests of this name come here, as far as is known: ids that are made here should be this member's own. */
-  owns(name: string): boolean
-  /**
-   * Resolves when the request may run: what there is of its machine has been given to `adopt` by then. Rejects with the
-   * coded error that the client is told. `requestId`: no two requests have the same. `fresh`: the id is new, so nobody has anything. `stop`: the run's right is gone.
-   */
-  acquire(request: { readonly name: string; readonly requestId: string; readonly fresh: boolean; readonly deadlineAtMs: number; stop(): void }): Promise<void>
-  /** The request has ended. `closed`: there is no such session any more. */
-  release(requestId: string, name: string, item: 'kept' | 'closed'): void
-  /** A session at rest has ended by itself. */
-  discard(name: string): void
-}
+import { parseSessionName, sessionName, type SessionKey, type SessionOwnership, type SessionReason } from './types.ts'
 
 export interface SessionTableOptions {
   /** What minted ids say. */
@@ -159,6 +141,13 @@ export class SessionTable {
   holds(ticket: SessionTicket): boolean {
     const name = sessionName(ticket.key)
     return this.#sessions.has(name) || (this.#options.disk?.has(name) ?? false)
+  }
+
+  /** Whether a head bears the id of a session of this function that is on this process's disk: for who does not know yet by what name ids come. */
+  rests(account: string, functionName: string, headers: string): boolean {
+    const { disk, place } = this.#options
+    if (disk === null || disk.count === 0) return false
+    return mintedIdsIn(headers, place).some((id) => disk.has(sessionName({ account, functionName, id })))
   }
 
   invoke(ticket: SessionTicket, host: SessionHost, input: InvocationInput, sink: InvocationSink): Invocation {

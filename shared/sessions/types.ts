@@ -75,3 +75,21 @@ export function parseSessionName(name: string): SessionKey | null {
   if (first <= 0 || second <= first + 1 || second === name.length - 1) return null
   return { account: name.slice(0, first), functionName: name.slice(first + 1, second), id: name.slice(second + 1) }
 }
+
+/**
+ * Says whether this member may serve a session, when there are several. Asked once for each request, when its turn has
+ * come; the default is that every session may be served where it is.
+ */
+export interface SessionOwnership {
+  /** Whether requests of this name come here, as far as is known: ids that are made here should be this member's own. */
+  owns(name: string): boolean
+  /**
+   * Resolves when the request may run: what there is of its machine has been given to `adopt` by then. Rejects with the
+   * coded error that the client is told. `requestId`: no two requests have the same. `fresh`: the id is new, so nobody has anything. `stop`: the run's right is gone.
+   */
+  acquire(request: { readonly name: string; readonly requestId: string; readonly fresh: boolean; readonly deadlineAtMs: number; stop(): void }): Promise<void>
+  /** The request has ended. `closed`: there is no such session any more. */
+  release(requestId: string, name: string, item: 'kept' | 'closed'): void
+  /** A session at rest has ended by itself. */
+  discard(name: string): void
+}

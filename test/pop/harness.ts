@@ -26,6 +26,7 @@ import { ImageCache, type ImageDisk } from '../../pop/image-cache.ts'
 import { RegionSet } from '../../pop/region-set.ts'
 import { imageRates, Residency } from '../../pop/residency.ts'
 import { createSessionTable } from '../../shared/sessions/create-table.ts'
+import { SessionNeeds } from '../../pop/session-needs.ts'
 import { Versions } from '../../pop/versions.ts'
 import { FakeLink } from './fake-link.ts'
 
@@ -433,7 +434,7 @@ export function makePop(options: PopHarnessOptions = {}): PopHarness {
     buildOf: ({ account, functionName }, key) => table.find(account, functionName)?.builds.get(key)?.build ?? null,
   })
   const dispatcher = new PopDispatcher({
-    host, link: regions, table, versions, hotSet, residency, sessions, policy: DEFAULT_PLACE_POLICY, clock, log,
+    host, link: regions, table, versions, hotSet, residency, sessions, needs: new SessionNeeds({ versions, residency, host, clock }), policy: DEFAULT_PLACE_POLICY, clock, log,
     inFlightMax: options.inFlightMax ?? 100, localInFlightMax: options.localInFlightMax ?? 50, accountInFlightMax: options.accountInFlightMax ?? 80, slots,
     waitingMax: options.waitingMax ?? 10, queueWaitMaxMs: options.queueWaitMaxMs ?? 20,
   })

@@ -9,8 +9,8 @@ import { DEFAULT_FUNCTION_LIMITS, SESSION_WAITING_MAX } from '../../../shared/li
 import { silentLog } from '../../../shared/log.ts'
 import { SessionDisk } from '../../../shared/sessions/session-disk.ts'
 import { openSession, sealSession, type SealKeys } from '../../../shared/sessions/session-seal.ts'
-import { SessionTable, type SessionOwnership, type SessionTableOptions } from '../../../shared/sessions/session-table.ts'
-import { sessionName, type SessionAnswer } from '../../../shared/sessions/types.ts'
+import { SessionTable, type SessionTableOptions } from '../../../shared/sessions/session-table.ts'
+import { sessionName, type SessionAnswer, type SessionOwnership } from '../../../shared/sessions/types.ts'
 import { failedResult } from '../../../shared/worker/results.ts'
 import { DEFAULT_FUNCTION_TRAITS, type BuildSpec, type Invocation, type InvocationInput, type InvocationResult, type InvocationSink } from '../../../shared/worker/types.ts'
 
