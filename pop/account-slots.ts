@@ -109,7 +109,7 @@ export class AccountSlots {
     } catch {
       // As below. A region that is away is told of by the link.
     }
-    return items.map(() => ({ reservations: null, answer: null, missing: 0, recallable: 0 }))
+    return items.map(() => ({ reservations: null, answer: null, missing: 0, recallable: 0, elsewhere: false }))
   }
 
   /** A2. */

@@ -288,6 +288,8 @@ export class RegionSet implements RegionLink {
   #onAttemptFailed(index: number, { requestId, account, functionName }: OpenInvocation, { code }: CodedErrorData, next: number | null): void {
     const region = this.#region(index)
     region.counts.failed++
+    // The one that counts the account is warm from its first call on, and is asked first then.
+    if (code === 'ERR_ACCOUNT_ELSEWHERE') this.#knowledge.declined(index, account, functionName)
     if (code === 'ERR_REGION_LOST' || code === 'ERR_REGION_TIMEOUT') region.latency.failed(this.#options.clock.monotonicMs())
     if (next === null) return
     this.counts.failovers++

@@ -67,6 +67,7 @@ export class RegionNodes {
         if (region !== regionName) return others.isAlive(region, member)
         return member === peers.self || peers.members().some(({ memberId }) => memberId === member)
       },
+      isElsewhere: (owner) => owner.split('/')[0] !== regionName,
       // A name has a random part, so that a former life is not told from another node: its lease ends soon enough.
       isFormerSelf: () => false,
     }

@@ -137,6 +137,7 @@ export async function startRegion(config: RegionConfig, { clock, log, workers, o
       await nodes?.drain(drainTimeoutMs)
       await Promise.all([door.drain(drainTimeoutMs), links.drain(drainTimeoutMs)])
       await region.drain(drainTimeoutMs)
+      await limits.resign()
       limits.close()
       links.close()
       directory.close()

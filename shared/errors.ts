@@ -85,6 +85,7 @@ export const ERRORS = {
   ERR_NO_SANDBOX: { status: 503, fault: 'overload', ran: 'no', message: 'None of %s managers that were asked could give a sandbox' },
   ERR_QUEUE_DEADLINE: { status: 504, fault: 'overload', ran: 'no', message: 'The invocation waited %s ms and was not started' },
   ERR_ACCOUNT_LIMIT: { status: 429, fault: 'client', ran: 'no', message: 'The account runs %s invocations at once, which is its limit' },
+  ERR_ACCOUNT_ELSEWHERE: { status: 429, fault: 'client', ran: 'no', message: 'The invocations of this account, which may run %s at once, are counted in another region at present. Call there, or raise its limit' },
   ERR_FUNCTION_LIMIT: { status: 429, fault: 'client', ran: 'no', message: 'Of %s %s invocations are reserved, and no more may run at once' },
   ERR_DRAINING: { status: 503, fault: 'overload', ran: 'no', message: 'This host is shutting down' },
   ERR_WORKER_LOST: { status: 502, fault: 'platform', ran: 'maybe', message: 'The worker that ran the invocation was lost: %s' },

@@ -76,10 +76,10 @@ export class Admission {
     return !this.#waiting.has(pool) && pool.enter() ? pool : null
   }
 
-  /** A1. Rejects with ERR_ACCOUNT_LIMIT, ERR_FUNCTION_LIMIT, ERR_CANCELED. */
+  /** A1. Rejects with ERR_ACCOUNT_LIMIT, ERR_FUNCTION_LIMIT, ERR_ACCOUNT_ELSEWHERE, ERR_CANCELED. */
   wait(account: string, functionName: string): Wait {
     const pool = this.#table.pool(account, functionName)
-    if (this.#waitingCount >= ADMISSION_WAITING_MAX) return { admitted: Promise.reject(this.#refusal(pool)), cancel() {} }
+    if (this.#waitingCount >= ADMISSION_WAITING_MAX) return { admitted: Promise.reject(this.#refusal(pool, 'full')), cancel() {} }
     const { promise, resolve, reject } = Promise.withResolvers<SlotPool>()
     const waiting: Waiting = { untilMs: this.#options.clock.monotonicMs() + ADMISSION_WAIT_MS, resolve, reject }
     const queue = this.#waiting.get(pool) ?? []
@@ -108,6 +108,12 @@ export class Admission {
     this.#table.refresh(account)
   }
 
+  /** Gives every slot back: nothing runs here any more, and nothing is admitted. */
+  resign(): Promise<void> {
+    const items = this.#table.resign()
+    return new Promise((resolve) => (items.length === 0 ? resolve() : this.#ask(items, () => resolve())))
+  }
+
   close(): void {
     this.#table.close()
     for (const [pool, queue] of this.#waiting) for (const waiting of [...queue]) if (this.#remove(pool, waiting)) waiting.reject(new CodedError('ERR_DRAINING'))
@@ -126,7 +132,7 @@ export class Admission {
     this.#admit(pool)
     if (result === null || result.missing === 0) return
     // Nobody has an idle slot either: waiting would bring nothing.
-    if (result.recallable === 0) this.#refuse(pool, Math.min(result.missing, waiting))
+    if (result.recallable === 0) this.#refuse(pool, Math.min(result.missing, waiting), result.elsewhere ? 'elsewhere' : 'full')
   }
 
   #admit(pool: SlotPool): void {
@@ -140,7 +146,7 @@ export class Admission {
     }
     const nowMs = this.#options.clock.monotonicMs()
     const late = queue.findIndex(({ untilMs }) => untilMs > nowMs)
-    this.#refuse(pool, late === -1 ? queue.length : late)
+    this.#refuse(pool, late === -1 ? queue.length : late, 'full')
   }
 
   /** A1: also while nobody answers. */
@@ -152,8 +158,8 @@ export class Admission {
   }
 
   /** The first `count` of those who wait. */
-  #refuse(pool: SlotPool, count: number): void {
-    for (const waiting of this.#waiting.get(pool)?.slice(0, count) ?? []) if (this.#remove(pool, waiting)) waiting.reject(this.#refusal(pool))
+  #refuse(pool: SlotPool, count: number, why: 'full' | 'elsewhere'): void {
+    for (const waiting of this.#waiting.get(pool)?.slice(0, count) ?? []) if (this.#remove(pool, waiting)) waiting.reject(this.#refusal(pool, why))
   }
 
   #remove(pool: SlotPool, waiting: Waiting): boolean {
@@ -167,10 +173,11 @@ export class Admission {
     return true
   }
 
-  #refusal({ account, pool }: SlotPool): CodedError {
+  #refusal({ account, pool }: SlotPool, why: 'full' | 'elsewhere'): CodedError {
     const { maximum, reserved } = this.#options.limitsOf(account)
-    if (pool === null) {
+    if (pool === null || why === 'elsewhere') {
       this.counts.refusedAccount++
+      if (why === 'elsewhere') return new CodedError('ERR_ACCOUNT_ELSEWHERE', [maximum])
       return new CodedError('ERR_ACCOUNT_LIMIT', [maximum])
     }
     this.counts.refusedFunction++

@@ -14,11 +14,11 @@ import type { Log } from '../../shared/log.ts'
 import type { Peers } from '../../shared/peers/types.ts'
 import { GrantRound } from '../../shared/place/grant-round.ts'
 import { GOSSIP_FANOUT, GOSSIP_PERIOD_MS, LimitSets, type LimitEvent, type SetView, type ShareLoad } from '../../shared/place/limit-set.ts'
-import type { LeaseAnswer, LeaseQuestion } from '../../shared/place/share-ledger.ts'
+import type { LeaseQuestion } from '../../shared/place/share-ledger.ts'
 import { managersOf, quotaOf, sharesOf, type Pool } from '../../shared/place/slot-line.ts'
 import type { Random } from '../../shared/random.ts'
 import type { AccountBook } from '../../shared/concurrency/account-book.ts'
-import type { ShareManager } from './share-manager.ts'
+import type { ShareAnswer, ShareManager } from './share-manager.ts'
 
 export interface GrantsOptions {
   readonly book: AccountBook
@@ -48,7 +48,7 @@ const name = z.string().min(1).max(256)
 const pool = name.nullable()
 const leaseQuestion = z.strictObject({ lessee: name, life: count, pool, number: count, held: count, inUse: count, need: count, spare: count, leaseMs: z.number().min(0) })
 const shareQuestionSchema = z.strictObject({ account: name, share: count, question: leaseQuestion })
-const leaseAnswerSchema = z.strictObject({ number: count, slots: count, validMs: z.number().min(0), give: count, scarce: z.boolean(), recallable: count }).nullable()
+const shareAnswerSchema = z.strictObject({ number: count, slots: count, validMs: z.number().min(0), give: count, scarce: z.boolean(), recallable: count }).or(z.literal('elsewhere')).nullable()
 const viewsSchema = z.array(z.strictObject({ account: name, pool, size: z.int().min(1), version: count, origin: z.string().max(256) })).max(VIEWS_MAX)
 const loadQuestionSchema = z.strictObject({ account: name, pool, share: count })
 const loadSchema = z.strictObject({ inUse: count, quota: count })
@@ -103,9 +103,9 @@ export class Grants {
       if (over || !round.isOver) return
       over = true
       this.#tell(this.#sets.changes())
-      const { missing, recallable } = round
+      const { missing, recallable, elsewhere } = round
       const reservations = limits.revision === item.revision ? null : { revision: limits.revision, functions: [...limits.reserved.keys()] }
-      done({ reservations, answer: round.result(), missing, recallable })
+      done({ reservations, answer: round.result(), missing, recallable, elsewhere })
     }
     step()
   }
@@ -122,16 +122,16 @@ export class Grants {
     this.#cancelRound?.()
   }
 
-  #askShare(account: string, share: number, question: LeaseQuestion, done: (answer: LeaseAnswer | null) => void): void {
+  #askShare(account: string, share: number, question: LeaseQuestion, done: (answer: ShareAnswer) => void): void {
     const id = this.#managerOf(account, share, question.pool)
     if (id === null) return this.#askHere(account, share, question, done)
     void this.#askPeer(id, SHARE_TOPIC, { account, share, question }).then((reply) => {
-      const parsed = leaseAnswerSchema.safeParse(reply)
+      const parsed = shareAnswerSchema.safeParse(reply)
       done(parsed.success ? parsed.data : null)
     })
   }
 
-  #askHere(account: string, share: number, question: LeaseQuestion, done: (answer: LeaseAnswer | null) => void): void {
+  #askHere(account: string, share: number, question: LeaseQuestion, done: (answer: ShareAnswer) => void): void {
     const { book, manager } = this.#options
     manager.ask(account, share, question, () => quotaOf(book.limitsOf(account), this.#shareSlots, share), done)
   }
@@ -168,7 +168,7 @@ export class Grants {
     if (peers === null) return
     peers.handle(SHARE_TOPIC, (_from, payload) => {
       const { account, share, question } = shareQuestionSchema.parse(payload)
-      return new Promise<LeaseAnswer | null>((resolve) => this.#askHere(account, share, question, resolve))
+      return new Promise<ShareAnswer>((resolve) => this.#askHere(account, share, question, resolve))
     })
     peers.handle(VIEWS_TOPIC, (_from, payload) => {
       for (const view of viewsSchema.parse(payload)) this.#sets.heard(view, clock.monotonicMs())

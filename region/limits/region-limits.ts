@@ -80,6 +80,12 @@ export class RegionLimits {
     topics.handle(GRANT_TOPIC, ['pop'], (peer, payload) => this.#onQuestion(peer, payload))
   }
 
+  /** For others to have at once what this node holds and counts: nothing runs here any more. Never rejects. */
+  async resign(): Promise<void> {
+    await this.admission.resign()
+    await this.manager.resign()
+  }
+
   close(): void {
     this.admission.close()
     this.grants.close()

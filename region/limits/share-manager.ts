@@ -28,6 +28,8 @@ export interface ManagerGroup {
   /** Null while its membership does not hold. */
   holds(): boolean
   isAlive(member: string): boolean
+  /** It counts for another region, whose nodes nobody here asks. */
+  isElsewhere(member: string): boolean
   /** An earlier life of this very process. */
   isFormerSelf(member: string): boolean
 }
@@ -42,10 +44,13 @@ export interface ShareManagerOptions {
   readonly log: Log
 }
 
+/** Null: this node does not count the share now; `elsewhere`: another region does, and goes on with that. */
+export type ShareAnswer = LeaseAnswer | 'elsewhere' | null
+
 interface Waiting {
   readonly question: LeaseQuestion
   readonly quota: () => ShareQuota
-  readonly done: (answer: LeaseAnswer | null) => void
+  readonly done: (answer: ShareAnswer) => void
 }
 
 interface Share {
@@ -93,8 +98,8 @@ export class ShareManager {
     return manager
   }
 
-  /** `done`: null if this node does not count the share now. Called before this returns if nothing has to be read or written. */
-  ask(account: string, share: number, question: LeaseQuestion, quota: () => ShareQuota, done: (answer: LeaseAnswer | null) => void): void {
+  /** `done` is called before this returns if nothing has to be read or written. */
+  ask(account: string, share: number, question: LeaseQuestion, quota: () => ShareQuota, done: (answer: ShareAnswer) => void): void {
     if (this.#closed || this.#options.group?.holds() === false) return done(null)
     const key = keyOf(account, share)
     const entry = this.#shares.get(key) ?? this.#open(key)
@@ -138,6 +143,15 @@ export class ShareManager {
     }
   }
 
+  /** Lets go of everything, so that who counts it next need not wait for leases to end. Resolves when that is stored as far as it can be; never rejects. */
+  async resign(): Promise<void> {
+    this.#closed = true
+    if (this.#options.group === null) return
+    const ready = [...this.#shares.values()].filter(({ state }) => state === 'ready')
+    this.drop()
+    await Promise.all(ready.map((entry) => this.#write(entry, { owner: null, leases: [...entry.ledger.leases()] })))
+  }
+
   /** All that this node owned is another one's by now. */
   drop(): void {
     for (const entry of this.#shares.values()) {
@@ -173,7 +187,7 @@ export class ShareManager {
       const value = stored === null ? NOBODYS : parseStored(stored.value)
       const decision = decideOwner({ owner: value.owner, self: group.self, isFormerSelf: value.owner !== null && group.isFormerSelf(value.owner), isAlive: (member) => group.isAlive(member) })
       if (decision.kind === 'others') {
-        this.#void(entry)
+        this.#void(entry, group.isElsewhere(decision.owner) ? 'elsewhere' : null)
         return
       }
       // Of nothing there is nothing to renew: the first grant makes it this node's.
@@ -250,9 +264,9 @@ export class ShareManager {
     if (this.#options.group === null && !this.#closed) void this.#reread(entry.key)
   }
 
-  #void(entry: Share): void {
+  #void(entry: Share, answer: 'elsewhere' | null = null): void {
     if (this.#shares.get(entry.key) === entry) this.#shares.delete(entry.key)
-    for (const { done } of entry.waiting.splice(0)) done(null)
+    for (const { done } of entry.waiting.splice(0)) done(answer)
   }
 
   /** Until it has been read, the share is opening and questions wait. */

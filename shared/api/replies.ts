@@ -64,6 +64,7 @@ function commonHeaders(requestId: string, clock: Clock): Record<string, string> 
 /** Lambda's reasons for a TooManyRequestsException; for all others it is the caller who is too fast. */
 const REASONS: Partial<Record<ErrorCode, string>> = {
   ERR_ACCOUNT_LIMIT: 'ConcurrentInvocationLimitExceeded',
+  ERR_ACCOUNT_ELSEWHERE: 'ConcurrentInvocationLimitExceeded',
   ERR_FUNCTION_LIMIT: 'ReservedFunctionConcurrentInvocationLimitExceeded',
 }
 
@@ -79,6 +80,7 @@ const EXCEPTION_NAMES: Partial<Record<ErrorCode, string>> = {
   ERR_BUNDLE_TOO_LARGE: 'RequestEntityTooLargeException',
   ERR_BUILD_QUEUE_FULL: 'TooManyRequestsException',
   ERR_ACCOUNT_LIMIT: 'TooManyRequestsException',
+  ERR_ACCOUNT_ELSEWHERE: 'TooManyRequestsException',
   ERR_FUNCTION_LIMIT: 'TooManyRequestsException',
   ERR_SESSION_BUSY: 'TooManyRequestsException',
   ERR_COORDINATION_CONFLICT: 'ResourceConflictException',

@@ -34,6 +34,8 @@ export interface GrantResult {
   readonly missing: number
   /** Idle slots of others that were called back. */
   readonly recallable: number
+  /** Something is missing, and another region counts slots of the account: it may have some. */
+  readonly elsewhere: boolean
 }
 
 const count = z.int().min(0)
@@ -57,6 +59,7 @@ export const grantAnswerSchema = z.strictObject({
     answer: z.strictObject({ number: count, parts: z.array(partSchema).max(GRANT_PARTS_MAX) }).nullable(),
     missing: count,
     recallable: count,
+    elsewhere: z.boolean(),
   })).max(GRANT_ITEMS_MAX),
 })
 

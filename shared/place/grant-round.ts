@@ -39,6 +39,7 @@ export class GrantRound {
   #pending = 0
   #recallable = 0
   #unanswered = 0
+  #elsewhere = false
 
   constructor(options: RoundOptions) {
     const { limits, shareSlots, pool, question } = options
@@ -71,11 +72,12 @@ export class GrantRound {
     return questions
   }
 
-  /** `answer` null: nobody answers for the share, or the question came too late. */
-  answered(share: number, answer: LeaseAnswer | null): void {
+  /** `answer` null: nobody answers for the share, or the question came too late; `elsewhere`: another region counts it. */
+  answered(share: number, answer: LeaseAnswer | 'elsewhere' | null): void {
     this.#pending--
     const heldBefore = this.#options.question.parts.find((part) => part.share === share)?.held ?? 0
     if (answer === null) this.#unanswered++
+    else if (answer === 'elsewhere') this.#elsewhere = true
     else {
       let granted = Math.max(0, answer.slots - heldBefore)
       const needed = Math.min(this.#need, granted)
@@ -86,8 +88,9 @@ export class GrantRound {
       const { slots, validMs, give, scarce, recallable } = answer
       this.#answers.push({ share, slots, validMs, give, scarce, recallable })
     }
-    const met = answer !== null && this.#need === 0 && answer.slots > heldBefore
-    this.#acquisition?.answered(share, answer === null ? 'unreachable' : met ? 'met' : 'full')
+    const lent = answer === null || answer === 'elsewhere' ? null : answer
+    const met = lent !== null && this.#need === 0 && lent.slots > heldBefore
+    this.#acquisition?.answered(share, lent === null ? 'unreachable' : met ? 'met' : 'full')
   }
 
   get isOver(): boolean {
@@ -102,6 +105,11 @@ export class GrantRound {
   /** Idle slots of others, which were called back, and shares that nobody answered for: asking again may bring something. */
   get recallable(): number {
     return this.#recallable + this.#unanswered
+  }
+
+  /** Something is missing that another region may have. */
+  get elsewhere(): boolean {
+    return this.#elsewhere && this.#need > 0
   }
 
   result(): SlotAnswer {

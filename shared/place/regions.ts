@@ -98,14 +98,16 @@ export interface AttemptFacts {
 /** `body`: it could be tried elsewhere, were its request still there. */
 export type AfterFailure = 'elsewhere' | 'body' | 'over'
 
-/** What says that a region or the way to it failed; anything else is its answer, and goes to the client as it is. */
-const WAY_FAILED: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ERR_REGION_UNREACHABLE', 'ERR_REGION_LOST', 'ERR_REGION_TIMEOUT', 'ERR_DRAINING'])
+/** What says that a region or the way to it failed, or that it is another region's turn; anything else is its answer, and goes to the client as it is. */
+const WAY_FAILED: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ERR_REGION_UNREACHABLE', 'ERR_REGION_LOST', 'ERR_REGION_TIMEOUT', 'ERR_DRAINING', 'ERR_ACCOUNT_ELSEWHERE'])
 
 /** C3, C4. */
 export function afterFailure({ code, heard, idempotent, bodyKept, remainingMs }: AttemptFacts): AfterFailure {
   if (!WAY_FAILED.has(code) || heard === 'head' || remainingMs <= 0) return 'over'
   if (heard === 'started' && !idempotent) return 'over'
-  return bodyKept ? 'elsewhere' : 'body'
+  if (bodyKept) return 'elsewhere'
+  // This one has said what is the matter, and is not gone.
+  return code === 'ERR_ACCOUNT_ELSEWHERE' ? 'over' : 'body'
 }
 
 /** Weight of a new sample, as TCP has it (RFC 6298). */

@@ -73,6 +73,12 @@ export class ReplicaKnowledge {
     this.#touch(account, functionName).executedAtMs[region] = nowMs
   }
 
+  /** It would not execute it now, whenever it last did. */
+  declined(region: number, account: string, functionName: string): void {
+    const known = this.#functions.get(keyOf(account, functionName))
+    if (known !== undefined) known.executedAtMs[region] = Number.NEGATIVE_INFINITY
+  }
+
   /** A region has said how far it is, with whatever answer. */
   reached(region: number, seq: number): void {
     this.#positions[region] = Math.max(this.position(region), seq)

@@ -30,7 +30,7 @@ async function hot(slots: number, options: PopHarnessOptions = {}): Promise<Lend
         const given = pool === null ? Math.max(held, Math.min(region.slots, held + need + spare)) : held
         return {
           reservations: revision === region.revision ? null : { revision: region.revision, functions: region.reserved },
-          answer: { number, parts: [{ share: 0, slots: given, validMs: leaseMs, give: 0, scarce: false, recallable: 0 }] }, missing: 0, recallable: 0,
+          answer: { number, parts: [{ share: 0, slots: given, validMs: leaseMs, give: 0, scarce: false, recallable: 0 }] }, missing: 0, recallable: 0, elsewhere: false,
         }
       }),
     }

@@ -133,6 +133,20 @@ t.test('what a region answers is the answer: full or refused is not tried elsewh
   }
 })
 
+t.test('an account that another region counts is tried there, and from then on first', async (t) => {
+  const { call, a, b } = two()
+  await call('hello')
+  t.same([a.streams.length, b.streams.length], [1, 0], 'a has run it')
+  a.onOpen = (stream) => queueMicrotask(() => stream.sink.error({ code: 'ERR_ACCOUNT_ELSEWHERE', params: [4] }))
+  const { place, heads } = await call('hello')
+  t.match([place, heads[0]?.placement.attempts], [/^region; /, 2])
+  await call('hello')
+  t.same([a.streams.length, b.streams.length], [2, 2])
+  b.onOpen = (stream) => queueMicrotask(() => stream.sink.error({ code: 'ERR_ACCOUNT_LIMIT', params: [4] }))
+  t.equal((await call('hello')).place, 'ERR_ACCOUNT_LIMIT', 'full there: that is the answer')
+  t.equal(a.streams.length, 2)
+})
+
 t.test('the warm region is kept to; when it is gone the other takes over, and keeps it until the trip is not worth it', async (t) => {
   const { call, a, b, clock } = two()
   await call('hello')

@@ -7,13 +7,13 @@ import { ADMISSION_WAIT_MS } from '../../../shared/limits.ts'
 const A = '111111111111'
 
 /** Admission before somebody who gives at most `slots.now`. */
-function make(now: number, recallable = 0): { admission: Admission; clock: ManualClock; slots: { now: number; recallable: number } } {
+function make(now: number, recallable = 0): { admission: Admission; clock: ManualClock; slots: { now: number; recallable: number; elsewhere: boolean } } {
   const clock = new ManualClock()
-  const slots = { now, recallable }
+  const slots = { now, recallable, elsewhere: false }
   const grant = ({ question }: GrantItem, done: (result: GrantResult) => void): void => {
     const held = question.parts[0]?.held ?? 0
     const given = Math.max(held, Math.min(slots.now, held + question.need))
-    done({ reservations: null, answer: { number: question.number, parts: [{ share: 0, slots: given, validMs: question.leaseMs, give: 0, scarce: true, recallable: 0 }] }, missing: question.need - (given - held), recallable: slots.recallable })
+    done({ reservations: null, answer: { number: question.number, parts: [{ share: 0, slots: given, validMs: question.leaseMs, give: 0, scarce: true, recallable: 0 }] }, missing: question.need - (given - held), recallable: slots.recallable, elsewhere: slots.elsewhere })
   }
   return { admission: new Admission({ clock, limitsOf: () => ({ maximum: 2, reserved: new Map([['reserved', 1]]) }), grant, onOver: () => undefined, leaseMs: 60_000 }), clock, slots }
 }
@@ -25,6 +25,13 @@ t.test('nobody has anything: refused at once, with the limit that it is', async 
   await t.rejects(admission.wait(A, 'f').admitted, { code: 'ERR_ACCOUNT_LIMIT', params: [2] })
   await t.rejects(admission.wait(A, 'reserved').admitted, { code: 'ERR_FUNCTION_LIMIT', params: ['reserved', 1] })
   t.equal(admission.waiting, 0)
+  admission.close()
+})
+
+t.test('the account is counted in another region: refused at once, so that it is tried there', async (t) => {
+  const { admission, slots } = make(0)
+  slots.elsewhere = true
+  for (const name of ['f', 'reserved']) await t.rejects(admission.wait(A, name).admitted, { code: 'ERR_ACCOUNT_ELSEWHERE', params: [2] })
   admission.close()
 })
 

@@ -1,11 +1,11 @@
 import t from 'tap'
-import { SHARES_BUCKET, ShareManager, type ManagerGroup } from '../../../region/limits/share-manager.ts'
+import { SHARES_BUCKET, ShareManager, type ManagerGroup, type ShareAnswer } from '../../../region/limits/share-manager.ts'
 import { ManualClock } from '../../../shared/clock.ts'
 import type { Documents } from '../../../shared/coordination/types.ts'
 import { CodedError } from '../../../shared/errors.ts'
 import { LEASE_GRACE_MS } from '../../../shared/limits.ts'
 import { silentLog } from '../../../shared/log.ts'
-import type { LeaseAnswer, LeaseQuestion } from '../../../shared/place/share-ledger.ts'
+import type { LeaseQuestion } from '../../../shared/place/share-ledger.ts'
 import type { ShareQuota } from '../../../shared/place/slot-line.ts'
 import { MemoryCoordination } from '../../support/memory-coordination.ts'
 
@@ -15,7 +15,7 @@ const QUOTA: ShareQuota = { slots: 4, of: () => 4 }
 
 const question = (lessee: string, number: number, changes: Partial<LeaseQuestion> = {}): LeaseQuestion => ({ lessee, life: 1, pool: null, number, held: 0, inUse: 0, need: 0, spare: 0, leaseMs: LEASE_MS, ...changes })
 
-function ask(manager: ShareManager, asked: LeaseQuestion): Promise<LeaseAnswer | null> {
+function ask(manager: ShareManager, asked: LeaseQuestion): Promise<ShareAnswer> {
   return new Promise((resolve) => manager.ask(A, 0, asked, () => QUOTA, resolve))
 }
 
@@ -23,7 +23,7 @@ const makeDocuments = (): Promise<Documents> => new MemoryCoordination().documen
 const open = (documents: Documents, clock: ManualClock, group: ManagerGroup | null = null): Promise<ShareManager> => ShareManager.open({ documents, group, unrecorded: group === null ? 'self' : null, clock, log: silentLog })
 
 function member(self: string, alive: Set<string>): ManagerGroup {
-  return { self, holds: () => alive.has(self), isAlive: (id) => alive.has(id), isFormerSelf: () => false }
+  return { self, holds: () => alive.has(self), isAlive: (id) => alive.has(id), isElsewhere: (id) => id.split('/')[0] !== self.split('/')[0], isFormerSelf: () => false }
 }
 
 t.test('a grant that could not be stored is not given, and what is there is read again', async (t) => {
@@ -83,6 +83,21 @@ t.test('of two managers one answers for a share; the other one when the first is
   two.close()
 })
 
+t.test('a share that a node of another region counts is that region\'s, and is said to be', async (t) => {
+  const documents = await makeDocuments()
+  const clock = new ManualClock()
+  const alive = new Set(['eu/one', 'us/one'])
+  const [here, there] = [await open(documents, clock, member('eu/one', alive)), await open(documents, clock, member('us/one', alive))]
+  t.match(await ask(here, question('a', 1, { need: 1 })), { slots: 1 })
+  t.equal(await ask(there, question('b', 1, { need: 1 })), 'elsewhere')
+  t.match(await ask(here, question('a', 2)), { slots: 0 }, 'given back')
+  clock.advance(10_000)
+  await new Promise((resolve) => setImmediate(resolve))
+  t.match(await ask(there, question('b', 2, { need: 1 })), { slots: 1 }, 'free for the next one')
+  here.close()
+  there.close()
+})
+
 t.test('a share that was let go of is the next one\'s at once, with its leases', async (t) => {
   const documents = await makeDocuments()
   const clock = new ManualClock()
@@ -95,6 +110,21 @@ t.test('a share that was let go of is the next one\'s at once, with its leases',
   t.equal(await ask(one, question('b', 1, { need: 1 })), null)
   one.close()
   two.close()
+})
+
+t.test('a manager that resigns leaves what others hold, and nothing of what was given back', async (t) => {
+  const documents = await makeDocuments()
+  const clock = new ManualClock()
+  const alive = new Set(['eu/one', 'us/one'])
+  const [here, there] = [await open(documents, clock, member('eu/one', alive)), await open(documents, clock, member('us/one', alive))]
+  t.match(await ask(here, question('node', 1, { need: 3 })), { slots: 3 })
+  t.match(await ask(here, question('pop:p', 1, { need: 1 })), { slots: 1 })
+  t.match(await ask(here, question('node', 2)), { slots: 0 })
+  await here.resign()
+  t.equal(await ask(here, question('node', 3, { need: 1 })), null)
+  t.match(await ask(there, question('other', 1, { need: 4 })), { slots: 3 }, 'though the first is a member still')
+  here.close()
+  there.close()
 })
 
 t.test('what nobody holds is forgotten, also in the store', async (t) => {

@@ -69,6 +69,8 @@ t.test('what is tried elsewhere after a failure', async (t) => {
     [{ code: 'ERR_REGION_UNREACHABLE' }, 'elsewhere'],
     [{ code: 'ERR_REGION_TIMEOUT' }, 'elsewhere'],
     [{ code: 'ERR_DRAINING' }, 'elsewhere'],
+    [{ code: 'ERR_ACCOUNT_ELSEWHERE' }, 'elsewhere'],
+    [{ code: 'ERR_ACCOUNT_ELSEWHERE', bodyKept: false }, 'over'],
     [{ heard: 'started', idempotent: true }, 'elsewhere'],
   ]
   for (const [change, verdict] of table) t.equal(attempt(change), verdict, JSON.stringify(change))
