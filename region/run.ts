@@ -128,7 +128,7 @@ export class Run implements RegionRun {
       if (this.isOver) return
       const { lease, build: runnable } = await this.#acquire(build)
       // Slots are leased, and a lease may have ended while the image was on its way.
-      if (this.#slot !== null && this.#slot.lease.inUse > this.#slot.lease.held) {
+      if (this.#slot?.isOver === true) {
         lease.release()
         this.#fail(new CodedError('ERR_ACCOUNT_LIMIT', [this.#slot.lease.held]))
         return

@@ -34,19 +34,26 @@ export class SlotPool {
   readonly lease: SlotLease
   /** A function of it that was asked for lately, for questions. */
   functionName: string
+  readonly #clock: Clock
   readonly #wake: (pool: SlotPool) => void
 
-  constructor(account: string, pool: Pool, functionName: string, lease: SlotLease, wake: (pool: SlotPool) => void) {
+  constructor(account: string, pool: Pool, functionName: string, lease: SlotLease, clock: Clock, wake: (pool: SlotPool) => void) {
     this.account = account
     this.pool = pool
     this.functionName = functionName
     this.lease = lease
+    this.#clock = clock
     this.#wake = wake
+  }
+
+  /** What was let in runs without a slot by now. */
+  get isOver(): boolean {
+    return this.lease.isOver(this.#clock.monotonicMs())
   }
 
   /** True: one more may run, and `leave` has to be called when it has ended. */
   enter(): boolean {
-    const entered = this.lease.take()
+    const entered = this.lease.take(this.#clock.monotonicMs())
     if (this.lease.wantsToAsk) this.#wake(this)
     return entered
   }
@@ -156,7 +163,7 @@ export class SlotTable {
       account = { pools: new Map(), revision: -1, reserved: NONE }
       this.#accounts.set(accountName, account)
     }
-    const made = new SlotPool(accountName, pool, functionName, new SlotLease(this.#leaseOptions), this.#wake)
+    const made = new SlotPool(accountName, pool, functionName, new SlotLease(this.#leaseOptions), this.#options.clock, this.#wake)
     account.pools.set(pool, made)
     this.#pools++
     return made

@@ -3,10 +3,11 @@
  * pool needs no message for an invocation. Pure: questions come out, answers go in, time comes by argument.
  *
  * H1: `take` says yes only while fewer run than slots are held, less those that are called back; a slot is held only until its lease ends by this clock,
- *     counted from before the question was sent.
+ *     counted from before the question was sent. Every call that takes a time looks at that: a process that stood still hears
+ *     of calls and answers before its timers.
  * H2: one question at a time. While it is under way nothing is given back, so what the manager has on record is never
  *     less than what is held here. An answer to an earlier question is not taken.
- * H3: what runs when a lease ends has to be stopped: `tick` says how many.
+ * H3: what runs when a lease ends has to be stopped: `tick` says how many, whoever found out that it has ended.
  */
 import { LEASE_SPARE_MAX } from '../limits.ts'
 import type { LeaseAnswer } from './share-ledger.ts'
@@ -60,6 +61,10 @@ const THROTTLED_MS = 50
 export class SlotLease {
   readonly #options: SlotLeaseOptions
   readonly #parts = new Map<number, Part>()
+  /** When the first part ends. */
+  #validUntilMs = Number.POSITIVE_INFINITY
+  /** Parts have ended since the last `tick`. */
+  #lapsed = false
   #inUse = 0
   #held = 0
   /** What is held without what has to be given back as soon as it is free. */
@@ -93,7 +98,13 @@ export class SlotLease {
     return this.#held
   }
 
-  /** `take` would say yes. */
+  /** More run than slots are held: a lease has ended, or less was granted anew. */
+  isOver(nowMs: number): boolean {
+    this.#expire(nowMs)
+    return this.#inUse > this.#held
+  }
+
+  /** `take` would say yes, unless a lease has just ended. */
   get hasFree(): boolean {
     return this.#inUse < this.#usable
   }
@@ -119,7 +130,8 @@ export class SlotLease {
   }
 
   /** H1. True: a slot is taken, `release` gives it back. */
-  take(): boolean {
+  take(nowMs: number): boolean {
+    this.#expire(nowMs)
     if (this.#inUse >= this.#usable) {
       this.#missed++
       this.#wanted = true
@@ -154,6 +166,7 @@ export class SlotLease {
     if (this.#parts.size === 0) return null
     const parts = [...this.#parts.keys()].map((share) => ({ share, held: 0 }))
     this.#parts.clear()
+    this.#validUntilMs = Number.POSITIVE_INFINITY
     this.#held = 0
     this.#aim()
     return { number: this.#options.nextNumber(), parts, inUse: 0, need: 0, spare: 0, leaseMs: 0 }
@@ -167,6 +180,7 @@ export class SlotLease {
 
   /** What to ask now; null: nothing. The caller sends it and calls `answered`, or nothing if no answer comes. */
   question(nowMs: number): SlotQuestion | null {
+    this.#expire(nowMs)
     this.#turnWindow(nowMs)
     if (this.#missed > 0) this.#usedAtMs = nowMs
     if (this.#pending !== null && nowMs - this.#pending.sentAtMs < this.#options.answerMs) return null
@@ -231,10 +245,9 @@ export class SlotLease {
 
   /** H3. Ends what was not renewed. Returns how many of what runs has no slot any more and must be stopped. */
   tick(nowMs: number): number {
-    let earliestMs = Number.POSITIVE_INFINITY
-    for (const { validUntilMs } of this.#parts.values()) earliestMs = Math.min(earliestMs, validUntilMs)
-    if (earliestMs > nowMs) return 0
-    this.#count(nowMs)
+    this.#expire(nowMs)
+    if (!this.#lapsed) return 0
+    this.#lapsed = false
     return Math.max(0, this.#inUse - this.#held)
   }
 
@@ -262,11 +275,21 @@ export class SlotLease {
     this.#aim()
   }
 
+  #expire(nowMs: number): void {
+    if (nowMs >= this.#validUntilMs) this.#count(nowMs)
+  }
+
   #count(nowMs: number): void {
     this.#held = 0
-    for (const [share, part] of this.#parts) {
-      if (part.validUntilMs <= nowMs) this.#parts.delete(share)
-      else this.#held += part.slots
+    this.#validUntilMs = Number.POSITIVE_INFINITY
+    for (const [share, { slots, validUntilMs }] of this.#parts) {
+      if (validUntilMs <= nowMs) {
+        this.#parts.delete(share)
+        this.#lapsed = true
+      } else {
+        this.#held += slots
+        this.#validUntilMs = Math.min(this.#validUntilMs, validUntilMs)
+      }
     }
     this.#aim()
   }

@@ -335,7 +335,7 @@ export class Frontend {
 
   call(runMs: number, onEnd: (verdict: 'ran' | 'refused') => void, pool: Pool = null): void {
     if (!this.alive) return onEnd('refused')
-    if (this.lease(pool).take()) {
+    if (this.lease(pool).take(this.#cluster.clock.monotonicMs())) {
       this.#start(runMs, pool, () => onEnd('ran'))
       this.#drive(pool)
       return
@@ -381,7 +381,7 @@ export class Frontend {
     while (queue.length > 0 && lease.hasFree) {
       const call = queue.shift()
       lease.setWaiting(queue.length)
-      if (call === undefined || !lease.take()) break
+      if (call === undefined || !lease.take(nowMs)) break
       this.#start(call.runMs, pool, () => call.onEnd('ran'))
     }
     for (const call of queue.filter(({ untilMs }) => untilMs <= nowMs)) {
