@@ -30,6 +30,7 @@ import { wantedSession, type Wanted } from '../shared/sessions/session-request.t
 import type { SessionAnswer, SessionSettings } from '../shared/sessions/types.ts'
 import type { ImageBuilder } from '../shared/microvm/build-types.ts'
 import type { BuildSpec, SandboxHost } from '../shared/worker/types.ts'
+import { isBoundTo } from './binding-grant.ts'
 import type { Content } from './content.ts'
 import { controlInvoke, invokeTarget } from './control-invoke.ts'
 import { ImageResidency } from './image-residency.ts'
@@ -248,11 +249,16 @@ export class Region implements Dispatcher {
     }
   }
 
-  #currentOf({ account, functionName, version }: BuildSpec): BuildSpec | null {
+  #currentOf(build: BuildSpec): BuildSpec | null {
+    return this.#versionOf(build.account, build)
+  }
+
+  /** Null: there is none, or not any more. */
+  #versionOf(account: string, { functionName, version }: { readonly functionName: string; readonly version: string }): BuildSpec | null {
     try {
       return this.#deps.registry.resolve(account, functionName, version)
     } catch {
-      // Deleted meanwhile; the caller reports what it found.
+      // The caller reports what it found.
       return null
     }
   }
@@ -293,7 +299,7 @@ export class Region implements Dispatcher {
   #invokeForPeer({ popId, role }: LinkPeer, open: OpenInvocation, deadlineAtMs: number, answer: LinkAnswer): LinkInvocation {
     if (open.hops > (role === 'node' ? NODE_HOPS_MAX : POP_HOPS_MAX)) throw new CodedError('ERR_LINK_LOOP')
     // The node that a POP's call came to has looked at its grants.
-    if (role !== 'node') this.#requireGrant(popId, open.account, open.functionName)
+    if (role !== 'node') this.#requireGrantFor(popId, open)
     const build = this.#deps.registry.resolve(open.account, open.functionName, open.qualifier)
     this.#log.debug('an invocation was forwarded here', { popId, requestId: open.requestId, functionName: open.functionName, reason: open.reason })
     const { invocationKind: kind, requestId, method, url, headers, body, bodyMore, clientIp, wantLogs, selection = null, chain = null } = open
@@ -370,6 +376,14 @@ export class Region implements Dispatcher {
       builds += live.keys.length
     }
     return { seq, functions: known, answered }
+  }
+
+  /** What a granted function calls by a binding of its own runs here for the POP that runs that function, granted or not; nothing of it goes there. */
+  #requireGrantFor(popId: string, open: OpenInvocation): void {
+    const { account, functionName, chain = null } = open
+    if (this.#grants.allows(popId, account, functionName)) return
+    const caller = chain !== null && this.#grants.allows(popId, account, chain.caller.functionName) ? this.#versionOf(account, chain.caller) : null
+    if (caller === null || !isBoundTo(caller, open)) this.#requireGrant(popId, account, functionName)
   }
 
   #requireGrant(popId: string, account: string, functionName: string): void {

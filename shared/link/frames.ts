@@ -36,7 +36,7 @@ import { LINK_ROLES } from './types.ts'
 import type { FunctionVersions, LinkRole, OpenFrame, OpenRing } from './types.ts'
 
 /** Both ends must speak the same; a change to any frame changes it. */
-export const LINK_PROTOCOL = 4
+export const LINK_PROTOCOL = 5
 
 export const FRAME = {
   hello: 1, welcome: 2, fault: 3, open: 4, started: 5, head: 6, data: 7, bodyEnd: 8, end: 9, error: 10, cancel: 11,
@@ -104,7 +104,7 @@ export function writeOpen(outbox: Outbox, id: number, frame: AnyOpen, body: Uint
         FRAME.open, id, frame.remainingMs, body, bodyMore, 0, frame.requestId, frame.account, frame.functionName, frame.qualifier,
         frame.invocationKind === 'http' ? 0 : 1, frame.method, frame.url, frame.headers, frame.clientIp, frame.wantLogs, frame.reason, frame.hops,
         frame.session, frame.ring === null ? null : [frame.ring.version, frame.ring.seq, frame.ring.predecessors], frame.reservation,
-        frame.selection ?? null, frame.chain ? [frame.chain.depth, frame.chain.calls.count] : null,
+        frame.selection ?? null, frame.chain ? [frame.chain.depth, frame.chain.calls.count, frame.chain.caller.functionName, frame.chain.caller.version] : null,
       ])
     case 'control':
       return outbox.push([
@@ -265,8 +265,8 @@ function readOpen(frame: readonly unknown[]): AnyOpen {
 
 /** Counted on from there: what other hosts' calls cause meanwhile is not known here. */
 function readChain(tuple: readonly unknown[]): ServiceChain {
-  items(tuple, 2)
-  return { depth: natural(tuple, 0), calls: { count: natural(tuple, 1) } }
+  items(tuple, 4)
+  return { depth: natural(tuple, 0), calls: { count: natural(tuple, 1) }, caller: { functionName: text(tuple, 2), version: text(tuple, 3) } }
 }
 
 function readRing(tuple: readonly unknown[]): OpenRing {

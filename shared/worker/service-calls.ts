@@ -111,7 +111,8 @@ function nextLink(run: ActiveRun, { binding }: ServiceBinding): ServiceChain {
   // One counter for all that a request from outside causes here.
   run.chainCalls ??= run.input.chain?.calls ?? { count: 0 }
   if (++run.chainCalls.count > SERVICE_CALLS_PER_REQUEST_MAX) throw new CodedError('ERR_SERVICE_CALLS', [binding, SERVICE_CALLS_PER_REQUEST_MAX])
-  return { depth, calls: run.chainCalls }
+  const { functionName, version } = run.input.build
+  return { depth, calls: run.chainCalls, caller: { functionName, version } }
 }
 
 /** As a front door would have received it. */
@@ -206,7 +207,7 @@ export class ServiceCall implements AnswerSink {
 
   head(status: number, headers: string, placement: Placement, body: Uint8Array | null, last: boolean): void {
     if (this.#state !== 'waiting') return
-    const lines = serviceResponseHeaders(headers, placement.session?.setCookie ?? null)
+    const lines = serviceResponseHeaders(headers, placement.session ?? null)
     if (lines === null) {
       this.refuse(new CodedError('ERR_FUNCTION_BAD_RESPONSE', ['a header is malformed']))
       this.#answer?.cancel()

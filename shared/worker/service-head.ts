@@ -1,7 +1,8 @@
 /** Heads of service calls and of their answers. Everything in a call's head may be forged by the guest. Pure. */
 import { CodedError } from '../errors.ts'
 import { REQUEST_HEADERS_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, EGRESS_URL_MAX_CHARS } from '../limits.ts'
-import { SESSION_HEADER } from '../sessions/session-request.ts'
+import { SESSION_HEADER, SESSION_STATE_HEADER } from '../sessions/session-request.ts'
+import type { SessionAnswer } from '../sessions/types.ts'
 
 export interface ServiceHead {
   /** Of the binding, as the guest says; NaN if it says nothing. */
@@ -47,8 +48,8 @@ export function parseServiceHead(text: string): ServiceHead {
   return { index: /^\d{1,4}$/.test(index) ? Number(index) : Number.NaN, more: more === '1', method: upper, url: url.href, headers }
 }
 
-/** What a caller may see of an answer's headers; null: they are malformed. `cookie`: of the session that the call began. */
-export function serviceResponseHeaders(text: string, cookie: string | null): string | null {
+/** What a caller may see of an answer's headers; null: they are malformed. `session`: which the call was of, told as a client from outside is told. */
+export function serviceResponseHeaders(text: string, session: SessionAnswer | null): string | null {
   const lines = text === '' ? [] : text.split('\n')
   if (lines.length % 2 !== 0) return null
   const kept: string[] = []
@@ -56,9 +57,13 @@ export function serviceResponseHeaders(text: string, cookie: string | null): str
     const name = (lines[at] ?? '').toLowerCase()
     const value = lines[at + 1] ?? ''
     if (!NAME.test(name) || !VALUE.test(value)) return null
-    if (!DROPPED_OF_ANSWERS.has(name) && !isOurs(name)) kept.push(name, value)
+    // How a function ends its own session: a caller that passes the answer on must not end its own by it.
+    if (!DROPPED_OF_ANSWERS.has(name) && !isOurs(name) && name !== SESSION_HEADER) kept.push(name, value)
   }
-  if (cookie !== null) kept.push('set-cookie', cookie)
+  if (session !== null) {
+    kept.push(SESSION_HEADER, session.id, SESSION_STATE_HEADER, session.reason === null ? session.state : `${session.state}; reason=${session.reason}`)
+    if (session.setCookie !== null) kept.push('set-cookie', session.setCookie)
+  }
   return kept.join('\n')
 }
 

@@ -45,6 +45,8 @@ export interface ServiceChain {
   readonly depth: number
   /** Calls that the request from outside has caused so far, as known on this host; shared by all that it causes here. */
   readonly calls: { count: number }
+  /** Whose binding it was, of the same account. */
+  readonly caller: { readonly functionName: string; readonly version: string }
 }
 
 /** A runnable build: everything a host needs to know besides the image's pages. */

@@ -3,6 +3,7 @@ import t from 'tap'
 import { ALL_ZEROS } from '../../shared/store/page-groups.ts'
 import type { BuildKey, ImageId } from '../../shared/brand.ts'
 import { CodedError, toCodedError } from '../../shared/errors.ts'
+import { selectionLine } from '../../shared/guest/selection.ts'
 import type { AnswerSink, Placement } from '../../shared/http/types.ts'
 import { REQUEST_BODY_MAX_BYTES } from '../../shared/limits.ts'
 import type { FunctionVersions, LinkAnswer, LinkRole, OpenInvocation } from '../../shared/link/types.ts'
@@ -368,6 +369,29 @@ await t.test('a POP: hops, grants and what does not exist', async (t) => {
   t.equal(attempt('pop-1', open('secret')), 'accepted')
   t.equal(await links.describe('pop-2', ACCOUNT, 'secret', null), null)
   t.match((await links.snapshot('pop-2', [{ account: ACCOUNT, functionName: 'secret' }])).functions, [{ functionName: 'secret', builds: [] }], 'taken from it, not unknown')
+})
+
+await t.test('a POP: what a granted function calls by its bindings runs here, just so and nothing else', async (t) => {
+  const made = await make(t, { grants: { allows: (_popId, _account, name) => name === 'front' || name === 'other' } })
+  for (const name of ['secret', 'hidden', 'other']) await deploy(made, name)
+  await control(made, 'POST', '', { FunctionName: 'front', Code: { ZipFile: zip('export default { fetch() {} }') }, Outpost: { Services: [{ Binding: 'S', Service: 'secret', Entrypoint: 'Named', Props: { tier: 1 } }] } })
+  const { links } = made.region
+  const attempt = (name: string, change: Partial<OpenInvocation> = {}): string => {
+    try {
+      links.invoke({ popId: 'pop-1', publicKey: '', role: 'pop' }, open(name, change), Date.now() + 1000, new Collector())
+      return 'accepted'
+    } catch (error) {
+      return toCodedError(error).code
+    }
+  }
+  const by = (functionName: string, version = '$LATEST'): Partial<OpenInvocation> => ({ invocationKind: 'http', chain: { depth: 1, calls: { count: 1 }, caller: { functionName, version } }, selection: selectionLine({ entrypoint: 'Named', handler: 'fetch', props: { tier: 1 } }) })
+  t.equal(attempt('secret', by('front')), 'accepted')
+  for (const [name, change] of [
+    ['secret', {}], ['hidden', by('front')], ['secret', by('other')], ['secret', by('hidden')], ['secret', by('front', '7')],
+    ['secret', { ...by('front'), selection: null }], ['secret', { ...by('front'), selection: selectionLine({ entrypoint: 'Named', handler: 'fetch', props: { tier: 2 } }) }],
+    ['secret', { ...by('front'), qualifier: '1' }], ['secret', { ...by('front'), invocationKind: 'event' }],
+  ] as const) t.equal(attempt(name, change), 'ERR_LINK_IDENTITY', `${name} ${JSON.stringify(change)}`)
+  t.equal(await links.describe('pop-1', ACCOUNT, 'secret', null), null, 'and it goes nowhere')
 })
 
 await t.test('a POP: the run is announced, relayed with its version and paused', async (t) => {

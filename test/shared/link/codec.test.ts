@@ -88,7 +88,7 @@ const head = fc.tuple(fc.integer({ min: 100, max: 999 }), text, orNull(fc.consta
 const open: fc.Arbitrary<AnyOpen> = fc.oneof(
   fc.record({
     kind: fc.constant('invoke' as const), requestId: text, account: text, functionName: text, qualifier: orNull(text), invocationKind: fc.constantFrom('http' as const, 'event' as const),
-    method: text, url: text, headers: text, body: orNull(bytes), bodyMore: fc.boolean(), clientIp: text, remainingMs: natural, wantLogs: fc.boolean(), reason: text, hops: natural, selection: orNull(text.map((line) => `{${line.replaceAll('\n', ' ')}`)), chain: orNull(fc.record({ depth: natural, calls: fc.record({ count: natural }, plain) }, plain)),
+    method: text, url: text, headers: text, body: orNull(bytes), bodyMore: fc.boolean(), clientIp: text, remainingMs: natural, wantLogs: fc.boolean(), reason: text, hops: natural, selection: orNull(text.map((line) => `{${line.replaceAll('\n', ' ')}`)), chain: orNull(fc.record({ depth: natural, calls: fc.record({ count: natural }, plain), caller: fc.record({ functionName: text, version: text }, plain) }, plain)),
     session: orNull(id(256)), ring: orNull(fc.record({ version: natural, seq: natural, predecessors: fc.array(id(128), { maxLength: 16 }) }, plain)), reservation: orNull(id(128)),
   }, plain),
   fc.record({ kind: fc.constant('control' as const), requestId: text, method: text, rawPath: text, headers: text, body: orNull(bytes), bodyMore: fc.boolean(), clientIp: text, remainingMs: natural }, plain),

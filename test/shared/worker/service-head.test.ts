@@ -20,7 +20,10 @@ t.test('an index is a number or nothing; what concerns connections or is ours is
   t.same(parseServiceHead('3\n1\npost\nhttp://User@Host:80/a?b#c\nHost\nforged\nConnection\nclose\nContent-Length\n7\nx-outpost-place\npop\nX-Outpost-Session\ns1\nproxy-a\nb\nX-A\nb'), {
     index: 3, more: true, method: 'POST', url: 'http://host/a?b', headers: 'host\nhost\nx-outpost-session\ns1\nx-a\nb',
   })
-  t.equal(serviceResponseHeaders('Content-Type\ntext/plain\nx-outpost-node\nn\nTrailer\nx\nset-cookie\na=b', 'sid=1'), 'content-type\ntext/plain\nset-cookie\na=b\nset-cookie\nsid=1')
+  const answer = 'Content-Type\ntext/plain\nx-outpost-node\nn\nTrailer\nx\nx-outpost-session\nclose\nset-cookie\na=b'
+  t.equal(serviceResponseHeaders(answer, null), 'content-type\ntext/plain\nset-cookie\na=b')
+  t.equal(serviceResponseHeaders(answer, { id: 'r.1', state: 'new', reason: 'moved', setCookie: 'sid=1' }), 'content-type\ntext/plain\nset-cookie\na=b\nx-outpost-session\nr.1\nx-outpost-session-state\nnew; reason=moved\nset-cookie\nsid=1')
+  t.equal(serviceResponseHeaders('', { id: 'r.1', state: 'resumed', reason: null, setCookie: null }), 'x-outpost-session\nr.1\nx-outpost-session-state\nresumed')
   t.equal(serviceResponseHeaders('', null), '')
   for (const malformed of ['a', 'a b\nc', 'a\nb\u0000', 'a\nb\nc']) t.equal(serviceResponseHeaders(malformed, null), null)
   t.end()
