@@ -86,15 +86,3 @@ await t.test('after SIGKILL they begin anew and are told so', async (t) => {
     t.notOk(begun.some(({ id }) => id === told.id))
   }
 })
-
-await t.test('the region is away when the POP comes back: what it cannot know yet it does not take for lost', async (t) => {
-  const [one] = await begin(site, 1)
-  await site.pop.kill('SIGTERM')
-  await site.region.kill('SIGTERM')
-  // Not ready: nothing is hot, and no region in reach.
-  const started = site.pop.start()
-  await eventually(() => ask(site, one?.id ?? '').catch(() => null), (told) => told?.status === 502, 30_000)
-  await site.region.start()
-  await started
-  t.match(await eventually(() => ask(site, one?.id ?? ''), ({ status }) => status === 200, 30_000), { n: 2, id: one?.id, state: 'resumed' })
-})

@@ -132,5 +132,6 @@ await t.test('a POP that was granted the caller alone: what it calls runs in the
   const metrics = await (await fetch(`${granted.pop.adminUrl}/metrics`)).text()
   t.match(metrics, /^pop_hot_set_functions_count 1$/m, 'the other function is not brought here')
   await ok('ungrant', 'pop-1', '--account', '000000000000', '--function', 'caller')
-  t.equal(codeOf(await eventually(() => call(granted.pop, 'caller'), ({ status }) => status !== 200)), 'ERR_LINK_IDENTITY')
+  // For a moment it runs on at the POP, and finds that nothing is run for it any more.
+  await eventually(() => call(granted.pop, 'caller'), ({ status }) => status === 403)
 })
