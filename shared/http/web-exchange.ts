@@ -13,6 +13,8 @@ import type { HttpResponse } from './uws.ts'
 /** Bodies up to this are dispatched whole; longer ones as they come. */
 const WHOLE_BODY_MAX_BYTES = 64 * 1024
 const ROUTE = routeIndex('web')
+/** What a function throws may name what clients must not know: addresses, keys, other users. */
+const UNTOLD = new CodedError('ERR_FUNCTION_EXCEPTION', ['the log of this request says what'])
 
 type Draft = { -readonly [Field in keyof InvokeCall]: InvokeCall[Field] }
 
@@ -277,8 +279,8 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   #answerFrom(result: InvocationResult, placement: Placement): void {
     const error = result.error === null ? new CodedError('ERR_INTERNAL', ['the invocation ended without an answer']) : CodedError.fromData(result.error)
     const { exception } = result
-    const detail = this.door.settings.mode !== 'dev' || exception === null ? null : { exception, functionName: this.#call.functionName, version: placement.version }
-    this.#answerError(error, detail, placement)
+    if (this.door.settings.mode !== 'dev') this.#answerError(error.code === 'ERR_FUNCTION_EXCEPTION' ? UNTOLD : error, null, placement)
+    else this.#answerError(error, exception === null ? null : { exception, functionName: this.#call.functionName, version: placement.version }, placement)
   }
 
   #badResponse(why: string, placement: Placement): void {
