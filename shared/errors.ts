@@ -29,6 +29,7 @@ export const ERRORS = {
   ERR_LIMIT_WALL: { status: 504, fault: 'function', ran: 'yes', message: 'Exceeded the wall time limit of %s ms (used %s ms). Raise Timeout' },
   ERR_LIMIT_MEMORY: { status: 503, fault: 'function', ran: 'yes', message: 'Exceeded the memory limit of %s MiB (used %s MiB). Raise MemorySize' },
   ERR_LIMIT_RESPONSE: { status: 502, fault: 'function', ran: 'yes', message: 'The response is larger than the limit of %s bytes (reached %s bytes)' },
+  ERR_LIMIT_OPERATIONS: { status: 503, fault: 'function', ran: 'yes', message: 'More than operations of the host may take: %s. Use smaller pieces, or await some before starting more' },
   ERR_LIMIT_SUBREQUESTS: { status: 503, fault: 'function', ran: 'yes', message: 'Exceeded the limit of %s subrequests (attempted %s)' },
 
   // Sessions.

@@ -54,7 +54,7 @@ export const STREAMED_BODY_HELD_MAX_BYTES = 2 * MIB
 /** All request header names and values together, bytes, and their count: what common proxies accept. */
 export const REQUEST_HEADERS_MAX_BYTES = 32 * KIB
 export const REQUEST_HEADERS_MAX_COUNT = 100
-/** Head of a service call as the guest made it: headers, and a URL of up to 16 KiB. */
+/** Head of a service call or of a fetch as the guest made it: headers, and a URL of up to 16 KiB. */
 export const SERVICE_HEAD_MAX_CHARS = REQUEST_HEADERS_MAX_BYTES + 16 * KIB
 /** Service calls in a row, the request from outside not counted: ERR_SERVICE_DEPTH. Workers allows 16. */
 export const SERVICE_DEPTH_MAX = 16
@@ -64,7 +64,10 @@ export const SERVICE_CALLS_PER_REQUEST_MAX = 1_000
 export const SERVICE_CALLS_OPEN_MAX = 64
 /** Bytes of one answer that may lie unread; a piece more may be on its way. */
 export const SERVICE_WINDOW_BYTES = 128 * KIB
-/** The same for all calls of a host, request bodies included: beyond it calls are refused, and answers come piece by piece as they are read. */
+/**
+ * The same for all calls of a host, request bodies included, shared by accounts (fair-share.ts): one account has half of it at most. Beyond it
+ * its calls with bodies are refused, and its answers come piece by piece as they are read.
+ */
 export const SERVICE_BUFFERED_MAX_BYTES = 64 * MIB
 /** Bindings of one function. */
 export const SERVICES_PER_FUNCTION_MAX = 64
@@ -314,27 +317,41 @@ export const SESSION_IDLE_DEFAULT_MS = 60_000
 export const SESSION_MAX_AGE_DEFAULT_MS = 900_000
 
 // Front doors.
-/** Request bodies that one front door holds until they are complete, all together; beyond it ERR_QUEUE_FULL. Room for three uploads of the largest zip. */
+/**
+ * Request bodies that one front door holds, all together, shared by clients (fair-share.ts): one client, an IPv4 address or the /64 of an IPv6 one, has half
+ * of it at most. Beyond it ERR_QUEUE_FULL. Room for two uploads of the largest zip.
+ */
 export const BODIES_BUFFERED_MAX_BYTES = 256 * MIB
+/** Of one request body, what may come though its sender was asked to pause: what is in the kernel's buffers, which are some megabytes on a fast line. Beyond it ERR_QUEUE_FULL. */
+export const LATE_BODY_MAX_BYTES = 16 * MIB
 /** Requests in flight at one front door: about 2 KiB each without their bodies, and twice what a POP dispatches, for those that still arrive. */
 export const EXCHANGES_MAX = 20_000
 /** Time until a front door's caller gives up on an answer, ms: the longest wall time a function can have, and a minute to get there and back. */
 export const REQUEST_DEADLINE_MS = FUNCTION_LIMIT_MAX.wallMs + 60_000
 
-// Compression streams of functions (shared/egress/zip-stream.ts): each holds up to 300 KiB outside the guest's memory.
+// Compression streams of functions (shared/egress/zip-stream.ts): each holds up to 300 KiB outside the guest's memory, and one piece.
 export const ZIPS_PER_RUN_MAX = 64
-/** Open at once in a process; one more fails with a TypeError. */
+/** Open at once in a process, shared by accounts (fair-share.ts): one account has half of them at most. One more is ERR_LIMIT_OPERATIONS. */
 export const ZIPS_MAX = 1_024
 
 // crypto.subtle of functions (shared/web-crypto).
-/** Under way at once: each takes a thread of libuv's four, which DNS look-ups need too. */
-export const CRYPTO_AT_ONCE_MAX = 2
-/** Operations of one account that wait for their turn; one more fails with OperationError. */
+/** Under way at once: each takes a thread of libuv's four, which DNS look-ups need too. One is left for others than an account that makes keys. */
+export const CRYPTO_AT_ONCE_MAX = 3
+export const CRYPTO_AT_ONCE_PER_ACCOUNT_MAX = 2
+/** Operations of one account that are not over; one more fails with OperationError and ERR_LIMIT_OPERATIONS. */
 export const CRYPTO_WAITING_PER_ACCOUNT_MAX = 1_000
+/** What one operation works on, and all that one run has started and not seen the end of: copying it takes the thread of all outbound requests some 30 ms. More is ERR_LIMIT_OPERATIONS, as are the next ones. */
+export const CRYPTO_DATA_MAX_BYTES = 32 * MIB
+/** What an operation says besides: a key of CRYPTO_KEY_MAX_BYTES in base64, and as much again. Reading it takes well below a millisecond of that thread. */
+export const CRYPTO_REQUEST_MAX_BYTES = 176 * KIB
+/** A secret key, or a password: an RSA key has 2.4 KB. More is NotSupportedError. */
+export const CRYPTO_KEY_MAX_BYTES = 64 * KIB
+/** Of one digest, which is made on the thread that runs guests: 30 to 150 ms, of which the guest cannot be stopped. */
+export const DIGEST_MAX_BYTES = 64 * MIB
 /** PBKDF2: about half a second of one thread with SHA-512. OWASP asks for 600,000 with SHA-256. More is NotSupportedError. */
 export const CRYPTO_ITERATIONS_MAX = 1_000_000
-/** What such operations of one account may hold while they wait; one that finds none waiting may be larger. */
-export const CRYPTO_WAITING_BYTES_PER_ACCOUNT_MAX = 64 * MIB
+/** What such operations hold until they are over, shared by accounts (fair-share.ts): one account has half of it at most. */
+export const CRYPTO_WAITING_MAX_BYTES = 128 * MIB
 /** PBKDF2 does its iterations for each 20 to 64 bytes of output: iterations times 160 bits of output, at most. */
 export const CRYPTO_ROUNDS_MAX = 8 * CRYPTO_ITERATIONS_MAX
 /** Larger keys take minutes to make, and those that a guest made up itself take minutes to use. */
@@ -379,8 +396,10 @@ export const INTL_CACHED_KEY_MAX_CHARS = 2 * KIB
 export const EGRESS_REDIRECTS_MAX = 20
 /** Connections of one account to one origin; requests beyond it wait for one. A slow upstream may hold thousands. */
 export const EGRESS_CONNECTIONS_PER_ORIGIN_MAX = 4096
-/** Requests under way in one process; one beyond it fails with ERR_QUEUE_FULL. Each may hold a socket. */
+/** Requests under way in one process, shared by accounts (fair-share.ts): one account has half of them at most; one beyond it fails with ERR_QUEUE_FULL. Each may hold a socket. */
 export const EGRESS_REQUESTS_MAX = 16_384
+/** Bodies of these requests, each held until its answer is over, shared likewise: one account has half of it at most. Beyond it a fetch fails with ERR_LIMIT_OPERATIONS. */
+export const EGRESS_BODIES_MAX_BYTES = 256 * MIB
 /** Accounts whose connections are kept open between requests; the least recently used one's are closed. */
 export const EGRESS_ACCOUNTS_MAX = 256
 /** All header bytes of one response. Node allows 16 KiB, common proxies 32 to 128. */

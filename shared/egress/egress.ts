@@ -3,15 +3,17 @@
  * TLS sessions, waiting requests) is seen or used up by another.
  *
  * E1  Every connection goes through the guard; see guard.ts.
- * E2  Agents, brotli decoders and requests under way are bounded; an agent that is pushed out closes when its requests have ended.
+ * E2  Agents, brotli decoders, requests under way and their bodies are bounded; an agent that is pushed out closes when its requests have ended.
+ *     Of requests and bodies each account has a fair share.
  */
 import { Agent } from 'undici'
 import type { Dispatcher } from 'undici'
 import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
 import {
-  EGRESS_ACCOUNTS_MAX, EGRESS_BROTLI_MAX, EGRESS_BROTLI_PER_ACCOUNT_MAX, EGRESS_CONNECTIONS_PER_ORIGIN_MAX, EGRESS_DECOMPRESSED_MAX_BYTES, EGRESS_REQUESTS_MAX, EGRESS_RESPONSE_HEADERS_MAX_BYTES, FUNCTION_LIMIT_MAX,
+  EGRESS_ACCOUNTS_MAX, EGRESS_BODIES_MAX_BYTES, EGRESS_BROTLI_MAX, EGRESS_BROTLI_PER_ACCOUNT_MAX, EGRESS_CONNECTIONS_PER_ORIGIN_MAX, EGRESS_DECOMPRESSED_MAX_BYTES, EGRESS_REQUESTS_MAX, EGRESS_RESPONSE_HEADERS_MAX_BYTES, FUNCTION_LIMIT_MAX,
 } from '../limits.ts'
+import { FairShare } from '../fair-share.ts'
 import type { Log } from '../log.ts'
 import { FetchRun } from './fetch-run.ts'
 import type { EgressRequest, FetchRequest, FetchSink } from './fetch-run.ts'
@@ -35,6 +37,8 @@ export interface EgressOptions extends GuardOptions {
   readonly accountsMax?: number
   /** Default EGRESS_REQUESTS_MAX. */
   readonly requestsMax?: number
+  /** Default EGRESS_BODIES_MAX_BYTES. */
+  readonly bodiesMaxBytes?: number
 }
 
 export class Egress {
@@ -45,6 +49,8 @@ export class Egress {
   /** Least recently used first. */
   readonly #agents = new Map<string, Agent>()
   readonly #running = new Set<FetchRun>()
+  readonly #requests: FairShare
+  readonly #bodies: FairShare
   /** Brotli stages by account, those that have any. */
   readonly #brotli = new Map<string, number>()
   #brotliCount = 0
@@ -55,6 +61,8 @@ export class Egress {
     this.#log = options.log.child('egress')
     this.#guard = new ConnectGuard(options)
     this.#decompressedMaxBytes = options.decompressedMaxBytes ?? EGRESS_DECOMPRESSED_MAX_BYTES
+    this.#requests = new FairShare(options.requestsMax ?? EGRESS_REQUESTS_MAX)
+    this.#bodies = new FairShare(options.bodiesMaxBytes ?? EGRESS_BODIES_MAX_BYTES)
   }
 
   /** Sends a request. Every failure goes to `sink.fail`; see FetchSink for when it is called. Aborting is the caller's timeout. */
@@ -63,7 +71,7 @@ export class Egress {
       decompressedMaxBytes: this.#decompressedMaxBytes,
       takeBrotli: (count) => this.#takeBrotli(request.account, count),
       dispatch: (options, handler) => void this.#agent(request.account).dispatch(options, handler),
-      onDone: () => void this.#running.delete(run),
+      onDone: () => this.#over(run, request),
     })
     // In a later turn of the microtask queue: nothing is told from within this call.
     let aborted = false
@@ -71,11 +79,11 @@ export class Egress {
       if (aborted) return
       try {
         if (this.#closed) throw new CodedError('ERR_DRAINING', [])
-        if (this.#running.size >= (this.#options.requestsMax ?? EGRESS_REQUESTS_MAX)) throw new CodedError('ERR_QUEUE_FULL', [`${this.#running.size} outbound requests`])
+        this.#admit(request)
         this.#running.add(run)
         run.start()
       } catch (error) {
-        this.#running.delete(run)
+        this.#over(run, request)
         const coded = toCodedError(error)
         sink.fail('TypeError', coded.message, coded.code)
       }
@@ -101,6 +109,21 @@ export class Egress {
     const agents = [...this.#agents.values()]
     this.#agents.clear()
     await Promise.all(agents.map((agent) => agent.destroy()))
+  }
+
+  #admit({ account, body }: FetchRequest): void {
+    const bodyBytes = body?.byteLength ?? 0
+    if (!this.#requests.take(account, 1)) throw new CodedError('ERR_QUEUE_FULL', [`${this.#running.size} outbound requests`])
+    if (this.#bodies.take(account, bodyBytes)) return
+    this.#requests.add(account, -1)
+    throw new CodedError('ERR_LIMIT_OPERATIONS', ['as many bytes of outbound requests as this account may have wait to be sent'])
+  }
+
+  /** Once for each that was admitted. */
+  #over(run: FetchRun, { account, body }: FetchRequest): void {
+    if (!this.#running.delete(run)) return
+    this.#requests.add(account, -1)
+    this.#bodies.add(account, -(body?.byteLength ?? 0))
   }
 
   #takeBrotli(account: string, count: number): (() => void) | null {

@@ -3,6 +3,7 @@
  * far as there is room for output, so that what 51 bytes unpack to is made only for somebody who reads it.
  *
  * Z1: `data` answers one `read`, with null once at the end; after `fail` or null nothing comes.
+ * Z2: one write at a time, so that no more than one chunk waits here. Another one is a failure.
  */
 import type { Transform } from 'node:stream'
 import { createDeflate, createDeflateRaw, createGunzip, createGzip, createInflate, createInflateRaw, type ZlibOptions } from 'node:zlib'
@@ -11,6 +12,8 @@ export interface ZipSink {
   /** `chunk` is the receiver's own. */
   data(chunk: Uint8Array | null): void
   fail(reason: string): void
+  /** It holds nothing any more, whatever ended it; once, before the last word. */
+  over(): void
 }
 
 /** What follows the end of the packed data is an error, says the standard; Node knows the option by name only. */
@@ -28,6 +31,7 @@ export class ZipStream {
   readonly #sink: ZipSink
   readonly #stream: Transform | null
   #reads = 0
+  #writing = false
   #over = false
 
   /** `format`: of ZIP_FORMATS, `-` before it to unpack. The sink is never called from within this call. */
@@ -43,8 +47,11 @@ export class ZipStream {
   /** Null: the end. `taken` is called when the next may come, for the end once all output was read; not at all after a failure. */
   write(chunk: Uint8Array | null, taken: () => void): void {
     if (this.#over || this.#stream === null) return
+    if (this.#writing) return this.#fail('The chunk before has not been taken yet')
     if (chunk !== null) {
+      this.#writing = true
       this.#stream.write(chunk, (error) => {
+        this.#writing = false
         if (error === undefined || error === null) taken()
       })
       return
@@ -61,8 +68,7 @@ export class ZipStream {
   }
 
   abort(): void {
-    this.#over = true
-    this.#stream?.destroy()
+    this.#end()
   }
 
   #give(): void {
@@ -75,7 +81,7 @@ export class ZipStream {
         continue
       }
       if (!stream.readableEnded) return
-      this.#over = true
+      this.#end()
       this.#sink.data(null)
     }
   }
@@ -83,8 +89,14 @@ export class ZipStream {
   /** Z1. */
   #fail(reason: string): void {
     if (this.#over) return
+    this.#end()
+    this.#sink.fail(reason)
+  }
+
+  #end(): void {
+    if (this.#over) return
     this.#over = true
     this.#stream?.destroy()
-    this.#sink.fail(reason)
+    this.#sink.over()
   }
 }

@@ -78,6 +78,9 @@ export const LEGACY_MAX_BYTES = 16_384
 /** Of a function that the prelude is not given: it stands for Error.prepareStackTrace when a run is stopped (microvm/stopping.ts). */
 export const STOP_CALL = '!'
 
+/** What one WRITE to a ZIP may bring: what zlib takes some milliseconds for, on one of the four threads that a process has for such work. */
+export const ZIP_WRITE_MAX_BYTES = 128 * 1024
+
 /** Of CompressionStream. */
 export const ZIP_FORMATS = ['gzip', 'deflate', 'deflate-raw'] as const
 
@@ -138,7 +141,7 @@ export const OPERATIONS = {
    * id is used like that of a fetch: READ gives its output, `cancel` ends it. Settles with null. Rejects with { name, message }.
    */
   ZIP: 7,
-  /** start(WRITE, zipOrServiceId, chunk): settles with null once the chunk (ArrayBuffer | Uint8Array, null: the end) is taken. */
+  /** start(WRITE, zipOrServiceId, chunk): settles with null once the chunk (ArrayBuffer | Uint8Array, null: the end) is taken. To a ZIP one at a time, of ZIP_WRITE_MAX_BYTES at most. */
   WRITE: 8,
   /**
    * start(SERVICE, head, body): a call of another function by a binding; head = `index\nmore\nMETHOD\nURL\nname\nvalue...`, `index`

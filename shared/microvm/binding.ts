@@ -167,6 +167,12 @@ export class Binding {
     return this.#decoder.decode(this.stringBytes(value))
   }
 
+  /** The same, or null for more than `maxBytes` of UTF-8: a guest's string may be as long as its memory is. */
+  boundedString(value: GuestValue, maxBytes: number): string | null {
+    const bytes = this.stringBytes(value)
+    return bytes.length > maxBytes ? null : this.#decoder.decode(bytes)
+  }
+
   /**
    * The same, and nothing of it stays in the guest: for calls that are made by the thousand. A leading U+FEFF, which TextDecoder takes
    * for a mark of the encoding, is kept.

@@ -5,11 +5,13 @@
  */
 import { createHash, randomFillSync } from 'node:crypto'
 import { formatMessage, type ErrorCode, type ErrorParams } from '../errors.ts'
-import { CALL_EVENT, HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES } from '../guest/abi.ts'
+import { CALL_EVENT, HOST_CALLS, OPERATIONS, RESPOND_DONE, RESPOND_MORE, RESPOND_STATUS, RESPOND_WIRE_SHIFT, RESPOND_WIRES, ZIP_WRITE_MAX_BYTES } from '../guest/abi.ts'
 import type { IntlHost, IntlValue } from '../intl/intl-host.ts'
 import { IntlRefusal } from '../intl/intl-refusal.ts'
-import { MIB, REQUEST_BODY_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, SERVICE_HEAD_MAX_CHARS, STREAMED_BODY_MAX_BYTES, ZIPS_PER_RUN_MAX } from '../limits.ts'
-import { compute } from '../node-compat/compute.ts'
+import {
+  CRYPTO_DATA_MAX_BYTES, CRYPTO_REQUEST_MAX_BYTES, DIGEST_MAX_BYTES, MIB, REQUEST_BODY_MAX_BYTES, REQUEST_HEADERS_MAX_COUNT, SERVICE_HEAD_MAX_CHARS, STREAMED_BODY_MAX_BYTES, ZIPS_PER_RUN_MAX,
+} from '../limits.ts'
+import { compute, COMPUTE_REQUEST_MAX_BYTES } from '../node-compat/compute.ts'
 import { type Binding, GuestOutOfMemory, type GuestValue } from './binding.ts'
 import { legacyDecode, legacyName } from './legacy-decode.ts'
 import { shownText } from './line-tables/map-stack.ts'
@@ -20,6 +22,8 @@ import type { Run, RunOutput } from './run.ts'
 const RANDOM_MAX_BYTES = 65_536
 const LOG_LINE_MAX_BYTES = 16_384
 const NO_BYTES = new Uint8Array(0)
+/** In UTF-8, of which a character of a header takes two bytes at most. */
+const HEAD_MAX_BYTES = 2 * SERVICE_HEAD_MAX_CHARS
 const TIMER_MAX_MS = 2_147_483_647
 /** Operations of one run at the same time; more are refused with an error in the guest. */
 const OPERATIONS_MAX = 10_000
@@ -28,6 +32,10 @@ const INTL_FUEL_PER_MS = 200_000
 const INTL_FUEL_PER_CALL = 500
 /** SHA-256 takes about 1 ms for 800 KB, in which a guest uses some 200,000 units of fuel. */
 const DIGEST_BYTES_PER_FUEL_SHIFT = 2
+/** What the host copies for a guest costs it as if it had done so itself. */
+const COPIED_BYTES_PER_FUEL_SHIFT = 6
+/** 64 KiB take some 50 us. */
+const RANDOM_BYTES_PER_FUEL_SHIFT = 3
 /** What a guest uses in a millisecond of its own: after a call of that length it is looked at as soon as it loops. */
 const COMPUTE_FUEL_PER_MS = 200_000
 const HASHES: Readonly<Record<string, string>> = { 'SHA-1': 'sha1', 'SHA-256': 'sha256', 'SHA-384': 'sha384', 'SHA-512': 'sha512' }
@@ -134,19 +142,23 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       if (policy !== null) return refused('entropy', 'crypto', 'ERR_BUNDLE_ENTROPY')
       const length = binding.number(argument(0))
       if (!(length >= 0 && length <= RANDOM_MAX_BYTES)) return fail(binding, 'ERR_PARAMETER', [`at most ${RANDOM_MAX_BYTES} random bytes at once`])
+      binding.slot.chargeFuel(length >> RANDOM_BYTES_PER_FUEL_SHIFT)
       return binding.newArrayBuffer(randomFillSync(new Uint8Array(length)))
     }
     case CODE.digest: {
       const algorithm = HASHES[binding.string(argument(0))]
       const data = binding.bytes(argument(1))
       if (algorithm === undefined || data === null) return fail(binding, 'ERR_PARAMETER', ['digest: unknown algorithm or not bytes'])
+      if (data.length > DIGEST_MAX_BYTES) return fail(binding, 'ERR_LIMIT_OPERATIONS', [`a digest is made of ${DIGEST_MAX_BYTES} bytes at most`])
       // A guest that computes by the host must come to be looked at as often as one that does it itself.
       binding.slot.chargeFuel(data.length >> DIGEST_BYTES_PER_FUEL_SHIFT)
       return binding.newArrayBuffer(createHash(algorithm).update(data).digest())
     }
     case CODE.compute: {
       const startedAtMs = performance.now()
-      const answer = compute(binding.string(argument(0)), binding.bytes(argument(1)) ?? new Uint8Array(0))
+      const request = binding.boundedString(argument(0), COMPUTE_REQUEST_MAX_BYTES)
+      if (request === null) return fail(binding, 'ERR_LIMIT_OPERATIONS', [`a request of cryptography has ${COMPUTE_REQUEST_MAX_BYTES} bytes at most`])
+      const answer = compute(request, binding.bytes(argument(1)) ?? new Uint8Array(0))
       binding.slot.chargeFuel(Math.ceil((performance.now() - startedAtMs) * COMPUTE_FUEL_PER_MS))
       return typeof answer === 'string' ? binding.newString(answer) : binding.newArrayBuffer(answer)
     }
@@ -163,8 +175,9 @@ function dispatch(binding: Binding, context: HostCallContext, call: number, argc
       return startOperation(binding, context, binding.number(argument(0)), argument(1), argument(2))
     case CODE.cancel: {
       const id = binding.number(argument(0))
+      const atEgress = run.forgetFetch(id)
       run.forget(id)
-      if (run.forgetFetch(id)) output.fetchAbort(run, id)
+      if (atEgress) output.fetchAbort(run, id)
       else abortService(run, output, id)
       return binding.newUndefined()
     }
@@ -263,29 +276,37 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
     case OPERATIONS.FETCH: {
       run.subrequests++
       if (run.subrequests > run.spec.limits.subrequestMax) return fail(binding, 'ERR_LIMIT_SUBREQUESTS', [run.spec.limits.subrequestMax, run.subrequests])
-      const body = binding.isNullish(b) ? null : binding.isString(b) ? binding.stringBytes(b).slice() : (binding.bytes(b)?.slice() ?? null)
+      const head = binding.boundedString(a, HEAD_MAX_BYTES)
+      if (head === null) return fail(binding, 'ERR_REQUEST_HEADERS', [SERVICE_HEAD_MAX_CHARS, REQUEST_HEADERS_MAX_COUNT])
+      const body = binding.isNullish(b) ? null : copied(binding, binding.isString(b) ? binding.stringBytes(b) : binding.bytes(b))
       run.begin(id, { kind: 'fetch' })
-      output.fetch(run, id, binding.string(a), body)
+      output.fetch(run, id, head, body)
       break
     }
     case OPERATIONS.SERVICE: {
       run.subrequests++
       if (run.subrequests > run.spec.limits.subrequestMax) return fail(binding, 'ERR_LIMIT_SUBREQUESTS', [run.spec.limits.subrequestMax, run.subrequests])
-      const head = binding.string(a)
-      if (head.length > SERVICE_HEAD_MAX_CHARS) return fail(binding, 'ERR_REQUEST_HEADERS', [SERVICE_HEAD_MAX_CHARS, REQUEST_HEADERS_MAX_COUNT])
+      const head = binding.boundedString(a, HEAD_MAX_BYTES)
+      if (head === null || head.length > SERVICE_HEAD_MAX_CHARS) return fail(binding, 'ERR_REQUEST_HEADERS', [SERVICE_HEAD_MAX_CHARS, REQUEST_HEADERS_MAX_COUNT])
       const body = binding.isNullish(b) ? null : binding.isString(b) ? binding.stringBytes(b) : binding.bytes(b)
       if ((body?.length ?? 0) > REQUEST_BODY_MAX_BYTES) return fail(binding, 'ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
       run.begin(id, { kind: 'service' })
       output.service(run, id, head, body)
       break
     }
-    case OPERATIONS.SUBTLE:
-      run.begin(id, { kind: 'subtle' })
-      output.subtle(run, id, binding.string(a), binding.bytes(b)?.slice() ?? new Uint8Array(0))
+    case OPERATIONS.SUBTLE: {
+      const request = binding.boundedString(a, CRYPTO_REQUEST_MAX_BYTES)
+      if (request === null) return fail(binding, 'ERR_LIMIT_OPERATIONS', [`an operation of crypto.subtle takes ${CRYPTO_REQUEST_MAX_BYTES} bytes besides its data`])
+      const data = binding.bytes(b)
+      const bytes = data?.length ?? 0
+      if (run.cryptoBytes + bytes > CRYPTO_DATA_MAX_BYTES) return fail(binding, 'ERR_LIMIT_OPERATIONS', [`${CRYPTO_DATA_MAX_BYTES} bytes for all operations of crypto.subtle that an invocation has under way`])
+      run.begin(id, { kind: 'subtle', bytes })
+      output.subtle(run, id, request, copied(binding, data) ?? NO_BYTES)
       break
+    }
     case OPERATIONS.ZIP:
       run.zips++
-      if (run.zips > ZIPS_PER_RUN_MAX) return fail(binding, 'ERR_PARAMETER', [`at most ${ZIPS_PER_RUN_MAX} compression streams in an invocation`])
+      if (run.zips > ZIPS_PER_RUN_MAX) return fail(binding, 'ERR_LIMIT_OPERATIONS', [`${ZIPS_PER_RUN_MAX} compression streams in an invocation`])
       run.begin(id, { kind: 'zip' })
       output.zip(run, id, binding.string(a))
       break
@@ -294,8 +315,9 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       const chunk = binding.isNullish(b) ? null : (binding.bytes(b) ?? new Uint8Array(0))
       const service = run.serviceOf(fetchId)
       if (service !== null && (chunk?.length ?? 0) > REQUEST_BODY_MAX_BYTES) return fail(binding, 'ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
+      if (service === null && (chunk?.length ?? 0) > ZIP_WRITE_MAX_BYTES) return fail(binding, 'ERR_LIMIT_OPERATIONS', [`${ZIP_WRITE_MAX_BYTES} bytes at once for a compression stream`])
       run.begin(id, { kind: 'write', fetchId })
-      if (service === null) output.zipWrite(run, fetchId, id, chunk?.slice() ?? null)
+      if (service === null) output.zipWrite(run, fetchId, id, copied(binding, chunk))
       else if (service.end === null) output.serviceWrite(run, fetchId, id, chunk)
       // Nobody reads it any more.
       else context.startTimer(run, id, 0)
@@ -320,6 +342,13 @@ function startOperation(binding: Binding, context: HostCallContext, kind: number
       return fail(binding, 'ERR_INTERNAL', [`unknown operation ${kind}`])
   }
   return binding.newNumber(id)
+}
+
+/** Bytes of a guest as the host's own. */
+function copied(binding: Binding, bytes: Uint8Array | null): Uint8Array | null {
+  if (bytes === null) return null
+  binding.slot.chargeFuel(bytes.length >> COPIED_BYTES_PER_FUEL_SHIFT)
+  return bytes.slice()
 }
 
 /** What has come of a service's answer, if that is complete. */

@@ -45,7 +45,8 @@ export type Operation =
   | { readonly kind: 'read'; readonly fetchId: number }
   | { readonly kind: 'body' }
   | { readonly kind: 'drain' }
-  | { readonly kind: 'subtle' }
+  /** Aborted by its id like a fetch. */
+  | { readonly kind: 'subtle'; readonly bytes: number }
   /** As `fetch`: what is read and aborted by its id. */
   | { readonly kind: 'zip' }
   | { readonly kind: 'service' }
@@ -119,6 +120,8 @@ export class Run {
   responseBytes = 0
   subrequests = 0
   zips = 0
+  /** Of operations of crypto.subtle that are under way. */
+  cryptoBytes = 0
   readonly startedAtMs: number
   /** What the guest's clock shows, ms since the epoch; moves only between turns. */
   clockMs = 0
@@ -137,7 +140,7 @@ export class Run {
     return this.#operations ?? NO_OPERATIONS
   }
 
-  /** Outbound requests whose response has not been read to its end. */
+  /** What the thread for outbound requests does for the run: requests and compression streams that were not read to their end, operations of crypto.subtle. */
   get fetches(): ReadonlySet<number> {
     return this.#fetches ?? NO_FETCHES
   }
@@ -159,13 +162,20 @@ export class Run {
       this.#services.set(id, { chunks: [], end: null })
       return
     }
-    if (operation.kind !== 'fetch' && operation.kind !== 'zip') return
+    if (operation.kind === 'subtle') this.cryptoBytes += operation.bytes
+    else if (operation.kind !== 'fetch' && operation.kind !== 'zip') return
     this.#fetches ??= new Set<number>()
     this.#fetches.add(id)
   }
 
   /** Whether the operation was under way. */
   forget(id: number): boolean {
+    const operation = this.#operations?.get(id)
+    if (operation === undefined) return false
+    if (operation.kind === 'subtle') {
+      this.cryptoBytes -= operation.bytes
+      this.#fetches?.delete(id)
+    }
     return this.#operations?.delete(id) ?? false
   }
 
@@ -215,6 +225,7 @@ export interface RunOutput {
   log(run: Run, level: number, line: string): void
   fetch(run: Run, id: number, head: string, body: Uint8Array | null): void
   fetchRead(run: Run, fetchId: number): void
+  /** Of `Run.fetches`, whatever it is. */
   fetchAbort(run: Run, fetchId: number): void
   /** `data` is the receiver's own. */
   subtle(run: Run, id: number, request: string, data: Uint8Array): void

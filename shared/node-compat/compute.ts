@@ -5,7 +5,7 @@
  *
  *   hash      algorithm, length of output ('': its own)                       data
  *   hmac      algorithm, key length                                           key, data
- *   pbkdf2    algorithm, password length, iterations                          password, U, T -> U, T after so many more iterations
+ *   pbkdf2    algorithm, password length, iterations                          password, U, T (of the hash's length) -> U, T after so many more iterations
  *   hkdf      algorithm, key length, salt length, output length               key, salt, info
  *   key       private|public, format, type                                    key -> { type, details, data }
  *   export    private|public, format, type                                    PKCS #8 or SPKI
@@ -21,10 +21,14 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, createPrivateKey, createPublicKey, hkdfSync, type KeyObject, sign, type SigningOptions, verify } from 'node:crypto'
 import { CRYPTO_RSA_KEY_MAX_BYTES, CRYPTO_RSA_MAX_BITS, MIB } from '../limits.ts'
 
+/** Of a request: its words are names and numbers. */
+export const COMPUTE_REQUEST_MAX_BYTES = 1_024
 /** SHA-1 of so much takes some ten milliseconds, of which the guest cannot be stopped. */
 export const COMPUTE_DATA_MAX_BYTES = 8 * MIB
 /** Of one call; the guest goes on with another. About a millisecond. */
 export const COMPUTE_ITERATIONS_MAX = 512
+/** A longer key of HMAC stands for its hash, which is made once here and not with each iteration. No hash has blocks as large as this. */
+const HMAC_KEY_MAX_BYTES = 256
 const RSA_EXPONENT_MAX = 2n ** 32n
 const OUTPUT_MAX_BYTES = 16_384
 export const HASHES: ReadonlySet<string> = new Set(['md5', 'ripemd160', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512', 'sha512-224', 'sha512-256', 'sha3-224', 'sha3-256', 'sha3-384', 'sha3-512', 'shake128', 'shake256', 'blake2b512', 'blake2s256'])
@@ -132,8 +136,10 @@ function signatureHash(name: string | undefined): string | null {
 }
 
 /** U of PBKDF2 is hashed on, and T is the XOR of all of them: both are one output long. */
-function iterate(hash: string, password: Uint8Array, iterations: number, state: Uint8Array): Uint8Array {
-  const length = state.length / 2
+function iterate(hash: string, given: Uint8Array, iterations: number, state: Uint8Array): Uint8Array {
+  const length = createHash(hash).digest().length
+  if (state.length !== 2 * length) throw new Refused('ERR_OUT_OF_RANGE', `U and T have ${length} bytes each`)
+  const password = given.length > HMAC_KEY_MAX_BYTES ? createHash(hash).update(given).digest() : given
   let last = state.subarray(0, length)
   const result = Uint8Array.from(state)
   for (let i = 0; i < iterations; i++) {
@@ -146,7 +152,9 @@ function iterate(hash: string, password: Uint8Array, iterations: number, state: 
 
 /** N2. */
 function parseKey(isPrivate: boolean, format: string, type: string, bytes: Uint8Array): KeyObject {
-  if (bytes.length > 4 * CRYPTO_RSA_KEY_MAX_BYTES) throw new Refused('ERR_OUT_OF_RANGE', `A key has at most ${4 * CRYPTO_RSA_KEY_MAX_BYTES} bytes`)
+  // What is signed with is DER, whose numbers may be as large as it has room for. A certificate in PEM may be long.
+  const maxBytes = format === 'der' ? CRYPTO_RSA_KEY_MAX_BYTES : 4 * CRYPTO_RSA_KEY_MAX_BYTES
+  if (bytes.length > maxBytes) throw new Refused('ERR_OUT_OF_RANGE', `A key has at most ${maxBytes} bytes`)
   const text = format === 'der' ? '' : Buffer.from(bytes).toString('latin1')
   if (text.includes('ENCRYPTED')) throw new Refused('ERR_CRYPTO_UNSUPPORTED_OPERATION', 'Keys under a passphrase cannot be read here: decrypt them first')
   const input = format === 'jwk' ? { key: JSON.parse(text) as object, format } : format === 'pem' ? { key: text, format } : { key: Buffer.from(bytes), format, type }

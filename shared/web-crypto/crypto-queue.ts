@@ -1,8 +1,13 @@
 /**
  * Operations that wait for their turn: few at once, since they take libuv's threads, which DNS look-ups need too; one of
- * each account at a time while others wait, so that an account that makes RSA keys delays nobody else's.
+ * each account at a time while others wait, and never as many as all: an account that makes RSA keys delays nobody else's.
+ *
+ * Q1  What waits is bounded by number for an account, and by bytes for all, of which each account has a fair share.
+ * Q2  Whoever started an operation can give it up. Then it is not begun, or its answer is dropped if it was.
  */
-import { CRYPTO_AT_ONCE_MAX, CRYPTO_WAITING_BYTES_PER_ACCOUNT_MAX, CRYPTO_WAITING_PER_ACCOUNT_MAX } from '../limits.ts'
+import { formatMessage } from '../errors.ts'
+import { FairShare } from '../fair-share.ts'
+import { CRYPTO_AT_ONCE_MAX, CRYPTO_AT_ONCE_PER_ACCOUNT_MAX, CRYPTO_WAITING_MAX_BYTES, CRYPTO_WAITING_PER_ACCOUNT_MAX } from '../limits.ts'
 import { performSubtle, type SubtleAnswer } from './perform.ts'
 
 interface Waiting {
@@ -11,45 +16,87 @@ interface Waiting {
   readonly answer: (answer: SubtleAnswer) => void
 }
 
+interface Account {
+  readonly waiting: Waiting[]
+  running: number
+}
+
 export class CryptoQueue {
-  /** Accounts that wait, in order of their turns; those with nothing waiting are not in it. */
-  readonly #waiting = new Map<string, Waiting[]>()
+  /** Those that have something here, in order of their turns. */
+  readonly #accounts = new Map<string, Account>()
+  readonly #held = new FairShare(CRYPTO_WAITING_MAX_BYTES)
   #running = 0
 
-  /** `answer` is called once, never from within this call. */
-  start(account: string, request: string, data: Uint8Array, answer: (answer: SubtleAnswer) => void): void {
-    const own = this.#waiting.get(account) ?? []
-    const bytes = own.reduce((sum, waiting) => sum + sizeOf(waiting), 0)
-    if (own.length >= CRYPTO_WAITING_PER_ACCOUNT_MAX || (own.length > 0 && bytes + sizeOf({ request, data }) > CRYPTO_WAITING_BYTES_PER_ACCOUNT_MAX)) {
-      queueMicrotask(() => answer({ kind: 'failed', name: 'OperationError', message: `Too many operations of crypto.subtle wait already: ${CRYPTO_WAITING_PER_ACCOUNT_MAX} of ${CRYPTO_WAITING_BYTES_PER_ACCOUNT_MAX} bytes together may` }))
-      return
+  /** Bytes of what is not over. */
+  get heldBytes(): number {
+    return this.#held.used
+  }
+
+  /** `answer` is called once, never from within this call, unless the operation is given up by calling what is returned (Q2). */
+  start(account: string, request: string, data: Uint8Array, answer: (answer: SubtleAnswer) => void): () => void {
+    const own = this.#accounts.get(account) ?? { waiting: [], running: 0 }
+    let wanted = true
+    const waiting: Waiting = { request, data, answer: (given) => {
+      if (wanted) answer(given)
+    } }
+    if (own.waiting.length + own.running >= CRYPTO_WAITING_PER_ACCOUNT_MAX || !this.#held.take(account, sizeOf(waiting))) {
+      queueMicrotask(() => waiting.answer(TOO_MANY))
+      return () => {
+        wanted = false
+      }
     }
-    own.push({ request, data, answer })
-    this.#waiting.set(account, own)
+    own.waiting.push(waiting)
+    this.#accounts.set(account, own)
     this.#next()
+    return () => {
+      wanted = false
+      const at = own.waiting.indexOf(waiting)
+      if (at === -1) return
+      own.waiting.splice(at, 1)
+      this.#over(account, own, waiting)
+    }
   }
 
   #next(): void {
     while (this.#running < CRYPTO_AT_ONCE_MAX) {
-      const [turn] = this.#waiting
-      if (turn === undefined) return
-      const [account, own] = turn
-      const next = own.shift()
-      // To the end of the line, or out of it.
-      this.#waiting.delete(account)
-      if (own.length > 0) this.#waiting.set(account, own)
-      if (next === undefined) continue
+      const turn = this.#turn()
+      if (turn === null) return
+      const [account, own, next] = turn
+      // To the end of the line.
+      this.#accounts.delete(account)
+      this.#accounts.set(account, own)
+      own.running += 1
       this.#running += 1
       // It never rejects.
       void performSubtle(next.request, next.data).then((answer) => {
+        own.running -= 1
         this.#running -= 1
+        this.#over(account, own, next)
         next.answer(answer)
         this.#next()
       })
     }
   }
+
+  #turn(): readonly [string, Account, Waiting] | null {
+    for (const [account, own] of this.#accounts) {
+      const next = own.running < CRYPTO_AT_ONCE_PER_ACCOUNT_MAX ? own.waiting.shift() : undefined
+      if (next !== undefined) return [account, own, next]
+    }
+    return null
+  }
+
+  #over(account: string, { waiting, running }: Account, over: Waiting): void {
+    this.#held.add(account, -sizeOf(over))
+    if (waiting.length === 0 && running === 0) this.#accounts.delete(account)
+  }
 }
 
-function sizeOf({ request, data }: Pick<Waiting, 'request' | 'data'>): number {
+const TOO_MANY: SubtleAnswer = {
+  kind: 'failed', name: 'OperationError', code: 'ERR_LIMIT_OPERATIONS',
+  message: formatMessage('ERR_LIMIT_OPERATIONS', [`${CRYPTO_WAITING_PER_ACCOUNT_MAX} operations of crypto.subtle, or as many bytes as this account may have, wait already`]),
+}
+
+function sizeOf({ request, data }: Waiting): number {
   return 2 * request.length + data.length
 }

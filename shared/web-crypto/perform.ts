@@ -8,11 +8,11 @@
  * W1  Node does what the standard says of algorithms, usages and formats, and its errors go to the guest by name. What is
  *     checked here is only what one operation may cost: WebCrypto itself knows no bounds.
  * W2  Everything in a request may be forged. Keys are imported as what they say they are, so a guest can only make keys of
- *     its own bytes.
+ *     its own bytes; importing takes this thread's time, so an operation has as many keys as the standard gives it.
  */
 import { KeyObject, scrypt, webcrypto } from 'node:crypto'
 import { z } from 'zod'
-import { CRYPTO_DERIVED_MAX_BITS, CRYPTO_ITERATIONS_MAX, CRYPTO_ROUNDS_MAX, CRYPTO_RSA_KEY_MAX_BYTES, CRYPTO_RSA_MAX_BITS, CRYPTO_SCRYPT_MEMORY_MAX_BYTES, CRYPTO_SCRYPT_WORK_MAX } from '../limits.ts'
+import { CRYPTO_DERIVED_MAX_BITS, CRYPTO_ITERATIONS_MAX, CRYPTO_KEY_MAX_BYTES, CRYPTO_ROUNDS_MAX, CRYPTO_RSA_KEY_MAX_BYTES, CRYPTO_RSA_MAX_BITS, CRYPTO_SCRYPT_MEMORY_MAX_BYTES, CRYPTO_SCRYPT_WORK_MAX } from '../limits.ts'
 
 const { subtle } = webcrypto
 type CryptoKey = webcrypto.CryptoKey
@@ -55,20 +55,20 @@ export type SubtleRequest = z.infer<typeof request>
 export type SubtleAnswer =
   | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
   | { readonly kind: 'text'; readonly text: string }
-  /** `name` of a DOMException, or TypeError. */
-  | { readonly kind: 'failed'; readonly name: string; readonly message: string }
+  /** `name` of a DOMException, or TypeError; `code` of the registry, or empty. */
+  | { readonly kind: 'failed'; readonly name: string; readonly message: string; readonly code: string }
 
-/** Never rejects. `data` is not used after the answer. */
+/** Never rejects. `data` is this call's own until the answer. */
 export async function performSubtle(requestText: string, data: Uint8Array): Promise<SubtleAnswer> {
   try {
-    const result = await perform(request.parse(JSON.parse(requestText)), Uint8Array.from(data))
+    const result = await perform(request.parse(JSON.parse(requestText)), new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength))
     return typeof result === 'string' ? { kind: 'text', text: result } : { kind: 'bytes', bytes: new Uint8Array(result) }
   } catch (error) {
-    if (error instanceof z.ZodError) return { kind: 'failed', name: 'TypeError', message: 'The arguments are not what this operation takes' }
+    if (error instanceof z.ZodError) return { kind: 'failed', name: 'TypeError', message: 'The arguments are not what this operation takes', code: '' }
     // Node has one name of its own, which the standard does not know.
-    if (error instanceof DOMException || error instanceof TypeError) return { kind: 'failed', name: error.name === 'InvalidAccessException' ? 'InvalidAccessError' : error.name, message: error.message }
+    if (error instanceof DOMException || error instanceof TypeError) return { kind: 'failed', name: error.name === 'InvalidAccessException' ? 'InvalidAccessError' : error.name, message: error.message, code: '' }
     // OpenSSL's own words: the standard has one name for them.
-    return { kind: 'failed', name: 'OperationError', message: 'The operation failed' }
+    return { kind: 'failed', name: 'OperationError', message: 'The operation failed', code: '' }
   }
 }
 
@@ -96,6 +96,7 @@ async function perform(asked: SubtleRequest, data: Uint8Array<ArrayBuffer>): Pro
       return subtle.deriveBits(await bounded(asked.algorithm), await imported(asked.key.k), asked.length)
     }
     case 'importKey': {
+      if (data.length > CRYPTO_KEY_MAX_BYTES) throw new DOMException(KEY_TOO_LARGE, 'NotSupportedError')
       const made = await subtle.importKey(asked.format as 'raw', (asked.jwk ?? data) as never, await bounded(asked.algorithm), asked.extractable, asked.usages as never)
       return JSON.stringify(toWire(made, asked.extractable))
     }
@@ -145,7 +146,7 @@ function toWire(made: CryptoKey, extractable: boolean): WireKey {
 }
 
 async function imported({ type, extractable, algorithm: described, usages: allowed, data }: WireKey): Promise<CryptoKey> {
-  const wanted = await revived(described)
+  const wanted = await revived(described, 'no keys')
   const format = type === 'secret' ? 'raw' : type === 'public' ? 'spki' : 'pkcs8'
   return requireUsable(await subtle.importKey(format, Buffer.from(data, 'base64'), wanted, extractable && exportable(wanted), allowed as never))
 }
@@ -153,8 +154,10 @@ async function imported({ type, extractable, algorithm: described, usages: allow
 /** W1: an RSA key costs by its size, and nothing has to be made to have a large one: any number will do. */
 function requireUsable(made: CryptoKey): CryptoKey {
   const modulusBits = memberOf(made.algorithm, 'modulusLength')
+  const held = KeyObject.from(made)
+  if (held.type === 'secret' && (held.symmetricKeySize ?? 0) > CRYPTO_KEY_MAX_BYTES) throw new DOMException(KEY_TOO_LARGE, 'NotSupportedError')
   if (modulusBits === undefined) return made
-  const bytes = KeyObject.from(made).export({ type: made.type === 'public' ? 'spki' : 'pkcs8', format: 'der' }).length
+  const bytes = held.export({ type: made.type === 'public' ? 'spki' : 'pkcs8', format: 'der' }).length
   if (Number(modulusBits) > CRYPTO_RSA_MAX_BITS || bytes > CRYPTO_RSA_KEY_MAX_BYTES) throw new DOMException(RSA_TOO_LARGE, 'NotSupportedError')
   return made
 }
@@ -165,6 +168,7 @@ function exportable(described: unknown): boolean {
   return !/^(HKDF|PBKDF2)$/i.test(name)
 }
 
+const KEY_TOO_LARGE = `Keys have at most ${CRYPTO_KEY_MAX_BYTES} bytes here`
 const RSA_TOO_LARGE = `RSA keys have at most ${CRYPTO_RSA_MAX_BITS} bits here`
 /** Of a key for HMAC that is derived without a length: a block of SHA-512. */
 const HMAC_DEFAULT_MAX_BITS = 1_024
@@ -186,7 +190,7 @@ async function bounded(described: unknown): Promise<never> {
   }
   if (Number(memberOf(described, 'iterations')) > CRYPTO_ITERATIONS_MAX) throw new DOMException(`PBKDF2 takes at most ${CRYPTO_ITERATIONS_MAX} iterations here`, 'NotSupportedError')
   if (Number(memberOf(described, 'modulusLength')) > CRYPTO_RSA_MAX_BITS) throw new DOMException(RSA_TOO_LARGE, 'NotSupportedError')
-  if (Number(memberOf(described, 'length')) > CRYPTO_DERIVED_MAX_BITS) throw new DOMException(`Keys have at most ${CRYPTO_DERIVED_MAX_BITS} bits here`, 'OperationError')
+  if (Number(memberOf(described, 'length')) > 8 * CRYPTO_KEY_MAX_BYTES) throw new DOMException(KEY_TOO_LARGE, 'OperationError')
   return revived(described)
 }
 
@@ -194,12 +198,28 @@ function memberOf(described: unknown, name: string): unknown {
   return typeof described === 'object' && described !== null ? (described as Readonly<Record<string, unknown>>)[name] : undefined
 }
 
-/** An algorithm with bytes and keys in it as Node takes them. */
-async function revived(value: unknown): Promise<never> {
+/** More than any algorithm of the standard has. */
+const MEMBERS_MAX = 16
+
+/** An algorithm with bytes in it as Node takes them, and with the key that it may have as a member (W2). Its members have no members that are objects. */
+async function revived(value: unknown, keys: 'a key' | 'no keys' = 'a key'): Promise<never> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value as never
+  const members = Object.entries(value)
+  if (members.length > MEMBERS_MAX) throw new TypeError(`An algorithm has at most ${MEMBERS_MAX} members`)
+  const made: Record<string, unknown> = {}
+  for (const [name, member] of members) made[name] = name === 'public' && keys === 'a key' ? await keyMember(member) : flatMember(member)
+  return made as never
+}
+
+function flatMember(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
   const asBytes = bytes.safeParse(value)
-  if (asBytes.success) return Buffer.from(asBytes.data.b, 'base64') as never
+  if (asBytes.success) return Buffer.from(asBytes.data.b, 'base64')
+  if (Object.values(value).some((member) => typeof member === 'object' && member !== null)) throw new TypeError('A member of an algorithm has objects in it')
+  return value
+}
+
+function keyMember(value: unknown): unknown {
   const asKey = key.safeParse(value)
-  if (asKey.success) return (await imported(asKey.data.k)) as never
-  return Object.fromEntries(await Promise.all(Object.entries(value).map(async ([name, member]) => [name, await revived(member)] as const))) as never
+  return asKey.success ? imported(asKey.data.k) : value
 }

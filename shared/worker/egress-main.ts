@@ -7,6 +7,8 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../clock.ts'
 import { Egress, type EgressRequest } from '../egress/egress.ts'
 import { ZipStream } from '../egress/zip-stream.ts'
+import { formatMessage } from '../errors.ts'
+import { FairShare } from '../fair-share.ts'
 import { ZIPS_MAX } from '../limits.ts'
 import { silentLog } from '../log.ts'
 import { CryptoQueue } from '../web-crypto/crypto-queue.ts'
@@ -23,34 +25,40 @@ export interface ToEgressThread {
   readonly control: Int32Array
 }
 
+/** What is under way for a run: `read` and `abort` are meant for it by its id. */
+type Open = EgressRequest | ZipStream | { abort(): void }
+
 const { allowed, ownPorts } = workerData as EgressThreadData
 const cryptoQueue = new CryptoQueue()
 /** Open ones of all workers. */
-const zips = new Set<ZipStream>()
+const zips = new FairShare(ZIPS_MAX)
 const egress = new Egress({ allowPrivate: false, allowedHosts: allowed, ownListeners: () => ownPorts.map((port) => ({ port })), clock: systemClock, log: silentLog })
 
 parentPort?.on('message', ({ port, control }: ToEgressThread) => serveWorker(port, control))
 
 function serveWorker(port: MessagePort, control: Int32Array): void {
-  const open = new Map<string, EgressRequest | ZipStream>()
+  const open = new Map<string, Open>()
   const send = (message: FromEgress): void => {
     port.postMessage(message)
     postedToWorker(control)
   }
   // The worker was replaced: nobody waits for what it had begun.
   port.on('close', () => {
-    for (const request of open.values()) end(request)
+    for (const request of open.values()) request.abort()
     open.clear()
   })
   port.on('message', (message: ToEgress) => {
-    if (message.kind === 'subtle') {
-      const { runId, id, account, request, data } = message
-      // A run that has ended meanwhile has no such operation any more: its answer is dropped there.
-      cryptoQueue.start(account, request, data, (answer) => send({ kind: 'subtle', runId, id, answer }))
-      return
-    }
-    const key = `${message.runId} ${message.kind === 'fetch' || message.kind === 'zip' ? message.id : message.fetchId}`
+    const key = `${message.runId} ${message.kind === 'fetch' || message.kind === 'zip' || message.kind === 'subtle' ? message.id : message.fetchId}`
     switch (message.kind) {
+      case 'subtle': {
+        const { runId, id, account, request, data } = message
+        const abort = cryptoQueue.start(account, request, data, (answer) => {
+          open.delete(key)
+          send({ kind: 'subtle', runId, id, answer })
+        })
+        open.set(key, { abort })
+        break
+      }
       case 'zip':
         startZip(open, key, message, send)
         break
@@ -64,45 +72,35 @@ function serveWorker(port: MessagePort, control: Int32Array): void {
       case 'fetch':
         start(open, key, message, send)
         break
-      case 'read':
-        open.get(key)?.read()
+      case 'read': {
+        const request = open.get(key)
+        if (request !== undefined && 'read' in request) request.read()
         break
+      }
       case 'abort':
-        end(open.get(key))
+        open.get(key)?.abort()
         open.delete(key)
         break
     }
   })
 }
 
-function end(request: EgressRequest | ZipStream | undefined): void {
-  request?.abort()
-  if (request instanceof ZipStream) zips.delete(request)
-}
-
-function startZip(open: Map<string, EgressRequest | ZipStream>, key: string, { runId, id, format }: Extract<ToEgress, { kind: 'zip' }>, send: (message: FromEgress) => void): void {
-  const fail = (message: string): void => send({ kind: 'failed', runId, fetchId: id, name: 'TypeError', message, code: '' })
-  if (zips.size >= ZIPS_MAX) return fail(`${ZIPS_MAX} compression streams are open already`)
-  const zip: ZipStream = new ZipStream(format, {
-    data: (chunk) => {
-      if (chunk === null) forget()
-      send({ kind: 'data', runId, fetchId: id, chunk })
-    },
-    fail: (reason) => {
-      forget()
-      fail(reason)
+function startZip(open: Map<string, Open>, key: string, { runId, id, account, format }: Extract<ToEgress, { kind: 'zip' }>, send: (message: FromEgress) => void): void {
+  const fail = (message: string, code: string): void => send({ kind: 'failed', runId, fetchId: id, name: 'TypeError', message, code })
+  if (!zips.take(account, 1)) return fail(formatMessage('ERR_LIMIT_OPERATIONS', ['as many compression streams as this account may have are open']), 'ERR_LIMIT_OPERATIONS')
+  const zip = new ZipStream(format, {
+    data: (chunk) => send({ kind: 'data', runId, fetchId: id, chunk }),
+    fail: (reason) => fail(reason, ''),
+    over: () => {
+      open.delete(key)
+      zips.add(account, -1)
     },
   })
-  const forget = (): void => {
-    open.delete(key)
-    zips.delete(zip)
-  }
   open.set(key, zip)
-  zips.add(zip)
   send({ kind: 'taken', runId, id })
 }
 
-function start(open: Map<string, EgressRequest | ZipStream>, key: string, { runId, id, account, head, body }: Extract<ToEgress, { kind: 'fetch' }>, send: (message: FromEgress) => void): void {
+function start(open: Map<string, Open>, key: string, { runId, id, account, head, body }: Extract<ToEgress, { kind: 'fetch' }>, send: (message: FromEgress) => void): void {
   const [method = 'GET', url = '', redirect = 'follow', ...headers] = head.split('\n')
   const request = egress.start({ account, method, url, redirect: redirect === 'manual' || redirect === 'error' ? redirect : 'follow', headers: headers.join('\n'), body }, {
     head: (status, statusText, finalUrl, redirected, responseHeaders) => {

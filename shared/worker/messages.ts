@@ -60,8 +60,9 @@ export type FromWorker =
 export type ToEgress =
   | { readonly kind: 'fetch'; readonly runId: number; readonly id: number; readonly account: string; readonly head: string; readonly body: Uint8Array | null }
   | { readonly kind: 'read'; readonly runId: number; readonly fetchId: number }
+  /** Of a fetch, a compression stream or an operation of crypto.subtle. */
   | { readonly kind: 'abort'; readonly runId: number; readonly fetchId: number }
-  | { readonly kind: 'zip'; readonly runId: number; readonly id: number; readonly format: string }
+  | { readonly kind: 'zip'; readonly runId: number; readonly id: number; readonly account: string; readonly format: string }
   | { readonly kind: 'zipWrite'; readonly runId: number; readonly fetchId: number; readonly id: number; readonly chunk: Uint8Array | null }
   | { readonly kind: 'subtle'; readonly runId: number; readonly id: number; readonly account: string; readonly request: string; readonly data: Uint8Array }
 

@@ -13,6 +13,7 @@
  */
 import { STATUS_CODES } from 'node:http'
 import { CodedError } from '../errors.ts'
+import { FairShare } from '../fair-share.ts'
 import { selectionLine } from '../guest/selection.ts'
 import type { Answer, AnswerSink, Dispatcher, Placement } from '../http/types.ts'
 import {
@@ -39,8 +40,12 @@ export interface ServiceCallCounts {
 export class ServiceCalls {
   readonly counts: ServiceCallCounts = { started: 0, answered: 0, failed: 0, canceled: 0 }
   #dispatcher: Pick<Dispatcher, 'invoke'> | null = null
-  /** Answers that were not read and request bodies of calls under way, bytes. */
-  heldBytes = 0
+  /** Answers that were not read and request bodies of calls under way, bytes, by account. */
+  readonly held = new FairShare(SERVICE_BUFFERED_MAX_BYTES)
+
+  get heldBytes(): number {
+    return this.held.used
+  }
 
   /** Where calls go from now on. */
   attach(dispatcher: Pick<Dispatcher, 'invoke'>): void {
@@ -195,12 +200,13 @@ export class ServiceCall implements AnswerSink {
     this.#answer?.cancel()
   }
 
-  /** Counts bytes of the request body. Throws ERR_BODY_TOO_LARGE, and ERR_SERVICE_FAILED when calls of this host hold too much. */
+  /** Counts bytes of the request body. Throws ERR_BODY_TOO_LARGE, and ERR_SERVICE_FAILED when calls of this account hold too much here. */
   hold(bytes: number): void {
     if (this.#requestBytes + bytes > REQUEST_BODY_MAX_BYTES) throw new CodedError('ERR_BODY_TOO_LARGE', [REQUEST_BODY_MAX_BYTES])
-    if (this.#calls.heldBytes + bytes > SERVICE_BUFFERED_MAX_BYTES) throw new CodedError('ERR_SERVICE_FAILED', [this.binding, 'the calls of this host hold too much already. Try again'])
+    const { held } = this.#calls
+    // Also for nothing: its answer would be something.
+    if (held.isExhausted(this.#account) || !held.take(this.#account, bytes)) throw new CodedError('ERR_SERVICE_FAILED', [this.binding, 'calls hold too much on this host already. Try again'])
     this.#requestBytes += bytes
-    this.#calls.heldBytes += bytes
   }
 
   // What the other function answers.
@@ -228,7 +234,7 @@ export class ServiceCall implements AnswerSink {
     if (this.#state !== 'answering') return true
     this.#unread(chunk.length)
     this.#post({ kind: 'serviceData', runId: this.#run.id, id: this.#id, chunk: new Uint8Array(chunk) })
-    this.#paused = this.#unreadBytes >= SERVICE_WINDOW_BYTES || this.#calls.heldBytes >= SERVICE_BUFFERED_MAX_BYTES
+    this.#paused = this.#unreadBytes >= SERVICE_WINDOW_BYTES || this.#calls.held.isExhausted(this.#account)
     return !this.#paused
   }
 
@@ -260,6 +266,10 @@ export class ServiceCall implements AnswerSink {
     this.#releaseWrites()
   }
 
+  get #account(): string {
+    return this.#run.input.build.account
+  }
+
   #fail(error: CodedError): void {
     const { code, message } = error
     this.#failWith('Error', code.startsWith('ERR_SERVICE_') || this.binding === '' ? message : `Service binding ${this.binding} failed: ${message}`, code)
@@ -284,7 +294,7 @@ export class ServiceCall implements AnswerSink {
 
   #unread(bytes: number): void {
     this.#unreadBytes += bytes
-    this.#calls.heldBytes += bytes
+    this.#calls.held.add(this.#account, bytes)
   }
 
   #forgetIfRead(): void {
@@ -292,7 +302,7 @@ export class ServiceCall implements AnswerSink {
   }
 
   #forget(): void {
-    if (this.#run.services?.delete(this.#id) === true) this.#calls.heldBytes -= this.#unreadBytes + this.#requestBytes
+    if (this.#run.services?.delete(this.#id) === true) this.#calls.held.add(this.#account, -this.#unreadBytes - this.#requestBytes)
     this.#state = 'over'
     this.#releaseWrites()
   }

@@ -218,7 +218,7 @@ class WorkerLoop {
       case 'subtle': {
         const { runId, id, answer } = message
         const made = (binding: Binding): GuestValue =>
-          answer.kind === 'bytes' ? binding.newArrayBuffer(answer.bytes) : binding.newString(answer.kind === 'text' ? answer.text : `${answer.name}\n${answer.message}\n`)
+          answer.kind === 'bytes' ? binding.newArrayBuffer(answer.bytes) : binding.newString(answer.kind === 'text' ? answer.text : `${answer.name}\n${answer.message}\n${answer.code}`)
         this.#turnOf(runId, () => this.#executor.settle(runId, id, answer.kind !== 'failed', made))
         break
       }
@@ -294,7 +294,7 @@ class WorkerLoop {
         send({ kind: 'subtle', runId: run.spec.id, id, account: run.spec.account, request, data })
       },
       zip(run, id, format) {
-        send({ kind: 'zip', runId: run.spec.id, id, format })
+        send({ kind: 'zip', runId: run.spec.id, id, account: run.spec.account, format })
       },
       zipWrite(run, zipId, id, chunk) {
         send({ kind: 'zipWrite', runId: run.spec.id, fetchId: zipId, id, chunk })

@@ -13,12 +13,12 @@ import { buildRequest } from './engine.ts'
 
 export interface Sandbox {
   publish(source: string, options?: { readonly account?: string; readonly limits?: Partial<FunctionLimits> }): Promise<BuildSpec>
-  call(build: BuildSpec, more?: Partial<Pick<InvocationInput, 'selection' | 'kind' | 'body'>>): Promise<{ readonly text: string; readonly result: InvocationResult }>
+  call(build: BuildSpec, more?: Partial<Pick<InvocationInput, 'selection' | 'kind' | 'body' | 'wantLogs'>>): Promise<{ readonly text: string; readonly result: InvocationResult }>
 }
 
-export async function startSandbox(t: Test): Promise<Sandbox> {
+export async function startSandbox(t: Test, memoryMib = 256): Promise<Sandbox> {
   const builder = new ProcessImageBuilder({ clock: systemClock, log: silentLog })
-  const host = await createSandboxHost({ workers: 1, slots: 4, memoryMib: 256, queueMax: 1_000, clock: systemClock, log: silentLog, egressAllowed: [], ownPorts: [], onLogLine: () => undefined, onException: () => undefined })
+  const host = await createSandboxHost({ workers: 1, slots: 4, memoryMib, queueMax: 1_000, clock: systemClock, log: silentLog, egressAllowed: [], ownPorts: [], onLogLine: () => undefined, onException: () => undefined })
   t.teardown(() => Promise.all([builder.close(), host.close()]))
   await host.start()
   return {

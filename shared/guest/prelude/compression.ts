@@ -1,9 +1,9 @@
 /** `CompressionStream` and `DecompressionStream`: the host does the work, a chunk at a time, as far as the output is read. */
-import { OPERATIONS, ZIP_FORMATS } from '../abi.ts'
+import { OPERATIONS, ZIP_FORMATS, ZIP_WRITE_MAX_BYTES } from '../abi.ts'
 import { copyOf, isBufferSource } from './bytes.ts'
 import { hostCancel } from './host.ts'
 import { begin, generation, operation } from './operations.ts'
-import { ArrayIndexOf, NativeUint8Array, PromiseThen } from './primordials.ts'
+import { ArrayIndexOf, NativeUint8Array, PromiseThen, TypedArrayByteLength, Uint8ArraySubarray } from './primordials.ts'
 import { ReadableStream, WritableStream } from './streams.ts'
 import { expose, toText } from './webidl.ts'
 
@@ -41,7 +41,11 @@ class Zip {
       write: async (chunk: unknown) => {
         if (!isBufferSource(chunk)) throw this.#broken(new TypeError('A chunk must be an ArrayBuffer or a view'))
         await this.#guarded(started)
-        await this.#guarded(operation(OPERATIONS.WRITE, this.#id, copyOf(chunk)))
+        const bytes = copyOf(chunk)
+        const length = TypedArrayByteLength(bytes)
+        for (let at = 0; at < length; at += ZIP_WRITE_MAX_BYTES) {
+          await this.#guarded(operation(OPERATIONS.WRITE, this.#id, Uint8ArraySubarray(bytes, at, at + ZIP_WRITE_MAX_BYTES)))
+        }
       },
       close: async () => {
         await this.#guarded(started)

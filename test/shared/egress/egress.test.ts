@@ -521,7 +521,7 @@ t.test('accounts share no connection, and their number is bounded', async (t) =>
 t.test('beyond the bounds a request waits or is refused', async (t) => {
   const held: ServerResponse[] = []
   const origin = await startOrigin(t, (_request, response) => void held.push(response))
-  const egress = makeEgress(t, { connectionsPerOriginMax: 1, requestsMax: 2 })
+  const egress = makeEgress(t, { connectionsPerOriginMax: 1, requestsMax: 4 })
   const first = fetchOk(egress, origin.url)
   const second = fetchOk(egress, origin.url)
   t.match(await fetchAll(egress, origin.url), { failed: true, code: 'ERR_QUEUE_FULL' })
@@ -533,4 +533,23 @@ t.test('beyond the bounds a request waits or is refused', async (t) => {
   t.equal(origin.connections, 1)
   await egress.close()
   t.match(await fetchAll(egress, origin.url), { failed: true, code: 'ERR_DRAINING' })
+})
+
+t.test('an account that has as many requests under way, or as much in their bodies, as it may leaves others theirs', async (t) => {
+  const held: ServerResponse[] = []
+  const origin = await startOrigin(t, (_request, response) => void held.push(response))
+  const egress = makeEgress(t, { requestsMax: 12, bodiesMaxBytes: 1_000 })
+  const post = (account: string, bytes: number): Promise<unknown> => fetchAll(egress, origin.url, { account, method: 'POST', body: new Uint8Array(bytes) })
+  const greedy = Array.from({ length: 6 }, () => post('greedy', 50))
+  t.match(await post('greedy', 50), { failed: true, code: 'ERR_QUEUE_FULL' })
+  const large = post('large', 350)
+  t.match(await post('large', 1), { failed: true, code: 'ERR_LIMIT_OPERATIONS' }, 'it has as much as is left')
+  const other = post('other', 100)
+  await until(() => held.length === 8)
+  for (const response of held) response.end()
+  for (const answer of await Promise.all([...greedy, large, other])) t.match(answer, { status: 200 })
+  const again = post('greedy', 400)
+  await until(() => held.length === 9)
+  held[8]?.end()
+  t.match(await again, { status: 200 })
 })

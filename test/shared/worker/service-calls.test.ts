@@ -1,6 +1,7 @@
 /** Functions that call one another by service bindings, on real workers. */
 import t from 'tap'
-import { REQUEST_BODY_MAX_BYTES, SERVICE_CALLS_OPEN_MAX, SERVICE_DEPTH_MAX, SERVICE_WINDOW_BYTES } from '../../../shared/limits.ts'
+import type { AnswerSink } from '../../../shared/http/types.ts'
+import { REQUEST_BODY_MAX_BYTES, SERVICE_BUFFERED_MAX_BYTES, SERVICE_CALLS_OPEN_MAX, SERVICE_DEPTH_MAX, SERVICE_WINDOW_BYTES } from '../../../shared/limits.ts'
 import type { ActiveRun } from '../../../shared/worker/active-run.ts'
 import { RECORD } from '../../../shared/worker/channel.ts'
 import type { ToWorker } from '../../../shared/worker/messages.ts'
@@ -170,6 +171,46 @@ await t.test('a guest that forges its records reaches nobody but those it is bou
   record(RECORD.SERVICE_CANCEL, 77, 0, 0, '')
   t.same(posted.at(-1), { kind: 'serviceWritten', runId: 1, operation: 5 })
   t.equal(invoked, 0)
+  t.equal(calls.heldBytes, 0)
+  t.end()
+})
+
+await t.test('an account whose calls hold as much as they may begins no more of them, and leaves others theirs', (t) => {
+  const calls = new ServiceCalls()
+  const sinks: AnswerSink[] = []
+  const bodies: number[] = []
+  calls.attach({
+    invoke: (call, sink) => {
+      sinks.push(sink)
+      bodies.push(call.body?.length ?? 0)
+      return { write() {}, writeEnd() {}, resume() {}, cancel() {} }
+    },
+  })
+  const posted: ToWorker[] = []
+  let runs = 0
+  const runOf = (account: string): ActiveRun => ({ id: ++runs, input: { build: { account, services: [{ binding: 'OTHER', service: 's', qualifier: null, entrypoint: null, props: null }] } }, services: null, chainCalls: null }) as unknown as ActiveRun
+  const head = Buffer.from('0\n0\nPOST\nhttp://x/')
+  const begin = (run: ActiveRun, id: number, body = Buffer.alloc(0)): void => calls.onRecord(run, RECORD.SERVICE, id, head.length, 0, Buffer.concat([head, body]), (message) => posted.push(message))
+  const placement = { place: 'pop', reason: null, version: null, startKind: null, stale: false } as const
+  // Answers that nobody reads, of many callers of one account.
+  const greedy: ActiveRun[] = []
+  for (let begun = -1; sinks.length > begun && runs < 2_000;) {
+    begun = sinks.length
+    const run = runOf('greedy')
+    greedy.push(run)
+    for (let id = 1; id <= 8; id++) {
+      begin(run, id)
+      const sink = sinks[begun + id - 1]
+      sink?.head(200, '', placement, null, false)
+      while (sink?.data(Buffer.alloc(60_000)) === true);
+    }
+  }
+  t.ok(calls.heldBytes <= SERVICE_BUFFERED_MAX_BYTES / 2 + 256 * 1024, `${calls.heldBytes} bytes are held`)
+  t.match(posted.at(-1), { kind: 'serviceFailed', reason: /calls hold too much on this host already. Try again\nERR_SERVICE_FAILED$/ })
+  const other = runOf('other')
+  begin(other, 1, Buffer.alloc(REQUEST_BODY_MAX_BYTES))
+  t.equal(bodies.at(-1), REQUEST_BODY_MAX_BYTES)
+  for (const run of [...greedy, other]) calls.endAll(run)
   t.equal(calls.heldBytes, 0)
   t.end()
 })
