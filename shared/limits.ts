@@ -322,8 +322,6 @@ export const SESSION_MAX_AGE_DEFAULT_MS = 900_000
  * of it at most. Beyond it ERR_QUEUE_FULL. Room for two uploads of the largest zip.
  */
 export const BODIES_BUFFERED_MAX_BYTES = 256 * MIB
-/** Of one request body, what may come though its sender was asked to pause: what is in the kernel's buffers, which are some megabytes on a fast line. Beyond it ERR_QUEUE_FULL. */
-export const LATE_BODY_MAX_BYTES = 16 * MIB
 /** Requests in flight at one front door: about 2 KiB each without their bodies, and twice what a POP dispatches, for those that still arrive. */
 export const EXCHANGES_MAX = 20_000
 /** Time until a front door's caller gives up on an answer, ms: the longest wall time a function can have, and a minute to get there and back. */

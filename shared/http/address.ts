@@ -14,6 +14,16 @@ export function addressText(bytes: Uint8Array): string {
   return compress(groups)
 }
 
+/** Who counts as one client: an IPv4 address, or the /64 of an IPv6 one, all of which one subscriber has. */
+export function clientOf(address: string): string {
+  if (!address.includes(':')) return address
+  const [before = '', after] = address.split('::')
+  const groups = before === '' ? [] : before.split(':')
+  const behind = after === undefined || after === '' ? [] : after.split(':')
+  const whole = after === undefined ? groups : [...groups, ...Array.from({ length: Math.max(0, 8 - groups.length - behind.length) }, () => '0'), ...behind]
+  return `${whole.slice(0, 4).join(':')}::`
+}
+
 function isMapped(bytes: Uint8Array): boolean {
   return bytes[10] === 0xff && bytes[11] === 0xff && bytes.subarray(0, 10).every((byte) => byte === 0)
 }

@@ -46,8 +46,8 @@ export abstract class EventExchange extends WholeBodyExchange implements AnswerS
   #cancelWanted = false
 
   constructor(door: Door, response: HttpResponse, request: InvokeRequest) {
-    const { requestId, contentLength, chunked } = request
-    super(door, response, ROUTE, { requestId, contentLength, chunked, bodyMaxBytes: REQUEST_BODY_MAX_BYTES })
+    const { requestId, contentLength, chunked, clientIp } = request
+    super(door, response, ROUTE, { requestId, contentLength, chunked, bodyMaxBytes: REQUEST_BODY_MAX_BYTES, clientIp })
     this.request = request
   }
 

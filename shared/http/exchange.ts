@@ -12,10 +12,15 @@
  * H3: a request counts as in flight until its answer is over and whatever was dispatched for it has ended.
  * H4: bytes are written before the call that brings them returns, or copied.
  * H5: a connection whose request body was paused flows again when its answer is over: the next request comes on it.
- * H6: uWS does not say of a paused socket that it has drained. So who has a paused body and an answer that waits goes on
- *     after a while as if it had, each time after twice as long.
+ * H6: uWS does not say of a paused socket that it has drained, and a write that does not fit lets a paused socket flow again.
+ *     So it is paused again after such a write, what more comes of the answer is kept back here, and a few bytes of that
+ *     are written now and then to find out. A client that uploads and does not read has two windows of the answer at most,
+ *     one in uWS and one here, and is cut off after STALLED_MAX_MS.
+ * H7: `resume` of uWS asks for what `pause` noted last of any socket that had, or had not, something unsent. In a process that has
+ *     never paused one with nothing unsent it asks for nothing, and that connection is dead. So the first exchange is paused and resumed.
  */
 import { STATUS_CODES } from 'node:http'
+import { setImmediate } from 'node:timers'
 import type { Clock } from '../clock.ts'
 import { CodedError } from '../errors.ts'
 import type { Log } from '../log.ts'
@@ -35,8 +40,13 @@ const EMPTY = new Uint8Array(0)
  */
 const CORKED_MAX_BYTES = 15_000
 
-/** See H6. */
+/** See H6: the first look, and what the time between two doubles to. */
 const LOOK_FIRST_MS = 50
+const LOOK_LAST_MS = 1_000
+/** What one look writes. A window lasts for longer than anybody looks. */
+const LOOK_BYTES = 64
+/** Time in which a client that has a window's worth before it reads some of that. Where the body is not paused uWS sees to it. */
+const STALLED_MAX_MS = 60_000
 
 export interface ExchangeSettings {
   readonly mode: 'dev' | 'production'
@@ -59,6 +69,8 @@ export interface Door {
   /** The exchange whose uWS callback is running: its writes are corked already. */
   corked: HttpExchange | null
   draining: boolean
+  /** See H7. */
+  hasPaused: boolean
 }
 
 export type GiveUpReason = 'overdue' | 'closing'
@@ -81,10 +93,14 @@ export abstract class HttpExchange {
   #phase: Phase = 'open'
   #status = 0
   #paused = false
+  #pausing = false
   /** The last write of the answer waits in uWS. */
   #blocked = false
+  /** What has come of the answer since, while the body is paused (H6). */
+  #keptBack: Uint8Array[] = []
   #cancelLook: (() => void) | null = null
   #lookAfterMs = LOOK_FIRST_MS
+  #stalledMs = 0
 
   constructor(door: Door, response: HttpResponse, route: number, requestId: string, closeAfter: boolean) {
     this.door = door
@@ -94,6 +110,11 @@ export abstract class HttpExchange {
     this.#route = route
     this.#startedAtMs = door.clock.monotonicMs()
     response.onAborted(() => this.#aborted())
+    if (!door.hasPaused) {
+      door.hasPaused = true
+      response.pause()
+      response.resume()
+    }
     door.live.add(this)
     door.metrics.inFlight++
   }
@@ -158,8 +179,20 @@ export abstract class HttpExchange {
   protected pauseReceiving(): void {
     if (this.#paused || (this.#phase !== 'open' && this.#phase !== 'streaming')) return
     this.#paused = true
-    this.#response.pause()
+    this.pauseAgain()
     if (this.#blocked) this.#lookLater()
+  }
+
+  /** It has flowed, or may come to flow, though it is paused: uWS draws its own cork when this callback is over, which is a write (H6). */
+  protected pauseAgain(): void {
+    if (!this.#paused) return
+    this.#response.pause()
+    if (this.#pausing) return
+    this.#pausing = true
+    setImmediate(() => {
+      this.#pausing = false
+      if (this.#paused && (this.#phase === 'open' || this.#phase === 'streaming')) this.#response.pause()
+    })
   }
 
   protected resumeReceiving(): void {
@@ -208,6 +241,14 @@ export abstract class HttpExchange {
   protected writeStream(chunk: Uint8Array): boolean {
     // An empty chunk would read as the end of the body.
     if (this.#phase !== 'streaming' || chunk.byteLength === 0) return true
+    if (this.#keptBack.length > 0 || (this.#blocked && this.#paused)) {
+      this.#keptBack.push(new Uint8Array(chunk)) // H4
+      return false
+    }
+    return this.#wrote(this.#writeNow(chunk))
+  }
+
+  #writeNow(chunk: Uint8Array): boolean {
     const response = this.#response
     let flowing = true
     for (let at = 0; at < chunk.byteLength; at += CORKED_MAX_BYTES) {
@@ -216,17 +257,22 @@ export abstract class HttpExchange {
         flowing = response.write(piece)
       })
     }
-    return this.#wrote(flowing)
+    return flowing
   }
 
   #wrote(flowing: boolean): boolean {
     this.#blocked = !flowing
+    // Also if it flows: what does not fit when the cork is drawn is not told.
+    this.pauseAgain()
     if (this.#blocked && this.#paused) this.#lookLater()
     return flowing
   }
 
   #drained(): void {
     this.#blocked = false
+    this.#lookAfterMs = LOOK_FIRST_MS
+    this.#stalledMs = 0
+    for (let chunk = this.#keptBack.shift(); chunk !== undefined; chunk = this.#keptBack.shift()) if (!this.#wrote(this.#writeNow(chunk))) return
     this.onWritable()
   }
 
@@ -234,14 +280,34 @@ export abstract class HttpExchange {
   #lookLater(): void {
     this.#cancelLook ??= this.door.clock.after(this.#lookAfterMs, () => {
       this.#cancelLook = null
-      this.#lookAfterMs *= 2
-      if (this.#phase === 'streaming' && this.#blocked) this.#drained()
+      if (this.#phase !== 'streaming' || !this.#blocked || !this.#paused) return
+      this.#stalledMs += this.#lookAfterMs
+      this.#lookAfterMs = Math.min(LOOK_LAST_MS, this.#lookAfterMs * 2)
+      try {
+        if (this.#stalledMs > STALLED_MAX_MS) this.abort()
+        else this.#look()
+      } catch (error) {
+        this.fault(error)
+      }
     })
+  }
+
+  #look(): void {
+    const [first] = this.#keptBack
+    if (first === undefined) {
+      // There is nothing to look with: what comes now is kept back.
+      this.onWritable()
+      return this.#lookLater()
+    }
+    this.#keptBack.shift()
+    if (first.byteLength > LOOK_BYTES) this.#keptBack.unshift(first.subarray(LOOK_BYTES))
+    if (this.#wrote(this.#writeNow(first.subarray(0, LOOK_BYTES)))) this.#drained()
   }
 
   protected endStream(): void {
     if (this.#phase !== 'streaming') return
     if (this.#paused) this.resumeReceiving() // H5
+    for (const chunk of this.#keptBack.splice(0)) this.#writeNow(chunk)
     this.#phase = 'sent'
     this.#response.cork(() => this.#response.end())
     this.#answerOver()
@@ -323,6 +389,7 @@ export abstract class HttpExchange {
 
   #release(): void {
     this.#cancelLook?.()
+    this.#keptBack = []
     this.door.live.remove(this)
     this.door.metrics.inFlight--
     this.onReleased()

@@ -17,7 +17,7 @@ import { encodeError } from '../api/replies.ts'
 import { assertNever } from '../brand.ts'
 import type { Clock } from '../clock.ts'
 import { CodedError, toCodedError } from '../errors.ts'
-import { CONTROL_BODY_MAX_BYTES, EXCHANGES_MAX, REQUEST_BODY_MAX_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts'
+import { BODIES_BUFFERED_MAX_BYTES, CONTROL_BODY_MAX_BYTES, EXCHANGES_MAX, REQUEST_BODY_MAX_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { SESSION_HEADER } from '../sessions/session-request.ts'
 import { randomUuid } from '../uuid.ts'
@@ -84,6 +84,8 @@ export interface FrontDoorOptions {
   readonly requestTimeoutMs?: number
   /** Requests in flight, those whose body is still arriving included. ERR_QUEUE_FULL beyond. Default EXCHANGES_MAX. */
   readonly exchangesMax?: number
+  /** Request bodies that are held, all together. Default BODIES_BUFFERED_MAX_BYTES. */
+  readonly bodiesMaxBytes?: number
   /** Where metrics are registered and read from. Default: a registry of its own. */
   readonly registry?: Registry
   /** Adds routes of another kind to the main port before it listens: a region's link. Their connections live until `close`, `drain` leaves them alone. */
@@ -108,7 +110,7 @@ type State =
   | { readonly kind: 'closed' }
 
 export class FrontDoor {
-  readonly metrics = new HttpMetrics()
+  readonly metrics: HttpMetrics
   readonly registry: Registry
   readonly #options: FrontDoorOptions
   readonly #door: Door
@@ -136,6 +138,7 @@ export class FrontDoor {
       throw new CodedError('ERR_CONFIG', [`a development front door listens on loopback only, not on ${host}`])
     }
     this.#options = options
+    this.metrics = new HttpMetrics(options.bodiesMaxBytes ?? BODIES_BUFFERED_MAX_BYTES)
     this.#invokeAuth = options.invokeAuth ?? { kind: options.mode === 'dev' ? 'any' : 'relay' }
     this.#peerIsLoopback = isLoopback(host)
     this.#exchangesMax = options.exchangesMax ?? EXCHANGES_MAX
@@ -162,6 +165,7 @@ export class FrontDoor {
       live: new ExchangeList(),
       corked: null,
       draining: false,
+      hasPaused: false,
     }
     this.#scheme = options.tls === undefined || options.tls === null ? 'http' : 'https'
     const furnish = (app: TemplatedApp): void => {
@@ -331,7 +335,7 @@ export class FrontDoor {
     if (this.#options.mode === 'dev' && this.#routes.host(host).kind === 'other') return this.#answerError(response, requestId, new CodedError('ERR_HOST_FORBIDDEN', [host.slice(0, 200)]))
     const clientIp = this.#clientIp(response)
     const exchange = new ReplyExchange(this.#door, response, {
-      route: 'web', requestId, method, contentLength, chunked, bodyMaxBytes: 0, placement: null,
+      route: 'web', requestId, method, contentLength, chunked, bodyMaxBytes: 0, clientIp, placement: null,
       reply: () => runScheduled(this.#door, { requestId, target, path, query, clientIp }),
     })
     exchange.start()
@@ -386,6 +390,7 @@ export class FrontDoor {
       contentLength: this.#head.contentLength,
       chunked: this.#head.chunked,
       bodyMaxBytes: placement === null ? CONTROL_BODY_MAX_BYTES : REQUEST_BODY_MAX_BYTES,
+      clientIp: signed.clientIp,
       placement,
       reply: (body) => this.#door.dispatcher.control({ ...signed, body }),
     })
@@ -413,7 +418,7 @@ export class FrontDoor {
 
   /** Answers without looking at the body. */
   #reply(response: HttpResponse, requestId: string, reply: () => ControlReply | Promise<ControlReply>, method = 'GET'): void {
-    const exchange = new ReplyExchange(this.#door, response, { route: 'admin', requestId, method, contentLength: 0, chunked: false, bodyMaxBytes: 0, placement: null, reply })
+    const exchange = new ReplyExchange(this.#door, response, { route: 'admin', requestId, method, contentLength: 0, chunked: false, bodyMaxBytes: 0, clientIp: '', placement: null, reply })
     exchange.start()
   }
 

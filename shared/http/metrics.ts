@@ -4,6 +4,7 @@
  */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import { ERRORS, type Fault } from '../errors.ts'
+import { FairShare } from '../fair-share.ts'
 import { OUTCOMES, START_KINDS, type StartKind } from '../outcome.ts'
 import type { InvocationResult } from '../worker/types.ts'
 import type { Placement } from './types.ts'
@@ -54,8 +55,8 @@ export class HttpMetrics {
   /** Requests whose connection and dispatch are not both done. */
   inFlight = 0
   connections = 0
-  /** Bytes of request bodies held until they are complete. */
-  bufferedBytes = 0
+  /** Request bodies that are held here, by client (address.ts). */
+  readonly bodies: FairShare
   clientAborts = 0
   stale = 0
   readonly #requests = ROUTE_KINDS.map(() => new Array<number>(STATUS_CLASSES.length).fill(0))
@@ -67,6 +68,10 @@ export class HttpMetrics {
   readonly #invokeMs = new ArrayHistogram(DURATION_BOUNDS_MS)
   readonly #cpuMs = new ArrayHistogram(DURATION_BOUNDS_MS)
   readonly #memoryBytes = new ArrayHistogram(MEMORY_BOUNDS_BYTES)
+
+  constructor(bodiesMaxBytes: number) {
+    this.bodies = new FairShare(bodiesMaxBytes)
+  }
 
   /** `status` 0: the client left before an answer. */
   answered(route: number, status: number, durationMs: number): void {
@@ -107,7 +112,7 @@ export class HttpMetrics {
     counter(registers, `${tier}_http_client_aborts_total`, 'Clients that left before their answer was complete', [], (add) => add({}, this.clientAborts))
     gauge(registers, 'http_server_active_requests', 'Requests in flight', () => this.inFlight)
     gauge(registers, `${tier}_http_connections_count`, 'Open client connections', () => this.connections)
-    gauge(registers, `${tier}_http_buffered_body_bytes`, 'Request bodies held until they are complete', () => this.bufferedBytes)
+    gauge(registers, `${tier}_http_buffered_body_bytes`, 'Request bodies held until they are complete', () => this.bodies.used)
     histogram(registers, 'http_server_request_duration_seconds', 'Time from a request head to the end of its answer', 1000, 'http_route', () =>
       this.#durations.map((recorded, route) => [ROUTE_KINDS[route] ?? '', recorded] as const))
     counter(registers, `${tier}_invocation_starts_total`, 'Invocations by where their sandbox came from', ['kind'], (add) => {

@@ -1,7 +1,9 @@
 /** A request to a function's web endpoint: what comes in is given to the dispatcher, what comes back goes out as it comes. */
 import { CodedError, toCodedError } from '../errors.ts'
-import { BODIES_BUFFERED_MAX_BYTES, STREAMED_BODY_HELD_MAX_BYTES, STREAMED_BODY_MAX_BYTES } from '../limits.ts'
+import type { FairShare } from '../fair-share.ts'
+import { STREAMED_BODY_HELD_MAX_BYTES, STREAMED_BODY_MAX_BYTES } from '../limits.ts'
 import type { InvocationResult } from '../worker/types.ts'
+import { clientOf } from './address.ts'
 import { HttpExchange, type Door, type GiveUpReason } from './exchange.ts'
 import { errorAnswer, type FailureDetail } from './error-answer.ts'
 import { faultOf, routeIndex } from './metrics.ts'
@@ -24,6 +26,8 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   readonly #expectedBytes: number
   readonly #chunked: boolean
   #receivedBytes = 0
+  /** Who pays for what is held. */
+  #client: string | null = null
   /** Of those, counted as held: bodies that did not come in one piece, until the exchange is over. */
   #heldBytes = 0
   /** A body that is not complete and not dispatched. */
@@ -113,15 +117,16 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   }
 
   /**
-   * uWS goes on reading a paused socket for as long as a fast sender keeps the kernel's buffer full: what comes meanwhile
-   * waits here and counts as held.
+   * uWS goes on reading a paused socket for as long as a sender keeps the kernel's buffer full, which one on the same machine may do to
+   * its end: what comes meanwhile waits here and counts as held.
    */
   #keep(chunk: ArrayBuffer): void {
-    if (chunk.byteLength === 0) return
-    this.door.metrics.bufferedBytes += chunk.byteLength
-    this.#lateBytes += chunk.byteLength
+    const { byteLength } = chunk
+    if (byteLength === 0) return
+    if (!this.#bodies.take(this.#payer(), byteLength)) return this.#stopBody(new CodedError('ERR_QUEUE_FULL', ['request bodies']))
+    this.#lateBytes += byteLength
     this.#late.push(copyOf(chunk))
-    if (this.door.metrics.bufferedBytes > BODIES_BUFFERED_MAX_BYTES) this.#stopBody(new CodedError('ERR_QUEUE_FULL', ['request bodies']))
+    this.pauseAgain()
   }
 
   #gather(chunk: ArrayBuffer, last: boolean): void {
@@ -149,12 +154,19 @@ export class WebExchange extends HttpExchange implements AnswerSink {
 
   /** What a guest has taken of a body is not known here, so as much as may wait on its way counts as held as long as its exchange lives. */
   #hold(chunkBytes: number): boolean {
-    const { metrics } = this.door
     const bytes = Math.min(chunkBytes, STREAMED_BODY_HELD_MAX_BYTES - this.#heldBytes)
-    if (metrics.bufferedBytes + bytes > BODIES_BUFFERED_MAX_BYTES) return false
-    metrics.bufferedBytes += bytes
+    if (!this.#bodies.take(this.#payer(), bytes)) return false
     this.#heldBytes += bytes
     return true
+  }
+
+  get #bodies(): FairShare {
+    return this.door.metrics.bodies
+  }
+
+  /** Most requests never ask. */
+  #payer(): string {
+    return (this.#client ??= clientOf(this.#call.clientIp))
   }
 
   /** The answer comes first: a run may end within the call that cancels it. */
@@ -165,7 +177,7 @@ export class WebExchange extends HttpExchange implements AnswerSink {
   }
 
   protected override onReleased(): void {
-    this.door.metrics.bufferedBytes -= this.#heldBytes + this.#lateBytes
+    if (this.#heldBytes + this.#lateBytes > 0) this.#bodies.add(this.#payer(), -this.#heldBytes - this.#lateBytes)
     this.#late = []
     this.#gathered = null
   }
@@ -223,7 +235,7 @@ export class WebExchange extends HttpExchange implements AnswerSink {
     // Whoever takes it may ask for the next pause meanwhile.
     for (let chunk = this.#late.shift(); chunk !== undefined; chunk = this.#isBodyPaused() ? undefined : this.#late.shift()) {
       this.#lateBytes -= chunk.byteLength
-      this.door.metrics.bufferedBytes -= chunk.byteLength
+      this.#bodies.add(this.#payer(), -chunk.byteLength)
       this.#write(chunk)
     }
     if (this.#isBodyPaused()) return

@@ -1,5 +1,6 @@
 /** A request that is acted on once its whole body is there, or refused on the way. */
 import { CodedError } from '../errors.ts'
+import { clientOf } from './address.ts'
 import { HttpExchange, type Door } from './exchange.ts'
 import { WholeBody } from './whole-body.ts'
 import type { HttpResponse } from './uws.ts'
@@ -10,6 +11,7 @@ export interface WholeBodyRequest {
   readonly contentLength: number
   readonly chunked: boolean
   readonly bodyMaxBytes: number
+  readonly clientIp: string
 }
 
 export abstract class WholeBodyExchange extends HttpExchange {
@@ -19,7 +21,7 @@ export abstract class WholeBodyExchange extends HttpExchange {
   constructor(door: Door, response: HttpResponse, route: number, request: WholeBodyRequest) {
     super(door, response, route, request.requestId, request.chunked)
     this.#request = request
-    this.#body = new WholeBody(door.metrics, request.bodyMaxBytes, request.contentLength)
+    this.#body = new WholeBody(door.metrics.bodies, clientOf(request.clientIp), request.bodyMaxBytes, request.contentLength)
   }
 
   /** At most once, and not after `refuse`. */

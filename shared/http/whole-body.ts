@@ -4,8 +4,7 @@
  * W1  What is held is 16 KiB or at most twice what has come: a client that only announces a large body takes no room
  *     from others.
  */
-import type { HttpMetrics } from './metrics.ts'
-import { BODIES_BUFFERED_MAX_BYTES } from '../limits.ts'
+import type { FairShare } from '../fair-share.ts'
 
 /** What a longer body, or one of unknown length, starts with; it doubles from there. */
 const FIRST_BYTES = 16_384
@@ -15,21 +14,23 @@ export type BodyVerdict =
   | { readonly kind: 'complete'; readonly body: Uint8Array }
   /** Larger than one body may be. */
   | { readonly kind: 'too-large' }
-  /** All bodies together hold too much. */
+  /** This client's bodies hold more than their share of what all may. */
   | { readonly kind: 'no-room' }
 
 const MORE: BodyVerdict = { kind: 'more' }
 
 export class WholeBody {
-  readonly #metrics: HttpMetrics
+  readonly #bodies: FairShare
+  readonly #client: string
   readonly #maxBytes: number
   readonly #expectedBytes: number
   #buffer: Buffer | null = null
   #receivedBytes = 0
 
   /** `expectedBytes` -1: not known. */
-  constructor(metrics: HttpMetrics, maxBytes: number, expectedBytes: number) {
-    this.#metrics = metrics
+  constructor(bodies: FairShare, client: string, maxBytes: number, expectedBytes: number) {
+    this.#bodies = bodies
+    this.#client = client
     this.#maxBytes = maxBytes
     this.#expectedBytes = expectedBytes
   }
@@ -38,6 +39,8 @@ export class WholeBody {
   push(chunk: ArrayBuffer, last: boolean): BodyVerdict {
     const neededBytes = this.#receivedBytes + chunk.byteLength
     if (neededBytes > this.#maxBytes || this.#expectedBytes > this.#maxBytes) return this.#end({ kind: 'too-large' })
+    // Most come in one piece, and nobody has to wait for the rest.
+    if (last && this.#buffer === null) return { kind: 'complete', body: Buffer.from(new Uint8Array(chunk)) }
     if (this.#buffer === null || neededBytes > this.#buffer.byteLength) {
       if (!this.#grow(neededBytes)) return this.#end({ kind: 'no-room' })
     }
@@ -49,7 +52,7 @@ export class WholeBody {
 
   /** Gives the counted bytes back. Idempotent. */
   release(): void {
-    this.#metrics.bufferedBytes -= this.#buffer?.byteLength ?? 0
+    this.#bodies.add(this.#client, -(this.#buffer?.byteLength ?? 0))
     this.#buffer = null
   }
 
@@ -57,10 +60,9 @@ export class WholeBody {
     const mostBytes = this.#expectedBytes >= 0 ? this.#expectedBytes : this.#maxBytes
     const bytes = Math.min(mostBytes, Math.max(FIRST_BYTES, neededBytes * 2))
     const addedBytes = bytes - (this.#buffer?.byteLength ?? 0)
-    if (this.#metrics.bufferedBytes + addedBytes > BODIES_BUFFERED_MAX_BYTES) return false
+    if (!this.#bodies.take(this.#client, addedBytes)) return false
     const larger = Buffer.allocUnsafe(bytes)
     if (this.#buffer !== null) larger.set(this.#buffer.subarray(0, this.#receivedBytes))
-    this.#metrics.bufferedBytes += addedBytes
     this.#buffer = larger
     return true
   }

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { addressText } from '../../../shared/http/address.ts'
+import { addressText, clientOf } from '../../../shared/http/address.ts'
 
 function v6(...groups: number[]): Uint8Array {
   return Uint8Array.from(groups.flatMap((group) => [group >> 8, group & 0xff]))
@@ -20,4 +20,12 @@ t.test('addresses are written as their RFCs want them', async (t) => {
   ]
   for (const [bytes, text] of cases) t.equal(addressText(bytes), text)
   t.equal(addressText(new Uint8Array(0)), '')
+})
+
+t.test('a client is an IPv4 address or the /64 of an IPv6 one', async (t) => {
+  const cases: [address: string, client: string][] = [
+    ['192.0.2.1', '192.0.2.1'], ['', ''], ['unknown', 'unknown'], ['::1', '0:0:0:0::'], ['2001:db8::', '2001:db8:0:0::'], ['2001:db8::1:0:0:1', '2001:db8:0:0::'],
+    ['2001:db8:0:1:1:1:1:1', '2001:db8:0:1::'], ['1:2:3:4:5:6:7:8', '1:2:3:4::'], ['1:2:3:5::', '1:2:3:5::'],
+  ]
+  for (const [address, client] of cases) t.equal(clientOf(address), client, address)
 })

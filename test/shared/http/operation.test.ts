@@ -4,6 +4,7 @@ import t from 'tap'
 import { ManualClock } from '../../../shared/clock.ts'
 import { CodedError } from '../../../shared/errors.ts'
 import { ArrayHistogram, DURATION_BOUNDS_MS } from '../../../shared/http/metrics.ts'
+import { BODIES_BUFFERED_MAX_BYTES } from '../../../shared/limits.ts'
 import { LOCAL, OK, RawClient, errorOf, get, openDoor, post } from './harness.ts'
 
 function refusesConnections(port: number): Promise<boolean> {
@@ -210,17 +211,17 @@ t.test('bodies that are held are counted and given back, whatever ends them', as
   connection.send(post('/fn/hello/', 'x'.repeat(200_000)))
   const run = await dispatcher.run()
   await run.until(({ writeEnds }) => writeEnds === 1)
-  t.equal(door.metrics.bufferedBytes, 200_000)
+  t.equal(door.metrics.bodies.used, 200_000)
   run.reply('x')
   await connection.response()
-  t.equal(door.metrics.bufferedBytes, 0)
+  t.equal(door.metrics.bodies.used, 0)
   const leaving = client()
   leaving.send('POST /2015-03-31/functions/hello/invocations HTTP/1.1\r\nHost: localhost\r\nAuthorization: x\r\nContent-Length: 1000\r\n\r\nhalf')
-  while (door.metrics.bufferedBytes === 0) await new Promise(setImmediate)
-  t.equal(door.metrics.bufferedBytes, 1000)
+  while (door.metrics.bodies.used === 0) await new Promise(setImmediate)
+  t.equal(door.metrics.bodies.used, 1000)
   leaving.destroy()
   while (door.inFlight > 0) await new Promise(setImmediate)
-  t.equal(door.metrics.bufferedBytes, 0)
+  t.equal(door.metrics.bodies.used, 0)
 })
 
 t.test('bodies that are only announced take no room from others', async (t) => {
@@ -229,19 +230,20 @@ t.test('bodies that are only announced take no room from others', async (t) => {
   // Whole, these would be 360 MB where 256 MiB may be held.
   const idle = Array.from({ length: 60 }, () => client())
   for (const connection of idle) connection.send(invoke(6_000_000) + '"x')
-  while (door.metrics.bufferedBytes < 60 * 16_384) await new Promise(setImmediate)
+  while (door.metrics.bodies.used < 60 * 16_384) await new Promise(setImmediate)
   dispatcher.onInvoke = (run) => run.reply(String(run.call.body?.byteLength))
   const long = JSON.stringify('y'.repeat(5_999_998))
   t.equal((await ask(invoke(long.length) + long)).body, '6000000')
-  t.ok(door.metrics.bufferedBytes <= 60 * 32_768, 'what is held is near what has come')
+  t.ok(door.metrics.bodies.used <= 60 * 32_768, 'what is held is near what has come')
   for (const connection of idle) connection.destroy()
   while (door.inFlight > 0) await new Promise(setImmediate)
-  t.equal(door.metrics.bufferedBytes, 0)
+  t.equal(door.metrics.bodies.used, 0)
 })
 
 t.test('a body that finds no room is refused, and so is one that is half dispatched', async (t) => {
   const { door, dispatcher, client } = await openDoor(t)
-  door.metrics.bufferedBytes = 256 * 1024 * 1024 - 100_000
+  const others = BODIES_BUFFERED_MAX_BYTES - 400_000
+  door.metrics.bodies.add('others', others)
   const early = client()
   early.send('POST /fn/hello/ HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n' + 'x'.repeat(80_000))
   const run = await dispatcher.run()
@@ -251,7 +253,7 @@ t.test('a body that finds no room is refused, and so is one that is half dispatc
   t.equal(response.status, 503)
   t.equal(errorOf(response).code, 'ERR_QUEUE_FULL')
   run.sink.fail(new CodedError('ERR_CANCELED'), null)
-  t.equal(door.metrics.bufferedBytes, 256 * 1024 * 1024 - 100_000)
+  t.equal(door.metrics.bodies.used, others)
 })
 
 t.test('a connection that was paused takes its next request', async (t) => {

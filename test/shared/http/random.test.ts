@@ -45,7 +45,7 @@ async function round(t: Test, harness: Harness, random: Random, seed: number): P
   connection.destroy()
   while (door.inFlight > 0) await new Promise(setImmediate)
   if (run.cancels > 1) t.fail(`seed ${seed}: cancelled ${run.cancels} times`)
-  if (door.metrics.bufferedBytes !== 0) t.fail(`seed ${seed}: ${door.metrics.bufferedBytes} bytes are still held`)
+  if (door.metrics.bodies.used !== 0) t.fail(`seed ${seed}: ${door.metrics.bodies.used} bytes are still held`)
 }
 
 t.test('any order of events ends well', async (t) => {
