@@ -97,7 +97,7 @@ export abstract class HttpExchange {
   /** The last write of the answer waits in uWS. */
   #blocked = false
   /** What has come of the answer since, while the body is paused (H6). */
-  #keptBack: Uint8Array[] = []
+  #keptBack: Uint8Array[] | null = null
   #cancelLook: (() => void) | null = null
   #lookAfterMs = LOOK_FIRST_MS
   #stalledMs = 0
@@ -241,8 +241,8 @@ export abstract class HttpExchange {
   protected writeStream(chunk: Uint8Array): boolean {
     // An empty chunk would read as the end of the body.
     if (this.#phase !== 'streaming' || chunk.byteLength === 0) return true
-    if (this.#keptBack.length > 0 || (this.#blocked && this.#paused)) {
-      this.#keptBack.push(new Uint8Array(chunk)) // H4
+    if (this.#keptBack !== null || (this.#blocked && this.#paused)) {
+      this.#keepBack(new Uint8Array(chunk)) // H4
       return false
     }
     return this.#wrote(this.#writeNow(chunk))
@@ -272,8 +272,20 @@ export abstract class HttpExchange {
     this.#blocked = false
     this.#lookAfterMs = LOOK_FIRST_MS
     this.#stalledMs = 0
-    for (let chunk = this.#keptBack.shift(); chunk !== undefined; chunk = this.#keptBack.shift()) if (!this.#wrote(this.#writeNow(chunk))) return
+    for (let chunk = this.#takeKept(); chunk !== null; chunk = this.#takeKept()) if (!this.#wrote(this.#writeNow(chunk))) return
     this.onWritable()
+  }
+
+  #keepBack(chunk: Uint8Array): void {
+    if (this.#keptBack === null) this.#keptBack = [chunk]
+    else this.#keptBack.push(chunk)
+  }
+
+  /** The first of what was kept back. */
+  #takeKept(): Uint8Array | null {
+    const chunk = this.#keptBack?.shift() ?? null
+    if (this.#keptBack?.length === 0) this.#keptBack = null
+    return chunk
   }
 
   /** H6. */
@@ -293,21 +305,20 @@ export abstract class HttpExchange {
   }
 
   #look(): void {
-    const [first] = this.#keptBack
-    if (first === undefined) {
+    const first = this.#takeKept()
+    if (first === null) {
       // There is nothing to look with: what comes now is kept back.
       this.onWritable()
       return this.#lookLater()
     }
-    this.#keptBack.shift()
-    if (first.byteLength > LOOK_BYTES) this.#keptBack.unshift(first.subarray(LOOK_BYTES))
+    if (first.byteLength > LOOK_BYTES) this.#keptBack = [first.subarray(LOOK_BYTES), ...(this.#keptBack ?? [])]
     if (this.#wrote(this.#writeNow(first.subarray(0, LOOK_BYTES)))) this.#drained()
   }
 
   protected endStream(): void {
     if (this.#phase !== 'streaming') return
     if (this.#paused) this.resumeReceiving() // H5
-    for (const chunk of this.#keptBack.splice(0)) this.#writeNow(chunk)
+    for (let chunk = this.#takeKept(); chunk !== null; chunk = this.#takeKept()) this.#writeNow(chunk)
     this.#phase = 'sent'
     this.#response.cork(() => this.#response.end())
     this.#answerOver()
@@ -389,7 +400,7 @@ export abstract class HttpExchange {
 
   #release(): void {
     this.#cancelLook?.()
-    this.#keptBack = []
+    this.#keptBack = null
     this.door.live.remove(this)
     this.door.metrics.inFlight--
     this.onReleased()

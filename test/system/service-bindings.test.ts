@@ -39,9 +39,18 @@ await t.test('a call by a binding runs wherever its function is hot: in the same
   })
 
   await t.test('a hundred callers, chains and a function that calls itself, over POP and region', async (t) => {
-    await site.deploy('deep', 'export default { fetch: (request, env) => env.LEAF.fetch(request) }', { Outpost: { Services: [{ Binding: 'LEAF', Service: 'deep' }] } })
-    const deep = await call(site.pop, 'deep')
-    t.match(deep.body, /ERR_FUNCTION_EXCEPTION/)
+    // Each says how its own call failed.
+    const LOOP = 'export default { async fetch(request, env) { try { return await env.LEAF.fetch(request) } catch (error) { return new Response(`${error.code} ${error.message}`) } } }'
+    const DEEP = /^ERR_SERVICE_DEPTH Service binding LEAF: functions call one another more than 16 deep/
+    await site.deploy('deep', LOOP, { Outpost: { Services: [{ Binding: 'LEAF', Service: 'deep' }] } })
+    t.match((await call(site.pop, 'deep')).body, DEEP)
+    // One at the POP, the other at the region always: the depth goes with the call.
+    await site.deploy('pong', LOOP, { Outpost: { Limits: { CpuMs: 5_000 }, Services: [{ Binding: 'LEAF', Service: 'ping' }] } })
+    await site.deploy('ping', LOOP, { Outpost: { Services: [{ Binding: 'LEAF', Service: 'pong' }] } })
+    await site.untilHot('ping')
+    t.match(await call(site.pop, 'ping'), { place: 'pop', body: DEEP })
+    await site.api('region').deleteFunction('pong')
+    await eventually(() => call(site.pop, 'ping'), ({ body }) => /^ERR_FUNCTION_NOT_FOUND /.test(body))
     for (let step = 0; step < 8; step++) {
       const last = step === 7
       const source = last ? 'export default { fetch: async (request) => new Response(await request.text() + "!") }' : 'export default { fetch: (request, env) => env.NEXT.fetch(request) }'
