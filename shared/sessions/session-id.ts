@@ -11,8 +11,8 @@ export type SessionPlace = { readonly kind: 'region' } | { readonly kind: 'site'
 const RANDOM_BYTES = 16
 /** As text. */
 const RANDOM_CHARS = 22
-/** A browser sends the cookies of all functions of a host: more than these in one head are not looked at. */
-const IDS_IN_HEAD_MAX = 32
+/** A browser sends the cookies of all functions of a host; each costs a digest, so more than these in one head are not looked at. */
+const IDS_IN_HEAD_MAX = 16
 const MINTED = /^(?:r|p([A-Za-z0-9_-]{1,64}))\.[A-Za-z0-9_-]{22}$/
 const CHOSEN = new RegExp(`^[\\x21-\\x7e]{1,${SESSION_ID_MAX_CHARS}}$`)
 
@@ -24,7 +24,7 @@ export function mintSessionId(place: SessionPlace): string {
 export function mintedIdsIn(text: string, place: SessionPlace): string[] {
   const prefix = prefixOf(place)
   const ids: string[] = []
-  for (let at = text.indexOf(prefix); at !== -1 && ids.length < IDS_IN_HEAD_MAX; at = text.indexOf(prefix, at + prefix.length)) {
+  for (let at = text.indexOf(prefix), looks = 0; at !== -1 && looks < IDS_IN_HEAD_MAX; at = text.indexOf(prefix, at + prefix.length), looks++) {
     const id = text.slice(at, at + prefix.length + RANDOM_CHARS)
     if (MINTED.test(id)) ids.push(id)
   }
