@@ -16,8 +16,6 @@
  *     So it is paused again after such a write, what more comes of the answer is kept back here, and a few bytes of that
  *     are written now and then to find out. A client that uploads and does not read has two windows of the answer at most,
  *     one in uWS and one here, and is cut off after STALLED_MAX_MS.
- * H7: `resume` of uWS asks for what `pause` noted last of any socket that had, or had not, something unsent. In a process that has
- *     never paused one with nothing unsent it asks for nothing, and that connection is dead. So the first exchange is paused and resumed.
  */
 import { STATUS_CODES } from 'node:http'
 import { setImmediate } from 'node:timers'
@@ -69,8 +67,6 @@ export interface Door {
   /** The exchange whose uWS callback is running: its writes are corked already. */
   corked: HttpExchange | null
   draining: boolean
-  /** See H7. */
-  hasPaused: boolean
 }
 
 export type GiveUpReason = 'overdue' | 'closing'
@@ -110,11 +106,6 @@ export abstract class HttpExchange {
     this.#route = route
     this.#startedAtMs = door.clock.monotonicMs()
     response.onAborted(() => this.#aborted())
-    if (!door.hasPaused) {
-      door.hasPaused = true
-      response.pause()
-      response.resume()
-    }
     door.live.add(this)
     door.metrics.inFlight++
   }
