@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { eventually } from '../support/dev-server.ts'
 import { call, type Called, startSite, type Site, type Tier } from '../support/site.ts'
 
-const SESSIONS = { Cookie: 'sid', Header: 'x-session', IdleSeconds: 30, MaxAgeSeconds: 300 }
+const SESSIONS = { Cookie: 'sid', Header: 'x-session', IdleSeconds: 120, MaxAgeSeconds: 300 }
 const COUNTER = `let n = 0; const seen = []
 export default { async fetch(request) {
   const { pathname, searchParams } = new URL(request.url)
