@@ -13,12 +13,16 @@
 import { CodedError } from '../errors.ts'
 import type { SessionInput } from './types.ts'
 
-export const ENTRY_COUNT = 16
+export const ENTRY_COUNT = 32
 export const ENTRY_BYTES = 64 * 1024
-/** Unstarted invocations that may wait at a thread: some 200 us of work for usual functions, so that it never waits for the front door. */
-export const UNSTARTED_MAX = 6
-/** Results after which a sleeping front door is woken although the worker has more to do. */
-const WAKE_BATCH = 3
+/**
+ * Unstarted invocations that may wait at a thread: some 500 us of work for usual functions, so that neither thread waits for
+ * the other. What waits behind a slow one is taken back, if there is another thread; else few wait there.
+ */
+export const UNSTARTED_MAX = 28
+export const UNSTARTED_ALONE_MAX = 6
+/** Results (heads and ends each count) after which a sleeping front door is woken although the worker has more to do. */
+const WAKE_BATCH = 6
 const ANSWER_BYTES = 2 * 1024 * 1024
 /** A record of the answer ring at most; longer bodies go in several. */
 export const RECORD_MAX_BYTES = 256 * 1024
@@ -110,6 +114,7 @@ export type OnRecord = (type: number, runId: number, a: number, b: number, c: nu
 export class HostChannel {
   readonly memory: ChannelMemory
   readonly control: Int32Array
+  readonly unstartedMax: number
   readonly #entries: Buffer
   readonly #cells: Int32Array
   readonly #deadlines: Float64Array
@@ -118,9 +123,11 @@ export class HostChannel {
   #tail = 0
   #read = 0
 
-  constructor(memory: ChannelMemory) {
+  /** At most UNSTARTED_MAX. */
+  constructor(memory: ChannelMemory, unstartedMax: number) {
     this.memory = memory
     this.control = new Int32Array(memory.control)
+    this.unstartedMax = unstartedMax
     this.#entries = Buffer.from(memory.entries)
     this.#cells = new Int32Array(memory.entries)
     this.#deadlines = new Float64Array(memory.entries)
@@ -147,7 +154,7 @@ export class HostChannel {
    * (`body` null then), else 'sent'.
    */
   send(runId: number, build: number, call: number, flags: number, deadlineAtMs: number, head: string, body: Uint8Array | null, session: SessionInput | null): 'sent' | 'full' | 'large' {
-    if (this.pending > UNSTARTED_MAX) return 'full'
+    if (this.pending > this.unstartedMax) return 'full'
     const index = this.#tail % ENTRY_COUNT
     const cell = index * (ENTRY_BYTES / 4)
     if (Atomics.load(this.#cells, cell) !== FREE) return 'full'

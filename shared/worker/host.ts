@@ -2,7 +2,7 @@
  * The sandboxes of one process: an arena of images, worker threads that hold slots, and the hand-over between them and
  * the front door's thread.
  *
- * H1  Pull, not push: at most UNSTARTED_MAX invocations wait at a worker, the rest in one queue here, bounded; the
+ * H1  Pull, not push: a bounded number of invocations waits at a worker, the rest in one queue here, bounded too; the
  *     worker that is free takes next. A worker that stays inside one guest loses its unstarted ones to the queue.
  * H2  Every invocation ends exactly once, also when its worker is lost: then with ERR_WORKER_LOST.
  * H3  An image is freed only when every worker has said that no slot holds it.
@@ -23,7 +23,7 @@ import { createRuntime, globalValues, type RuntimeImages } from '../microvm/runt
 import { siblingModule } from '../module-url.ts'
 import { START_KINDS } from '../outcome.ts'
 import { RunInvocation, type ActiveRun, type IntroducedBuild, type WorkerHandle } from './active-run.ts'
-import { createChannelMemory, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_MAX } from './channel.ts'
+import { createChannelMemory, FLAG_BODY_MORE, FLAG_LOGS, HEAD_HAS_BODY, HEAD_LAST, HEAD_START_KIND_MASK, HostChannel, RECORD, RESPONSE_WINDOW_BYTES, UNSTARTED_ALONE_MAX, UNSTARTED_MAX } from './channel.ts'
 import type { SandboxHostOptions } from './host-options.ts'
 import type { FromWorker, ToWorker, WorkerStats, WorkerTask } from './messages.ts'
 import { ServiceCalls } from './service-calls.ts'
@@ -252,7 +252,7 @@ export class WorkerThreadHost implements SandboxHost {
       const { pending } = worker.channel
       if (pending > 0 && this.#isStuck(worker)) continue
       if (left-- === 0) break
-      if (pending > UNSTARTED_MAX) continue
+      if (pending > worker.channel.unstartedMax) continue
       const load = pending * 2 - (worker.builds.has(run.input.build.key) ? 1 : 0)
       if (load < bestLoad) {
         best = worker
@@ -465,7 +465,7 @@ export class WorkerThreadHost implements SandboxHost {
   async #startWorker(index: number): Promise<WorkerHandle> {
     const { runtime } = this.#runtime()
     const memory = createChannelMemory()
-    const channel = new HostChannel(memory)
+    const channel = new HostChannel(memory, this.#options.workers > 1 ? UNSTARTED_MAX : UNSTARTED_ALONE_MAX)
     const ports = new MessageChannel()
     const pool = new Piscina({
       filename: siblingModule(import.meta.url, './worker-main').href, minThreads: 1, maxThreads: 1, maxQueue: 1, idleTimeout: Infinity,
