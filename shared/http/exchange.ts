@@ -16,6 +16,9 @@
  *     So it is paused again after such a write, what more comes of the answer is kept back here, and a few bytes of that
  *     are written now and then to find out. A client that uploads and does not read has two windows of the answer at most,
  *     one in uWS and one here, and is cut off after STALLED_MAX_MS.
+ * H7: `resume` of uWS asks for what `pause` noted last of any socket of this kind, plain or TLS, that had, or had not, something unsent. If there
+ *     never was one it asks for nothing, and that connection is dead. So the first request with a body is paused and resumed. No other:
+ *     `resume` also begins uWS's 10 s for the rest of a body, which end with the body, or else with the connection.
  */
 import { STATUS_CODES } from 'node:http'
 import { setImmediate } from 'node:timers'
@@ -67,6 +70,8 @@ export interface Door {
   /** The exchange whose uWS callback is running: its writes are corked already. */
   corked: HttpExchange | null
   draining: boolean
+  /** See H7. Requests on the admin port have no bodies. */
+  hasPaused: boolean
 }
 
 export type GiveUpReason = 'overdue' | 'closing'
@@ -158,6 +163,10 @@ export abstract class HttpExchange {
       }
       door.corked = null
     })
+    if (this.door.hasPaused) return
+    this.door.hasPaused = true
+    this.#response.pause()
+    this.#response.resume()
   }
 
   /** Something of ours threw: end this exchange, not the process. */

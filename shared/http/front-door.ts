@@ -128,7 +128,6 @@ export class FrontDoor {
   readonly #adminApp: TemplatedApp | null
   /** Of the request that is being read, if there are trusted proxies. */
   #origin: Origin | null = null
-  #hasPaused = false
   #state: State = { kind: 'idle' }
   #cancelSweep: (() => void) | null = null
 
@@ -166,6 +165,7 @@ export class FrontDoor {
       live: new ExchangeList(),
       corked: null,
       draining: false,
+      hasPaused: false,
     }
     this.#scheme = options.tls === undefined || options.tls === null ? 'http' : 'https'
     const furnish = (app: TemplatedApp): void => {
@@ -275,26 +275,14 @@ export class FrontDoor {
 
   #guarded(response: HttpResponse, request: HttpRequest, listener: 'main' | 'admin'): void {
     try {
-      if (listener === 'main') {
-        if (!this.#hasPaused) this.#pauseFirst(response)
-        this.#handle(response, request)
-      } else this.#handleAdmin(response, request)
+      if (listener === 'main') this.#handle(response, request)
+      else this.#handleAdmin(response, request)
     } catch (error) {
       // uWS would end the process. The response has an exchange or is lost; either way its connection is of no use.
       this.#door.log.error('request failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
       response.close()
     }
     this.#door.corked = null
-  }
-
-  /**
-   * `resume` of uWS asks for what `pause` noted last of any socket of this kind, plain or TLS, that had, or had not, something unsent. If there
-   * never was one it asks for nothing, and that connection is dead. On a new connection nothing is unsent.
-   */
-  #pauseFirst(response: HttpResponse): void {
-    this.#hasPaused = true
-    response.pause()
-    response.resume()
   }
 
   #handle(response: HttpResponse, request: HttpRequest): void {
