@@ -286,7 +286,7 @@ await t.test('secrets and logs reach only where they belong', async (t) => {
 
 await t.test('when the queue is full an invocation is refused at once', async (t) => {
   const host = await startHost({ queueMax: 2 })
-  const spin = await publish(host, 'export default { fetch: () => { for (;;); } }', { cpuMs: 300 })
+  const spin = await publish(host, 'export default { fetch: () => { for (;;); } }', { cpuMs: 60 })
   const all = await Promise.all(Array.from({ length: UNSTARTED_MAX + 8 }, () => invoke(host, spin).answer))
   const refused = all.filter(({ result }) => result.error?.code === 'ERR_QUEUE_FULL')
   t.ok(refused.length >= 4, `${refused.length} refused`)
