@@ -53,7 +53,7 @@ async function sendOn(request: TakenRequest): Promise<Response> {
   try {
     return await send({ ...request, url: origin + (path < 0 ? '/' : StringSlice(url, path)), redirect: 'manual' })
   } catch (cause) {
-    // Its message reaches the client, who need not know where the origin is.
+    // Whoever called may be told its message, and need not know where the origin is.
     throw new TypeError('The handler failed, and so did the request to the origin', { cause })
   }
 }
